@@ -1,0 +1,99 @@
+// What became of every sequence number: the counts behind `sluice audit`, one row per producer and partition.
+//
+// Pure state machine: fed by the spiller's scan in order of position (and by recovery's, with the same calls). Owner: the
+// bus thread.
+//
+// Invariants, of each row, at all times (asserted after each event)
+//  1. sequence_last − sequence_first + 1 = data + halves (committed, rolled back, open) + delayed + aborted + fenced +
+//     dropped + cut + quarantined + expired + gaps − repeats: a gap is what the sum would otherwise lack. Counted modulo
+//     2^64, for a hostile producer may name any sequence.
+//  2. sequence_first = 0 says that nothing was counted yet; sequence_last + 1 is then where the producer starts.
+//  3. next_sequence never goes down.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <string>
+#include <vector>
+
+#include "shm/base/types.h"
+
+namespace sluice::core {
+
+struct AuditCounts {
+  Sequence sequence_first;  // 0: nothing yet
+  Sequence sequence_last;
+  std::uint64_t data = 0;
+  std::uint64_t committed_halves = 0;
+  std::uint64_t rolled_back = 0;
+  std::uint64_t open = 0;
+  std::uint64_t delayed = 0;
+  std::uint64_t aborted = 0;
+  std::uint64_t fenced = 0;
+  std::uint64_t dropped = 0;
+  std::uint64_t expired = 0;
+  std::uint64_t cut = 0;
+  std::uint64_t quarantined = 0;
+  std::uint64_t gaps = 0;
+  std::uint64_t repeats = 0;
+  bool operator==(const AuditCounts&) const = default;
+
+  // Invariants 1 and 2.
+  bool sum_holds() const;
+  // The sum holds without gaps and repeats, and nothing was cut or quarantined: what `sluice audit` answers with 0.
+  bool clean() const;
+};
+
+struct AuditRow {
+  ProducerId producer;
+  std::string name;  // empty: anonymous
+  AuditCounts counts;
+  bool operator==(const AuditRow&) const = default;
+};
+
+// One partition's rows, and what named producers need: last sequence and bookmark.
+class PartitionAudit {
+ public:
+  // The next sequence that is expected of this producer: also the sequence of an abort.
+  Sequence next_sequence(ProducerId producer) const;
+  // An unknown producer starts at 1. A sequence above the next one leaves a gap, one below is a repeat.
+  void on_data(ProducerId producer, Sequence sequence);
+  // A claim that was aborted: consumes next_sequence, which is returned.
+  Sequence on_abort(ProducerId producer);
+  void on_quarantined(ProducerId producer, Sequence sequence);
+  void on_fenced(ProducerId producer, Sequence sequence);
+  // Messages that were counted as data and went unread since: at most as many as are counted as data are moved.
+  void on_dropped(ProducerId producer, std::uint64_t count);
+  void on_expired(ProducerId producer, std::uint64_t count);
+  // After lost memory: the client had claimed up to `last`; what is above sequence_last was cut.
+  void on_reported(ProducerId producer, Sequence last);
+  // A new id takes over from an old one under the same name: its sequences continue at `next`.
+  void on_attach(ProducerId producer, std::string name, Sequence next);
+
+  std::vector<AuditRow> rows() const;
+  // True if every row is clean().
+  bool holds() const;
+  // For snapshots in the store and the restart from them.
+  void restore(const AuditRow& row);
+
+ private:
+  // The row used last: runs of one producer need no lookup. Points into rows_, so a copy starts without.
+  struct LastUsed {
+    AuditRow* row = nullptr;
+    LastUsed() = default;
+    LastUsed(const LastUsed&) {}
+    LastUsed& operator=(const LastUsed&) {
+      row = nullptr;
+      return *this;
+    }
+  };
+
+  AuditRow& row(ProducerId producer);
+  void count(ProducerId producer, Sequence sequence, std::uint64_t AuditCounts::*category);
+  void move_from_data(ProducerId producer, std::uint64_t count, std::uint64_t AuditCounts::*category);
+
+  std::map<ProducerId, AuditRow> rows_;
+  LastUsed last_used_;
+};
+
+}  // namespace sluice::core

@@ -1,0 +1,94 @@
+#include "daemon/core/topic.h"
+
+#include <algorithm>
+#include <bit>
+#include <string_view>
+
+namespace sluice::core {
+namespace {
+
+bool is_name_character(char c) {
+  return (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z') || (c >= '0' && c <= '9') || c == '.' || c == '_' || c == '-';
+}
+
+Status refuse(const TopicConfig& config, const std::string& why) {
+  return fail(ErrorCode::invalid, "topic \"" + config.name.substr(0, kTopicNameSizeMax) + "\": " + why);
+}
+
+Status check_name(const TopicConfig& config) {
+  const std::string& name = config.name;
+  if (name.empty()) return fail(ErrorCode::invalid, "topic: the name is empty; give it 1 to 200 of A-Z a-z 0-9 . _ -");
+  if (name.size() > kTopicNameSizeMax)
+    return refuse(config, "the name has " + std::to_string(name.size()) + " bytes; at most " +
+                              std::to_string(kTopicNameSizeMax) + " are allowed");
+  if (name.front() == '.') return refuse(config, "a name must not start with a dot");
+  if (!std::all_of(name.begin(), name.end(), is_name_character))
+    return refuse(config, "a name consists of A-Z a-z 0-9 . _ - alone");
+  return {};
+}
+
+Status check_sizes(const TopicConfig& config) {
+  if (config.partitions < 1 || config.partitions > kPartitionsPerTopicMax)
+    return refuse(config, std::to_string(config.partitions) + " partitions; 1 to " +
+                              std::to_string(kPartitionsPerTopicMax) + " are allowed");
+  if (!std::has_single_bit(config.segment_size) || config.segment_size < kSegmentSizeMin ||
+      config.segment_size > kSegmentSizeMax)
+    return refuse(config, "a segment size of " + std::to_string(config.segment_size) +
+                              " bytes; a power of two from 64KiB to 1GiB is needed");
+  if (config.slots < kSlotsMin || config.slots > kSlotsMax)
+    return refuse(config, std::to_string(config.slots) + " slots; " + std::to_string(kSlotsMin) + " to " +
+                              std::to_string(kSlotsMax) + " are allowed");
+  return {};
+}
+
+Status check_combinations(const TopicConfig& config) {
+  if (config.durability == Durability::volatile_) {
+    if (config.visibility == Visibility::durable)
+      return refuse(config, "visibility durable needs durability async or sync: a volatile topic never becomes durable");
+    return {};
+  }
+  if (config.claim_deadline_ns == 0)
+    return refuse(config, "a claim deadline of none needs durability volatile");
+  if (!config.checksum) return refuse(config, "checksum off needs durability volatile");
+  if (config.overflow == Overflow::drop_oldest)
+    return refuse(config, "overflow drop-oldest needs durability volatile: a durable topic drops by retention alone");
+  return {};
+}
+
+Status check_grants(const TopicConfig& config, const std::vector<std::string>& grants) {
+  for (const std::string& grant : grants) {
+    const std::string_view text = grant;
+    const bool known = text.starts_with("user:") || text.starts_with("group:");
+    if (!known || text.ends_with(":") || text.find('\0') != text.npos)
+      return refuse(config, "the permission \"" + grant + "\" is neither user:NAME nor group:NAME");
+  }
+  return {};
+}
+
+}  // namespace
+
+Status check(const TopicConfig& config) {
+  SLUICE_TRY(check_name(config));
+  SLUICE_TRY(check_sizes(config));
+  SLUICE_TRY(check_combinations(config));
+  SLUICE_TRY(check_grants(config, config.publishers));
+  return check_grants(config, config.consumers);
+}
+
+Result<TopicConfig> apply(const TopicConfig& config, const TopicChange& change) {
+  TopicConfig changed = config;
+  if (change.partitions) {
+    if (*change.partitions < config.partitions)
+      return fail(ErrorCode::invalid, "topic \"" + config.name + "\" has " + std::to_string(config.partitions) +
+                                          " partitions; " + std::to_string(*change.partitions) +
+                                          " would be fewer, and partitions are never taken away");
+    changed.partitions = *change.partitions;
+  }
+  if (change.retention_bytes) changed.retention_bytes = *change.retention_bytes;
+  if (change.retention_time_ns) changed.retention_time_ns = *change.retention_time_ns;
+  if (change.overflow) changed.overflow = *change.overflow;
+  SLUICE_TRY(check(changed));
+  return changed;
+}
+
+}  // namespace sluice::core

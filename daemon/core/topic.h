@@ -1,0 +1,58 @@
+// What a topic is: its configuration, as created, altered and kept. Pure values, checked in one place.
+// Thread safety: values.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "shm/base/limits.h"
+#include "shm/base/result.h"
+#include "shm/base/types.h"
+
+namespace sluice::core {
+
+enum class Durability : std::uint8_t { volatile_ = 0, async = 1, sync = 2 };
+enum class Visibility : std::uint8_t { committed = 0, durable = 1 };
+enum class Overflow : std::uint8_t { block = 0, drop_oldest = 1 };
+enum class TimeMode : std::uint8_t { coarse = 0, precise = 1, none = 2 };
+
+struct TopicConfig {
+  std::string name;
+  std::uint32_t partitions = 1;
+  Durability durability = Durability::async;
+  Visibility visibility = Visibility::committed;
+  std::uint64_t segment_size = kSegmentSizeDefault;  // bytes, a power of two
+  std::uint32_t slots = kSlotsDefault;
+  std::uint64_t retention_bytes = 0;    // per partition; 0: no limit
+  std::uint64_t retention_time_ns = 0;  // 0: no limit
+  Overflow overflow = Overflow::block;
+  std::uint64_t claim_deadline_ns = kClaimDeadlineNsDefault;  // 0: none (volatile topics only)
+  bool checksum = true;                                       // always on unless volatile
+  TimeMode time_mode = TimeMode::coarse;
+  std::vector<std::string> publishers;  // "user:NAME" | "group:NAME"; empty: whoever may connect
+  std::vector<std::string> consumers;
+};
+
+struct TopicChange {
+  std::optional<std::uint32_t> partitions;
+  std::optional<std::uint64_t> retention_bytes;
+  std::optional<std::uint64_t> retention_time_ns;
+  std::optional<Overflow> overflow;
+};
+
+// A topic as the store keeps it.
+struct TopicRecord {
+  TopicId id;
+  TopicConfig config;
+  std::uint64_t created_ns = 0;  // wall clock
+};
+
+// invalid with the reason: name (1–200 of [A-Za-z0-9._-], not starting with a dot), limits, combinations
+// (claim_deadline none and checksum off need volatile, drop-oldest needs volatile, durable visibility needs a durable topic).
+Status check(const TopicConfig& config);
+// The configuration with the change in it; invalid if it is not allowed (fewer partitions, …).
+Result<TopicConfig> apply(const TopicConfig& config, const TopicChange& change);
+
+}  // namespace sluice::core
