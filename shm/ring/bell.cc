@@ -1,0 +1,77 @@
+#include "shm/ring/bell.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <atomic>
+
+#include "shm/base/clock.h"
+#include "shm/base/limits.h"
+#include "shm/ring/futex.h"
+#include "shm/ring/membarrier.h"
+
+namespace sluice::ring {
+namespace {
+std::atomic<bool> membarrier_refused{false};
+}  // namespace
+
+std::uint64_t sleep_bound_ns() {
+  return membarrier_refused.load(std::memory_order_relaxed) ? kSleepWithoutMembarrierNsMax : kSleepNsMax;
+}
+
+void Bell::ring(std::uint32_t mask) const {
+  // acq_rel: of several wakers one takes each flag down; pairs with the fetch_or of arm().
+  const std::uint32_t taken = region_->flags.fetch_and(~mask, std::memory_order_acq_rel) & mask;
+  if ((taken & layout::kBellSleepers) != 0) {
+    // release: pairs with the acquire in arm(), so that a sleeper that reads the new count sees what was published.
+    region_->count.fetch_add(1, std::memory_order_release);
+    futex_wake_all(region_->count);
+  }
+  if ((taken & (layout::kBellDaemon | layout::kBellDaemonNap)) != 0 && daemon_wake_fd_ >= 0) {
+    const std::uint64_t one = 1;
+    // A full eventfd counter means that the daemon is awake already; there is nothing to do about other errors here,
+    // and the daemon's own sleep is bounded.
+    [[maybe_unused]] const ssize_t written = ::write(daemon_wake_fd_, &one, sizeof one);
+  }
+}
+
+std::uint32_t Bell::arm() const {
+  const std::uint32_t count = region_->count.load(std::memory_order_acquire);  // pairs with the release in ring()
+  region_->flags.fetch_or(layout::kBellSleepers, std::memory_order_seq_cst);
+  if (!membarrier_all()) membarrier_refused.store(true, std::memory_order_relaxed);
+  return count;
+}
+
+void Bell::sleep(std::uint32_t count, std::uint64_t timeout_ns) const {
+  futex_wait(region_->count, count, std::min(timeout_ns, sleep_bound_ns()));
+}
+
+bool DurableWait::wait(Position position, std::uint64_t deadline_ns) const {
+  layout::ControlRegion& control = *memory_->control;
+  for (;;) {
+    const std::uint32_t count = control.durable_count.load(std::memory_order_acquire);  // pairs with publish()
+    if (control.durable.load(std::memory_order_acquire) >= position.value) return true;
+    if (control.gate.load(std::memory_order_acquire) != static_cast<std::uint32_t>(layout::Gate::open)) return false;
+    memory_->bell->durable_waiters.store(1, std::memory_order_seq_cst);
+    // seq_cst: between raising the flag above and the second look here; pairs with the fence in publish().
+    std::atomic_thread_fence(std::memory_order_seq_cst);
+    if (control.durable.load(std::memory_order_acquire) >= position.value) return true;
+    const std::uint64_t now = monotonic_ns();
+    if (now >= deadline_ns) return false;
+    futex_wait(control.durable_count, count, std::min(deadline_ns - now, kSleepNsMax));
+  }
+}
+
+void DurableWait::publish(const PartitionMemory& memory, Position durable) {
+  layout::ControlRegion& control = *memory.control;
+  control.durable.store(durable.value, std::memory_order_release);       // pairs with the acquires in wait()
+  control.durable_count.fetch_add(1, std::memory_order_release);
+  // seq_cst: publish, then read the flag; pairs with the fence in wait().
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  if (memory.bell->durable_waiters.load(std::memory_order_relaxed) != 0) {
+    memory.bell->durable_waiters.store(0, std::memory_order_relaxed);
+    futex_wake_all(control.durable_count);
+  }
+}
+
+}  // namespace sluice::ring
