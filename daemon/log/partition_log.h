@@ -1,0 +1,137 @@
+// The log of one partition on disk: which file holds a position, what is there after a crash, what may be read, what
+// may go.
+//
+//   <directory>/<base position, 20 digits>.log   consecutive segments, byte for byte as in memory
+//   <directory>/<base position, 20 digits>.idx   one entry a segment (index.h); can be rebuilt from the log file
+//
+// Owner: the bus thread. It decides where bytes go and what they mean; the bytes themselves are written by the spiller
+// (daemon/spill) straight from memory.
+//
+// Invariants
+//  1. Files do not overlap, and their bases ascend. Each covers segments_per_file segments from its base; positions
+//     between two files, and between a file's data end and the next base, were never used: skipped, not lost.
+//  2. A file's name is durable (created as .tmp, allocated, synced, renamed, directory synced) before target() gives it.
+//  3. data_end of a file is the end of its last intact record known durable. Nothing above it is served.
+//  4. What cannot be parsed is never deleted, moved or overwritten: it is listed in the report.
+//  5. Positions at or above the recovered end, rounded up to a segment, were not used before (see recovered.end).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "daemon/io/disk.h"
+#include "shm/base/fd.h"
+#include "shm/base/result.h"
+#include "shm/base/types.h"
+#include "shm/layout/record.h"
+
+namespace sluice::log {
+
+struct LogOptions {
+  std::string directory;  // absolute; made if missing
+  std::string name;       // "topic/partition", for messages
+  TopicId topic;
+  PartitionNumber partition = 0;
+  std::uint64_t segment_size = 0;      // bytes
+  std::uint32_t segments_per_file = 0;
+  bool checksums = true;
+};
+
+// A range of positions that was damaged below the durable bound: kept in the file, not served, counted.
+struct DamagedRange {
+  Position begin;
+  Position end;
+  std::string reason;
+};
+
+struct RecoveryReport {
+  Position end;                         // everything below is intact and durable, but for `damaged`; 0 for a new log
+  std::uint64_t records = 0;            // scanned
+  std::uint64_t torn_bytes = 0;         // cut above the durable bound
+  std::vector<DamagedRange> damaged;
+  std::vector<std::string> unparsed;    // paths that were left alone
+  std::uint64_t bytes_read = 0;
+};
+
+// Called for each intact final record at or above `scan_from`, in order of position; aborts and pads included.
+// `trailer` is empty if there is none.
+using RecordVisitor = std::function<void(Position, const layout::RecordFields&, std::span<const std::byte> trailer)>;
+
+struct SegmentSummary {
+  SegmentNumber segment;
+  std::uint64_t records = 0;        // committed records in it
+  std::uint64_t time_max_ns = 0;    // running maximum over the log up to this segment's end
+};
+
+// Where bytes of a position go.
+struct WriteTarget {
+  io::FileId file;
+  std::uint64_t offset = 0;  // of the position in the file
+  std::uint64_t room = 0;    // bytes to the end of the file
+};
+
+// Where bytes of a position are.
+struct Located {
+  enum class Kind : std::uint8_t { file, skip, above } kind = Kind::above;
+  std::string path;    // file
+  Position file_base;  // file: the position at the file's offset 0
+  Position data_end;   // file: what may be read now; grows in the newest file
+  Position next;       // skip: the next position that has data
+};
+
+struct RetentionLimits {
+  std::uint64_t bytes = 0;   // 0: no limit; of log file sizes, whole files
+  std::uint64_t age_ns = 0;  // 0: no limit; by the newest record of a file
+};
+struct Trimmed {
+  Position trimmed;               // everything below is gone
+  std::uint64_t files = 0;
+  std::uint64_t records = 0;      // expired by it
+};
+
+class PartitionLog {
+ public:
+  // Recovers what is in the directory. Every file written by a predecessor is locked first: in_use while its writes are
+  // in flight. `version` if a newer format is met: nothing is touched then. `scan_from`: records below it are known to
+  // the caller already, and need no visit (recovery reads from the durable bound or scan_from on, whichever is lower).
+  static Result<std::unique_ptr<PartitionLog>> open(io::Disk& disk, LogOptions options, Position scan_from,
+                                                    const RecordVisitor& visitor, RecoveryReport& report);
+  virtual ~PartitionLog() = default;
+
+  // ---- writing
+  // Where the bytes at `position` go; makes the file if none covers it. would_block: the disk is full.
+  virtual Result<WriteTarget> target(Position position) = 0;
+  // Makes the next file while the current one still has room: called ahead of need, so that target() is quick.
+  virtual Status prepare_next(Position position) = 0;
+  // The files that hold any byte of [from, to): all of them need a sync before `to` is durable.
+  virtual std::vector<io::FileId> files_between(Position from, Position to) const = 0;
+  // Everything below is on stable storage now: it may be served. Never goes back.
+  virtual void set_durable(Position position) = 0;
+  // A segment is complete and durable: goes to the index.
+  virtual Status add_summary(const SegmentSummary& summary) = 0;
+
+  // ---- reading
+  virtual Located locate(Position position) const = 0;
+  virtual Result<UniqueFd> open_for_client(const Located& located) = 0;
+  // Reads durable bytes back, for the daemon itself (msg show, audit). Fewer at the end of the data.
+  virtual Result<std::size_t> read(Position position, std::span<std::byte> into) = 0;
+  virtual Position earliest() const = 0;   // the first position that can be read; end() when empty
+  virtual Position end() const = 0;        // durable end
+  // The start of the first segment that may hold a record of that time or later; end() if there is none.
+  virtual Position segment_at_time(std::uint64_t time_ns) const = 0;
+  virtual std::uint64_t file_bytes() const = 0;
+  virtual std::uint64_t file_count() const = 0;
+
+  // ---- retention. Never removes the newest file, nor one that reaches above `keep_from`.
+  virtual Result<Trimmed> retain(const RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from) = 0;
+
+  // Closes files; after a clean stop the next open() has little to read.
+  virtual Status close() = 0;
+};
+
+}  // namespace sluice::log

@@ -1,0 +1,123 @@
+// Topics, audit, status: what goes through the control channel. Values only.
+#pragma once
+
+#include <chrono>
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "shm/base/result.h"
+#include "shm/base/types.h"
+#include "sluice/producer.h"
+
+namespace sluice {
+
+enum class Durability : std::uint8_t {
+  volatile_,  // memory alone
+  async,      // synced at least every flush interval (5 ms)
+  sync,       // send() returns when it is durable
+};
+enum class Visibility : std::uint8_t { committed, durable };
+enum class Overflow : std::uint8_t { block, drop_oldest };  // volatile topics, when memory is full
+enum class TimeMode : std::uint8_t { coarse, precise, none };
+
+struct TopicConfig {
+  std::string name;
+  std::uint32_t partitions = 1;
+  Durability durability = Durability::async;
+  Visibility visibility = Visibility::committed;
+  std::uint64_t segment_size = 0;          // bytes; 0: the daemon's default (4 MiB)
+  std::uint32_t slots = 0;                 // segments in memory; 0: the daemon's default (8)
+  std::uint64_t retention_bytes = 0;       // per partition; 0: no limit
+  Duration retention_time{0};              // 0: no limit
+  Overflow overflow = Overflow::block;
+  std::optional<Duration> claim_deadline = std::chrono::seconds(1);  // nothing: none (volatile topics only)
+  bool checksum = true;
+  TimeMode time_mode = TimeMode::coarse;
+  std::vector<std::string> publishers;     // "user:NAME" | "group:NAME"; empty: whoever may connect
+  std::vector<std::string> consumers;
+};
+
+struct TopicChange {
+  std::optional<std::uint32_t> partitions;  // more, never fewer; keys go elsewhere from then on
+  std::optional<std::uint64_t> retention_bytes;
+  std::optional<Duration> retention_time;
+  std::optional<Overflow> overflow;
+};
+
+enum class PartitionState : std::uint8_t { open, poisoned, deleted, denied, closing };
+
+struct PartitionInfo {
+  PartitionNumber partition = 0;
+  PartitionState state = PartitionState::open;
+  std::string reason;           // why it is not open
+  Position earliest;            // first position that can be read
+  Position committed;           // frontier of final records
+  Position durable;
+  Position tail;
+  Position prepared;
+  Position memory_start;        // below it: log files
+  std::uint64_t file_count = 0;
+  std::uint64_t file_bytes = 0;
+  std::uint64_t records = 0;    // committed since the topic exists
+  std::uint32_t slots_used = 0;
+  std::uint32_t slots_pinned = 0;
+  std::uint32_t open_claims = 0;
+  std::uint64_t quarantined_bytes = 0;
+  std::uint64_t corrupt_records = 0;
+};
+
+struct TopicInfo {
+  TopicConfig config;
+  TopicId id;
+  std::uint64_t created_ns = 0;  // since the epoch
+  std::vector<PartitionInfo> partitions;
+  std::uint32_t producers = 0;
+  std::uint32_t readers = 0;
+};
+
+struct AuditRow {
+  PartitionNumber partition = 0;
+  ProducerId producer;
+  std::string name;
+  Sequence sequence_first;
+  Sequence sequence_last;
+  std::uint64_t data = 0, committed_halves = 0, rolled_back = 0, open = 0, delayed = 0, aborted = 0, fenced = 0,
+                dropped = 0, expired = 0, cut = 0, quarantined = 0, gaps = 0, repeats = 0;
+};
+struct AuditReport {
+  std::vector<AuditRow> rows;
+  bool holds = false;  // every sum holds, and nothing was cut or quarantined
+};
+
+struct BusStatus {
+  std::string version;
+  std::int32_t pid = 0;
+  std::uint64_t started_ns = 0;
+  Incarnation incarnation;
+  std::string data_directory;
+  std::string socket;
+  std::uint32_t sessions = 0, topics = 0, partitions = 0, poisoned = 0;
+  std::uint64_t memory_bytes = 0, memory_budget_bytes = 0, disk_bytes = 0;
+  std::uint64_t repaired_claims = 0, expired_claims = 0;
+  std::uint64_t repair_ns_max = 0, repair_ns_last = 0;  // from a client's hang-up to its last repaired claim
+  std::string disk_backend;
+  std::vector<std::string> recovery;  // what the last start found, a line each
+};
+struct DoctorCheck {
+  std::string name;
+  bool ok = false;
+  std::string detail;
+  std::string advice;  // what to do if it is not ok
+};
+struct SessionInfo {
+  std::uint64_t id = 0;
+  std::int32_t pid = 0;
+  std::uint32_t uid = 0;
+  std::string client_name;
+  std::uint32_t producers = 0, readers = 0, pins = 0;
+  bool connected = false;
+};
+
+}  // namespace sluice

@@ -1,0 +1,78 @@
+// A connection to the daemon: the start of everything.
+//
+//   auto client = sluice::Client::connect().value();
+//   auto producer = client.producer("orders").value();
+//   producer.send("hello").value();
+#pragma once
+
+#include <chrono>
+#include <functional>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "shm/base/result.h"
+#include "sluice/admin.h"
+#include "sluice/producer.h"
+#include "sluice/reader.h"
+
+namespace sluice {
+
+enum class ConnectionState : std::uint8_t {
+  connected,
+  disconnected,  // the daemon hung up: reading of mapped memory goes on, sends wait, control calls wait
+  resumed,       // the same memory as before: nothing was lost
+  replaced,      // the daemon's memory is new: receipts that were not durable are unknown
+  closed,        // for good: revoked or refused
+};
+
+struct ConnectOptions {
+  std::string socket;              // empty: SLUICE_SOCKET, else the default for this user
+  std::string client_name;         // for `sluice session list`; empty: the program's name
+  Duration timeout = std::chrono::seconds(5);         // of connect()
+  Duration control_timeout = std::chrono::seconds(30);  // of control calls, a reconnect included
+  // Called on the control thread: be short, call nothing of this library.
+  std::function<void(ConnectionState, const std::string& why)> on_state;
+};
+
+// Thread safety: every member may be called from any thread. Must outlive its producers, readers and their messages.
+class Client {
+ public:
+  // no_daemon (nobody answers), permission, version, timed_out.
+  static Result<Client> connect(ConnectOptions options = {});
+  Client(Client&&) noexcept;
+  Client& operator=(Client&&) noexcept;
+  ~Client();
+
+  // not_found, permission, quota, no_memory.
+  Result<Producer> producer(std::string_view topic, ProducerOptions options = {});
+  Result<Reader> reader(std::vector<std::string> topics, ReaderOptions options = {});
+
+  Status create_topic(const TopicConfig& config);  // exists, invalid, quota, no_memory
+  Status alter_topic(std::string_view name, const TopicChange& change);
+  Status delete_topic(std::string_view name);
+  Result<std::vector<TopicInfo>> topics();
+  Result<TopicInfo> topic(std::string_view name);
+  Result<AuditReport> audit(std::string_view topic);
+  Result<BusStatus> status();
+  Result<std::vector<DoctorCheck>> doctor(bool quick);
+  Result<std::vector<SessionInfo>> sessions();
+  Status kill_session(std::uint64_t id);
+  Result<std::string> daemon_config();  // TOML
+
+  ConnectionState state() const;
+  Incarnation incarnation() const;
+  const std::string& socket() const;
+
+  struct Impl;
+
+ private:
+  explicit Client(std::shared_ptr<Impl> impl);
+  std::shared_ptr<Impl> impl_;
+};
+
+// SLUICE_SOCKET, else /run/sluice/sluice.sock for root and $XDG_RUNTIME_DIR/sluice/sluice.sock for others.
+std::string default_socket();
+
+}  // namespace sluice

@@ -1,0 +1,8 @@
+// Everything of the SDK.
+#pragma once
+
+#include "sluice/admin.h"
+#include "sluice/client.h"
+#include "sluice/message.h"
+#include "sluice/producer.h"
+#include "sluice/reader.h"
