@@ -37,7 +37,7 @@ struct ConnectOptions {
 };
 
 // Thread safety: every member may be called from any thread. Must outlive its producers, readers and their messages.
-class Client {
+class SLUICE_EXPORT Client {
  public:
   // no_daemon (nobody answers), permission, version, timed_out.
   static Result<Client> connect(ConnectOptions options = {});
@@ -73,6 +73,6 @@ class Client {
 };
 
 // SLUICE_SOCKET, else /run/sluice/sluice.sock for root and $XDG_RUNTIME_DIR/sluice/sluice.sock for others.
-std::string default_socket();
+SLUICE_EXPORT std::string default_socket();
 
 }  // namespace sluice

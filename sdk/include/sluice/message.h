@@ -22,7 +22,7 @@ struct Address {
 };
 
 // Walks over a message's application headers. Valid as long as the message.
-class HeaderRange {
+class SLUICE_EXPORT HeaderRange {
  public:
   class Iterator {
    public:
@@ -48,8 +48,8 @@ class HeaderRange {
 
 namespace internal {
 struct Hold;  // what keeps the bytes of a segment where they are; counted
-void retain(Hold* hold);
-void release(Hold* hold);
+SLUICE_EXPORT void retain(Hold* hold);
+SLUICE_EXPORT void release(Hold* hold);
 struct MessageAccess;
 }  // namespace internal
 
@@ -57,7 +57,7 @@ struct MessageAccess;
 // session may hold a limited number of segments; kept beyond it, the session is revoked and valid() turns false).
 // Copying and moving are cheap and allocate nothing. Thread safety: one thread at a time; it may be handed to another
 // thread and destroyed there. It must not outlive its Reader's Client.
-class Message {
+class SLUICE_EXPORT Message {
  public:
   Message() = default;
   Message(const Message& other) noexcept;

@@ -54,7 +54,7 @@ enum class ReceiptState : std::uint8_t {
 
 // A piece of the log that is being filled in place. Commit it soon: everything behind it in the partition waits, and past
 // the topic's claim deadline the daemon aborts it. Destroying it without commit() aborts it. One a producer at a time.
-class Claim {
+class SLUICE_EXPORT Claim {
  public:
   Claim(Claim&& other) noexcept;
   Claim& operator=(Claim&& other) noexcept;
@@ -80,7 +80,7 @@ struct LastSent {
 
 // Sends to one topic. Belongs to one thread; a process makes as many as it likes (up to kSessionPinsMax a client).
 // Reconnects by itself with its Client: during a reconnect send() waits up to its timeout.
-class Producer {
+class SLUICE_EXPORT Producer {
  public:
   Producer(Producer&&) noexcept;
   Producer& operator=(Producer&&) noexcept;

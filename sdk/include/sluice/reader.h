@@ -69,7 +69,7 @@ struct ReaderCounters {
 
 // Belongs to one thread. Reads several partitions (and topics) fairly in turn; in order per partition. Goes from log files
 // to memory and back by itself; reconnects with its Client and goes on where it was.
-class Reader {
+class SLUICE_EXPORT Reader {
  public:
   Reader(Reader&&) noexcept;
   Reader& operator=(Reader&&) noexcept;
