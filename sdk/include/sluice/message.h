@@ -9,6 +9,7 @@
 #include <string_view>
 #include <utility>
 
+#include "shm/base/result.h"
 #include "shm/base/types.h"
 
 namespace sluice {
