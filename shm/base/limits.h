@@ -1,0 +1,55 @@
+// Every limit of the bus has its name here.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace sluice {
+
+inline constexpr std::size_t kCacheLineSize = 64;
+// Hot words of different writers lie this far apart: the prefetcher fetches lines in pairs.
+inline constexpr std::size_t kWriterDistance = 128;
+
+inline constexpr std::uint64_t kSegmentSizeMin = 64 * 1024;
+inline constexpr std::uint64_t kSegmentSizeMax = 1024 * 1024 * 1024;
+inline constexpr std::uint64_t kSegmentSizeDefault = 4 * 1024 * 1024;
+inline constexpr std::uint32_t kSlotsMin = 4;
+inline constexpr std::uint32_t kSlotsMax = 1024;
+inline constexpr std::uint32_t kSlotsDefault = 8;
+// A message may take this part of a segment at the most (1/4).
+inline constexpr std::uint64_t kMessageSegmentFraction = 4;
+// Memory is prepared (backed and zeroed) in steps of this size.
+inline constexpr std::uint64_t kPrepareStepSize = 256 * 1024;
+// The tail is moved at least once in so many bytes.
+inline constexpr std::uint64_t kTailLagMax = 4096;
+
+inline constexpr std::uint32_t kSegmentsPerFileDefault = 64;
+inline constexpr std::uint32_t kPartitionsPerTopicMax = 1024;
+inline constexpr std::uint32_t kPartitionsMax = 65536;  // in one daemon
+inline constexpr std::uint32_t kTopicsMax = 16384;
+inline constexpr std::uint32_t kTopicNameSizeMax = 200;
+inline constexpr std::uint32_t kProducerNameSizeMax = 200;
+inline constexpr std::uint32_t kSessionsMax = 4096;
+inline constexpr std::uint32_t kSessionPinsMax = 256;     // producers + segments that readers hold
+inline constexpr std::uint32_t kSessionCursorsMax = 1024; // partitions that one session's readers are in
+inline constexpr std::uint32_t kFencesMax = 512;          // fence table entries of a partition
+inline constexpr std::uint32_t kBatchRecordsMax = 65536;
+inline constexpr std::uint32_t kHeadersMax = 64;          // application headers of one message
+inline constexpr std::uint32_t kTrailerSizeMax = 64 * 1024;
+inline constexpr std::uint32_t kKeySizeMax = 16 * 1024;
+inline constexpr std::uint32_t kTagSizeMax = 255;
+inline constexpr std::uint32_t kBookmarkSizeMax = 1024;
+
+inline constexpr std::uint64_t kClaimDeadlineNsDefault = 1'000'000'000;
+inline constexpr std::uint64_t kFlushIntervalNsDefault = 5'000'000;
+// A sleeper looks again after this long, so that a lost wake-up costs latency, never a hang.
+inline constexpr std::uint64_t kSleepNsMax = 1'000'000'000;
+// The same where there is no membarrier.
+inline constexpr std::uint64_t kSleepWithoutMembarrierNsMax = 5'000'000;
+inline constexpr std::uint64_t kDaemonSleepNsMax = 2'000'000'000;
+inline constexpr std::uint32_t kFutexWaitersMax = 127;    // futex_waitv, less one for ourselves
+inline constexpr std::uint64_t kWriteChunkSizeMax = 1024 * 1024;
+inline constexpr std::uint32_t kWritesInFlightMax = 2;    // of one partition
+inline constexpr std::size_t kDirectIoAlignment = 4096;
+
+}  // namespace sluice
