@@ -5,27 +5,26 @@ cd "$(dirname "$0")"
 
 usage() {
   cat <<'TEXT'
-usage: ./test.sh [--long] [--only LABEL] [--tidy | --no-tidy] [--no-install]
+usage: ./test.sh [--long] [--only LABEL] [--no-tidy] [--no-install]
 
   (nothing)      the default suite: checks, all tests of the dev build, sanitizers where they matter (about 10 minutes
                  after the build)
   --long         everything: whole model, long fuzzing, more kills and power losses, all tests under ASan (hours)
   --only LABEL   one kind of test, in each build that it belongs to: unit ring sim crash e2e fuzz conformance model hostile
                  architecture; or one check: format shell tidy. With --long: in its long form
-  --tidy         clang-tidy too (in --long by itself); --no-tidy: not even there
+  --no-tidy      without clang-tidy (the first time it takes a minute or two; then only what changed)
   --no-install   do not look for missing packages
 
 Logs: build/log/. Builds: build/dev, build/asan, build/tsan (kept, so that the next run is quick).
 TEXT
 }
 
-long= only= tidy= install=1
+long= only= tidy=1 install=1
 while [ $# -gt 0 ]; do
   case $1 in
-    --long) long=1; tidy=${tidy:-1} ;;
+    --long) long=1 ;;
     --only) only=${2:-}; [ -n "$only" ] || { usage >&2; exit 2; }; shift ;;
-    --tidy) tidy=1 ;;
-    --no-tidy) tidy=0 ;;
+    --no-tidy) tidy= ;;
     --no-install) install= ;;
     -h | --help) usage; exit 0 ;;
     *) usage >&2; exit 2 ;;
@@ -173,7 +172,7 @@ run_checks() {
       format) check_stage format 'scripts/format.sh --check' scripts/format.sh --check ;;
       shell) check_stage shell scripts/check-shell.sh scripts/check-shell.sh ;;
       tidy)
-        [ "$tidy" = 1 ] || continue
+        [ -n "$tidy" ] || continue
         # clang-tidy reads generated headers too, so the build comes first.
         build_stage dev && check_stage tidy scripts/tidy.sh scripts/tidy.sh build/dev ;;
     esac

@@ -32,14 +32,9 @@ function(sluice_install_library)
   install(FILES ${PROJECT_BINARY_DIR}/SluiceConfig.cmake ${PROJECT_BINARY_DIR}/SluiceConfigVersion.cmake
     DESTINATION ${package_dir})
 
-  # A relative directory stays relative to pkg-config's prefix, so that the installed tree can be moved.
-  foreach(kind IN ITEMS LIB INCLUDE)
-    set(dir ${CMAKE_INSTALL_${kind}DIR})
-    if(NOT IS_ABSOLUTE ${dir})
-      set(dir "\${prefix}/${dir}")
-    endif()
-    set(SLUICE_PC_${kind}DIR ${dir})
-  endforeach()
+  # From the place of sluice.pc, so that the installed tree can be moved.
+  file(RELATIVE_PATH SLUICE_PC_TO_PREFIX /${CMAKE_INSTALL_LIBDIR}/pkgconfig /)
+  string(REGEX REPLACE "/$" "" SLUICE_PC_TO_PREFIX ${SLUICE_PC_TO_PREFIX})
   configure_file(${PROJECT_SOURCE_DIR}/cmake/sluice.pc.in ${PROJECT_BINARY_DIR}/sluice.pc @ONLY)
   install(FILES ${PROJECT_BINARY_DIR}/sluice.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endfunction()
