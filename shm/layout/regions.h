@@ -150,11 +150,15 @@ struct alignas(kCacheLineSize) CursorCell {
 struct SessionRegion {
   RegionHeader header;
   alignas(kWriterDistance) std::atomic<std::uint32_t> revoked;  // daemon: 1 once the session was ended
+  // The client: pin cells at and above it were never used; grows only, stored before the first pin in a new cell. It saves
+  // the reclaimer from reading all cells; whoever states too little gives up its own pins alone.
+  std::atomic<std::uint32_t> pins_used;
   alignas(kWriterDistance) PinCell pins[kSessionPinsMax];
   CursorCell cursors[kSessionCursorsMax];
 };
 static_assert(std::is_standard_layout_v<SessionRegion>);
-static_assert(offsetof(SessionRegion, revoked) == 128 && offsetof(SessionRegion, pins) == 256);
+static_assert(offsetof(SessionRegion, revoked) == 128 && offsetof(SessionRegion, pins_used) == 132);
+static_assert(offsetof(SessionRegion, pins) == 256);
 static_assert(offsetof(SessionRegion, cursors) == 256 + kWriterDistance * kSessionPinsMax);
 
 }  // namespace sluice::layout
