@@ -24,9 +24,7 @@ bool AuditCounts::sum_holds() const {
   return sum == sent;
 }
 
-bool AuditCounts::clean() const {
-  return sum_holds() && gaps == 0 && repeats == 0 && cut == 0 && quarantined == 0;
-}
+bool AuditCounts::clean() const { return sum_holds() && gaps == 0 && repeats == 0 && cut == 0 && quarantined == 0; }
 
 AuditRow& PartitionAudit::row(ProducerId producer) {
   if (last_used_.row != nullptr && last_used_.row->producer == producer) return *last_used_.row;

@@ -44,11 +44,11 @@ Status check_sizes(const TopicConfig& config) {
 Status check_combinations(const TopicConfig& config) {
   if (config.durability == Durability::volatile_) {
     if (config.visibility == Visibility::durable)
-      return refuse(config, "visibility durable needs durability async or sync: a volatile topic never becomes durable");
+      return refuse(config,
+                    "visibility durable needs durability async or sync: a volatile topic never becomes durable");
     return {};
   }
-  if (config.claim_deadline_ns == 0)
-    return refuse(config, "a claim deadline of none needs durability volatile");
+  if (config.claim_deadline_ns == 0) return refuse(config, "a claim deadline of none needs durability volatile");
   if (!config.checksum) return refuse(config, "checksum off needs durability volatile");
   if (config.overflow == Overflow::drop_oldest)
     return refuse(config, "overflow drop-oldest needs durability volatile: a durable topic drops by retention alone");

@@ -1,7 +1,8 @@
 // What the daemon knows beside the logs: topics, ids that are never reused, named producers, audit snapshots.
 //
-// Owner: the bus thread. SQLite in WAL mode with synchronous=FULL behind this interface, or simulated (sim_store.h), which
-// survives a power loss as a prefix of its commits. Every mutating call is one transaction and durable when it returns.
+// Owner: the bus thread. SQLite in WAL mode with synchronous=FULL behind this interface, or simulated (sim_store.h),
+// which survives a power loss as a prefix of its commits. Every mutating call is one transaction and durable when it
+// returns.
 //
 // Invariants
 //  1. An id (topic, producer, incarnation) that was given once is never given again, also after a crash.

@@ -1,9 +1,9 @@
 #include "daemon/core/audit.h"
 
-#include <gtest/gtest.h>
-
 #include <limits>
 #include <random>
+
+#include <gtest/gtest.h>
 
 namespace sluice::core {
 namespace {
@@ -157,8 +157,8 @@ void random_event(PartitionAudit& audit, std::mt19937_64& random) {
   }
 }
 
-// Property: whatever happens, every row's sum holds, next_sequence does not go down, and a restart from the rows counts on
-// as if it had not happened.
+// Property: whatever happens, every row's sum holds, next_sequence does not go down, and a restart from the rows counts
+// on as if it had not happened.
 TEST(Audit, the_sum_holds_after_any_sequence_of_events) {
   for (std::uint64_t seed = 1; seed <= 300; ++seed) {
     std::mt19937_64 random(seed);

@@ -1,0 +1,97 @@
+// One SQLite database file as the store uses it: opened safely, statements prepared once, errors as Result.
+//
+// Owner: SqliteStore, on the bus thread.
+//
+// Invariants
+//  1. WAL mode, synchronous=FULL, exclusive: nobody else has the file open, and a commit that returned is on the
+//  device.
+//  2. A file whose schema is newer is refused with `version`: its header is looked at before SQLite opens it, and a
+//  newer
+//     version that only the WAL knows is left in the WAL.
+//  3. After an I/O error nothing is written or read any more (failed): whether the last transaction is in the file is
+//  known
+//     after the next start only.
+// Lifetimes: a Statement belongs to its Database and is reset by whoever asks for it next.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+
+#include "shm/base/result.h"
+
+struct sqlite3;
+struct sqlite3_stmt;
+
+namespace sluice::store {
+
+class Database;
+
+// A prepared statement that is being bound, stepped and read. Parameters and columns count from 0. Unsigned 64-bit
+// numbers are kept bit for bit in SQLite's signed ones.
+class Statement {
+ public:
+  Statement(Database& database, sqlite3_stmt* statement) : database_(database), statement_(statement) {}
+  Statement(const Statement&) = delete;
+  Statement& operator=(const Statement&) = delete;
+  ~Statement();
+
+  template <typename... Values>
+  Statement& bind(const Values&... values) {
+    int index = 0;
+    (bind_one(index++, values), ...);
+    return *this;
+  }
+  void bind_one(int index, std::uint64_t value);
+  void bind_one(int index, std::string_view text);
+  void bind_one(int index, std::span<const std::byte> bytes);
+  // True: a row is there. False: done.
+  Result<bool> step();
+  // For statements without rows.
+  Status run();
+  std::uint64_t number(int column) const;
+  std::string text(int column) const;
+  void reset();
+
+ private:
+  Database& database_;
+  sqlite3_stmt* statement_;
+};
+
+class Database {
+ public:
+  // Opens or creates `path`. `schema` is run in one transaction if the file is empty; the version is written with it.
+  static Result<std::unique_ptr<Database>> open(const std::string& path, std::uint32_t version, const char* schema);
+  ~Database();
+  Database(const Database&) = delete;
+  Database& operator=(const Database&) = delete;
+
+  // Prepared at the first call, then kept; reset and unbound. `sql` is a literal.
+  Result<Statement*> statement(const char* sql);
+  // Runs `body` inside a transaction that is durable when this returns; rolls back what `body` refuses.
+  Status transaction(const char* what, const std::function<Status()>& body);
+  Status close();
+  // The Error of SQLite's last answer on this connection. Marks the database failed if that was an I/O error.
+  Error error(int code, std::string_view what);
+  const std::string& path() const { return path_; }
+
+ private:
+  Database(std::string path, sqlite3* handle) : path_(std::move(path)), handle_(handle) {}
+  Status configure();
+  Status check_version(std::uint32_t version, const char* schema);
+  Status create_schema(std::uint32_t version, const char* schema);
+  Status execute(const char* sql, std::string_view what);
+  Result<std::string> query_one(const char* sql, std::string_view what);
+
+  std::string path_;
+  sqlite3* handle_;
+  std::map<std::string_view, std::unique_ptr<Statement>> statements_;
+  bool failed_ = false;
+};
+
+}  // namespace sluice::store
