@@ -44,6 +44,7 @@ if(TARGET sluice)
 endif()
 foreach(program IN ITEMS sluiced sluice_cli sluice_perf)
   if(TARGET ${program})
+    set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)  # run.sh, and people
     install(TARGETS ${program} RUNTIME DESTINATION ${CMAKE_INSTALL_BINDIR})
   endif()
 endforeach()
