@@ -1,0 +1,275 @@
+#include "daemon/spill/partition.h"
+
+#include <algorithm>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "shm/base/assert.h"
+#include "shm/base/clock.h"
+#include "shm/base/failpoint.h"
+#include "shm/layout/trailer.h"
+
+namespace sluice::spill {
+namespace {
+
+constexpr std::uint64_t kScanRecordsMax = 16384;      // of one partition in one turn
+constexpr std::uint32_t kPrepareStepsMax = 16;        // of one partition in one turn
+constexpr std::uint64_t kCheckpointSegments = 64;     // audit checkpoints: one in so many segments
+
+ring::PartitionMemory with_start(const ring::PartitionMemory& memory) {
+  const std::uint64_t start = memory.control->start_position;
+  memory.control->prepared.store(start, std::memory_order_relaxed);
+  memory.control->durable.store(start, std::memory_order_relaxed);
+  memory.log->tail.store(start, std::memory_order_relaxed);
+  return memory;
+}
+
+}  // namespace
+
+Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfig& config, PartitionIdentity identity,
+                     Environment environment, std::unique_ptr<log::PartitionLog> log, core::PartitionAudit audit,
+                     PartitionOptions options)
+    : memory_(with_start(memory)),
+      identity_(std::move(identity)),
+      environment_(environment),
+      visible_durable_(config.visibility == core::Visibility::durable),
+      volatile_(config.durability == core::Durability::volatile_),
+      overflow_(config.overflow),
+      audit_(std::move(audit)),
+      slots_(memory_, *environment.pins, *environment.backing, identity_.topic, identity_.partition,
+             identity_.incarnation),
+      log_(std::move(log)),
+      scan_(slots_, audit_, identity_, *environment.attached) {
+  SLUICE_ASSERT(volatile_ == (log_ == nullptr));
+  if (log_) {
+    const std::uint64_t interval = config.durability == core::Durability::sync ? 0 : options.flush_interval_ns;
+    writer_ = std::make_unique<Writer>(*environment.disk, *log_, slots_, scan_, identity_,
+                                       WriterOptions{interval, options.token_base});
+    memory_.control->trimmed.store(log_->earliest().value, std::memory_order_relaxed);
+  }
+  prepare();
+}
+
+Partition::~Partition() = default;
+
+WorkResult Partition::do_work(std::uint64_t now_ns) {
+  WorkResult result;
+  result.progressed |= scan(now_ns);
+  if (writer_) {
+    const bool was_poisoned = writer_->is_poisoned();
+    result.progressed |= writer_->do_work(scan_.frontier(), now_ns);
+    if (writer_->is_poisoned() && !was_poisoned) close_gate(layout::Gate::poisoned);
+  }
+  if (slots_.release_unpinned() != 0) result.progressed = true;
+  result.progressed |= retire();
+  result.progressed |= prepare();
+  const std::uint64_t claim = scan_.claim_deadline_ns();
+  const std::uint64_t write = writer_ ? writer_->deadline_ns() : 0;
+  result.deadline_ns = claim == 0 ? write : write == 0 ? claim : std::min(claim, write);
+  return result;
+}
+
+bool Partition::scan(std::uint64_t now_ns) {
+  if (scan_.advance(now_ns, kScanRecordsMax) == 0) return false;
+  for (const log::SegmentSummary& summary : scan_.take_summaries()) {
+    if (!writer_) continue;
+    summaries_.push_back(summary);
+    if (++checkpoint_segment_ >= kCheckpointSegments) note_checkpoint();
+  }
+  return true;
+}
+
+// The scan may have passed the segment's end by now: the checkpoint is of the frontier as it stands.
+void Partition::note_checkpoint() {
+  checkpoint_segment_ = 0;
+  if (!pending_checkpoint_) pending_checkpoint_ = checkpoint_now();
+}
+
+Checkpoint Partition::checkpoint_now() const {
+  return {scan_.frontier(), audit_.rows(), {scan_.bookmarks().begin(), scan_.bookmarks().end()}};
+}
+
+std::optional<Checkpoint> Partition::take_checkpoint() { return std::exchange(ready_checkpoint_, std::nullopt); }
+
+void Partition::on_completion(const io::Completion& completion, std::uint64_t now_ns) {
+  SLUICE_ASSERT(writer_ != nullptr);
+  const bool was_poisoned = writer_->is_poisoned();
+  const bool moved = writer_->on_completion(completion, now_ns);
+  if (writer_->is_poisoned() && !was_poisoned) close_gate(layout::Gate::poisoned);
+  if (moved) publish_durable();
+}
+
+void Partition::publish_durable() {
+  const Position durable = writer_->durable();
+  log_->set_durable(durable);
+  ring::DurableWait::publish(memory_, durable);
+  if (visible_durable_) ring::Bell(memory_).published();  // behind the full fence of publish()
+  SLUICE_FAILPOINT("spill.published");
+  auto done = summaries_.begin();
+  for (; done != summaries_.end() && memory_.start_of(done->segment.next()) <= durable; ++done) {
+    if (auto added = log_->add_summary(*done); !added)
+      spdlog::warn("index entry not written, it is rebuilt at the next start partition={} reason={}", identity_.name,
+                   added.error().message());
+  }
+  summaries_.erase(summaries_.begin(), done);
+  if (pending_checkpoint_ && pending_checkpoint_->upto <= durable)
+    ready_checkpoint_ = std::exchange(pending_checkpoint_, std::nullopt);
+}
+
+bool Partition::may_retire(SegmentNumber segment, bool slot_needed) const {
+  const Position end = memory_.start_of(segment.next());
+  if (scan_.frontier() < end) return false;
+  if (writer_) return slot_needed && writer_->durable() >= end;
+  if (overflow_ == core::Overflow::drop_oldest) return slot_needed;
+  const std::optional<Position> readers = environment_.attached->reader_cursor_min(memory_.handle);
+  return readers ? *readers >= end : slot_needed;
+}
+
+bool Partition::retire() {
+  bool retired = false;
+  while (slots_.first_ready() < slots_.next_segment()) {
+    const ring::SlotCounts counts = slots_.counts();
+    const bool slot_needed = counts.free == 0 && slots_.prepared() < prepare_target();
+    const SegmentNumber segment = slots_.first_ready();
+    if (!may_retire(segment, slot_needed)) break;
+    // A slot in limbo comes back by itself: one at a time is withdrawn for need.
+    if (slot_needed && counts.limbo > 0 && counts.ready <= 2) break;
+    if (volatile_ && overflow_ == core::Overflow::drop_oldest) count_dropped(segment);
+    slots_.retire_first();
+    scan_.forget_zombies_below(memory_.start_of(segment.next()));
+    retired = true;
+  }
+  return retired;
+}
+
+// What some attached reader has not read is dropped, and counted. With no reader nothing is missed.
+void Partition::count_dropped(SegmentNumber segment) {
+  const std::optional<Position> readers = environment_.attached->reader_cursor_min(memory_.handle);
+  Position at = memory_.start_of(segment);
+  if (!readers || *readers >= memory_.start_of(segment.next())) return;
+  ring::SegmentView view = ring::view_of(memory_, segment, slots_.slot_of(segment), false);
+  ring::RecordView record;
+  for (;;) {
+    const ring::ScanResult result = ring::scan_record(view, at, record);
+    if (result == ring::ScanResult::record) {
+      if (record.position >= *readers) audit_.on_dropped(record.fields.claim.producer(), 1);
+    } else if (result != ring::ScanResult::aborted && result != ring::ScanResult::pad &&
+               result != ring::ScanResult::corrupt_record) {
+      return;
+    }
+  }
+}
+
+// Room for a whole segment ahead of what is used: a record that a hostile length claims to reach so far is then seen
+// whole, and a quick producer finds room without waiting.
+Position Partition::prepare_target() const {
+  const Position used = std::max(scan_.frontier(), tail());
+  return used + memory_.segment_size() + kPrepareStepSize;
+}
+
+bool Partition::prepare() {
+  bool prepared = false;
+  for (std::uint32_t step = 0; step < kPrepareStepsMax && slots_.prepared() < prepare_target(); ++step) {
+    if (!slots_.prepare_step(durable())) {
+      const std::string error = slots_.error() ? std::string() : slots_.error().error().message();
+      if (!error.empty() && memory_error_.empty())
+        spdlog::error("no memory for the next segment, producers wait partition={} reason={}", identity_.name, error);
+      memory_error_ = error;
+      break;
+    }
+    memory_error_.clear();
+    prepared = true;
+  }
+  return prepared;
+}
+
+std::uint32_t Partition::sweep(const std::function<bool(ProducerId)>& is_gone) {
+  const std::uint32_t aborted = scan_.abort_claims(is_gone, false);
+  SLUICE_FAILPOINT("spill.swept");
+  ring::Bell(memory_).published();
+  return aborted;
+}
+
+Result<ProducerMark> Partition::fence(ProducerId old_id, ProducerId new_id) {
+  layout::ControlRegion& control = *memory_.control;
+  const std::uint32_t count = control.fence_count.load(std::memory_order_relaxed);
+  if (count >= kFencesMax)
+    return fail(ErrorCode::quota, "attaching a producer name again on " + identity_.name + ": its fence table holds " +
+                                      std::to_string(kFencesMax) + " entries; wait until retention has passed older ones");
+  layout::TrailerBuilder trailer;
+  trailer.fence({old_id, new_id, Sequence(0)});
+  ring::Appender appender(memory_, ProducerId(0), own_pin_, true, Sequence(1));
+  ring::Appended appended;
+  ring::AppendResult result = ring::AppendResult::no_room;
+  for (std::uint32_t step = 0; step <= kPrepareStepsMax && result == ring::AppendResult::no_room; ++step) {
+    result = appender.append({{}, trailer.finish(), realtime_coarse_ns()}, appended, layout::RecordKind::fence);
+    if (result == ring::AppendResult::no_room) {
+      retire();
+      prepare();
+    }
+  }
+  if (result == ring::AppendResult::gate_closed) return fail(ErrorCode::io, identity_.name + ": " + reason());
+  if (result != ring::AppendResult::ok)
+    return fail(ErrorCode::would_block, "attaching a producer name again on " + identity_.name +
+                                            ": the ring is full; try again");
+  control.fences[count] = {old_id.value, 0, appended.position.value};
+  // release: pairs with the acquire of readers; publishes the entry.
+  control.fence_count.store(count + 1, std::memory_order_release);
+  scan_.add_fence(old_id, appended.position);
+  scan_.abort_claims([&](ProducerId producer) { return producer == old_id; }, true);
+  return scan_.last_of(old_id, appended.position);
+}
+
+ProducerMark Partition::last_of(ProducerId producer) const { return scan_.last_of(producer, tail()); }
+
+void Partition::close_gate(layout::Gate gate) {
+  // release: pairs with the acquire in Appender::claim_span and DurableWait::wait.
+  memory_.control->gate.store(static_cast<std::uint32_t>(gate), std::memory_order_release);
+  // Everybody who waits looks again: the fence inside orders the gate before the flags.
+  ring::DurableWait::publish(memory_, durable());
+  ring::Bell(memory_).published();
+}
+
+layout::Gate Partition::gate() const {
+  return static_cast<layout::Gate>(memory_.control->gate.load(std::memory_order_relaxed));
+}
+
+std::string Partition::reason() const {
+  if (writer_ && writer_->is_poisoned()) return writer_->poison();
+  if (writer_ && !writer_->obstacle().empty()) return writer_->obstacle();
+  return memory_error_;
+}
+
+void Partition::flush_now() {
+  if (writer_) writer_->flush_now();
+}
+
+bool Partition::everything_durable() const { return !writer_ || writer_->durable() >= scan_.frontier(); }
+
+Position Partition::durable() const {
+  return writer_ ? writer_->durable() : Position(memory_.control->start_position);
+}
+
+Position Partition::memory_start() const { return memory_.start_of(slots_.first_ready()); }
+
+Position Partition::earliest() const { return log_ ? std::min(log_->earliest(), memory_start()) : memory_start(); }
+
+// As the producers say, within what can be true.
+Position Partition::tail() const {
+  const Position said(memory_.log->tail.load(std::memory_order_acquire));
+  return std::clamp(said, scan_.frontier(), std::max(scan_.frontier(), slots_.prepared()));
+}
+
+Status Partition::retain(const log::RetentionLimits& limits, std::uint64_t wall_ns) {
+  if (!log_) return {};
+  auto trimmed = log_->retain(limits, wall_ns, durable());
+  if (!trimmed) return fail(trimmed.error());
+  if (trimmed->files == 0) return {};
+  memory_.control->trimmed.store(trimmed->trimmed.value, std::memory_order_release);
+  spdlog::info("log files removed by retention partition={} files={} records={} trimmed={}", identity_.name,
+               trimmed->files, trimmed->records, trimmed->trimmed.value);
+  return {};
+}
+
+}  // namespace sluice::spill

@@ -1,0 +1,134 @@
+// One partition in the daemon: scan → write → sync → publish → retire → prepare, over its shared memory and its log.
+//
+// Owner: the bus thread. Nothing here waits: do_work() does what can be done now and says when it wants to be called again;
+// disk completions come through on_completion().
+//
+// Watermarks, each of which only grows:  trimmed ≤ durable ≤ written ≤ frontier ≤ tail ≤ prepared   (volatile topics have no
+// durable and written). A segment may leave memory when it lies below the frontier and
+//   durable topics            below durable
+//   volatile, block           below every attached reader's cursor (with no reader: when its slot is needed)
+//   volatile, drop-oldest     when its slot is needed
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "daemon/core/audit.h"
+#include "daemon/core/topic.h"
+#include "daemon/log/partition_log.h"
+#include "daemon/spill/environment.h"
+#include "daemon/spill/scan.h"
+#include "daemon/spill/writer.h"
+#include "shm/ring/appender.h"
+#include "shm/ring/slot_manager.h"
+
+namespace sluice::spill {
+
+struct PartitionOptions {
+  std::uint64_t flush_interval_ns = kFlushIntervalNsDefault;
+  std::uint64_t token_base = 0;  // see WriterOptions
+};
+
+struct WorkResult {
+  bool progressed = false;
+  std::uint64_t deadline_ns = 0;  // monotonic; 0: nothing until something happens
+};
+
+// A checkpoint of the audit, taken where a log file ends: saved by the bus once it is durable.
+struct Checkpoint {
+  Position upto;
+  std::vector<core::AuditRow> rows;
+  std::vector<std::pair<ProducerId, ProducerMark>> bookmarks;
+};
+
+class Partition {
+ public:
+  // `memory` is initialised (control's constants written, everything else zero); `log` is null for a volatile topic;
+  // `audit` holds what recovery counted.
+  Partition(const ring::PartitionMemory& memory, const core::TopicConfig& config, PartitionIdentity identity,
+            Environment environment, std::unique_ptr<log::PartitionLog> log, core::PartitionAudit audit,
+            PartitionOptions options);
+  ~Partition();
+
+  WorkResult do_work(std::uint64_t now_ns);
+  void on_completion(const io::Completion& completion, std::uint64_t now_ns);
+
+  // After a client's proven death, before its pins are cleared and its ids forgotten: aborts its open claims. Returns how
+  // many. Rings the bell in any case: it may have died between commit and wake.
+  std::uint32_t sweep(const std::function<bool(ProducerId)>& is_gone);
+  // A new holder of a producer name: appends the fence, aborts the old id's open claims, and answers what stands.
+  // would_block when there is no room for the fence now.
+  Result<ProducerMark> fence(ProducerId old_id, ProducerId new_id);
+  // What stands for a producer that nobody needs to fence.
+  ProducerMark last_of(ProducerId producer) const;
+
+  // ---- gate
+  void close_gate(layout::Gate gate);
+  layout::Gate gate() const;
+  // Why it is poisoned, or what is in the way; empty if nothing is.
+  std::string reason() const;
+  // Ask for a sync now, not at the flush interval (stop, tests).
+  void flush_now();
+  // Nothing is in flight; with everything_durable(): all that is final is on stable storage.
+  bool is_idle() const { return !writer_ || writer_->is_idle(); }
+  bool everything_durable() const;
+  bool has_open_claims() const { return scan_.halted_at_claim(); }
+
+  // ---- state
+  Position frontier() const { return scan_.frontier(); }
+  Position durable() const;
+  Position earliest() const;
+  Position memory_start() const;
+  Position tail() const;
+  const ScanCounters& counters() const { return scan_.counters(); }
+  ring::SlotCounts slot_counts() const { return slots_.counts(); }
+  std::uint64_t backed_bytes() const { return slots_.backed_bytes(); }
+  const ring::PartitionMemory& memory() const { return memory_; }
+  const PartitionIdentity& identity() const { return identity_; }
+  core::PartitionAudit& audit() { return audit_; }
+  log::PartitionLog* log() { return log_.get(); }
+
+  // Checkpoints that have become durable since the last call, the newest only.
+  std::optional<Checkpoint> take_checkpoint();
+  // One of everything below the frontier, which must be durable: at a clean stop.
+  Checkpoint checkpoint_now() const;
+  // Applies retention; publishes `trimmed`.
+  Status retain(const log::RetentionLimits& limits, std::uint64_t wall_ns);
+  void set_overflow(core::Overflow overflow) { overflow_ = overflow; }
+
+ private:
+  bool scan(std::uint64_t now_ns);
+  bool retire();
+  bool may_retire(SegmentNumber segment, bool slot_needed) const;
+  void count_dropped(SegmentNumber segment);
+  bool prepare();
+  Position prepare_target() const;
+  void publish_durable();
+  void note_checkpoint();
+
+  // Constant after construction.
+  const ring::PartitionMemory memory_;
+  const PartitionIdentity identity_;
+  const Environment environment_;
+  const bool visible_durable_;
+  const bool volatile_;
+  // Owned by the bus thread.
+  core::Overflow overflow_;
+  core::PartitionAudit audit_;
+  ring::SlotManager slots_;
+  std::unique_ptr<log::PartitionLog> log_;
+  Scan scan_;
+  std::unique_ptr<Writer> writer_;           // null for volatile topics
+  std::vector<log::SegmentSummary> summaries_;  // scanned, not durable yet
+  std::optional<Checkpoint> pending_checkpoint_;
+  std::optional<Checkpoint> ready_checkpoint_;
+  std::uint64_t checkpoint_segment_ = 0;     // segments since the last one
+  std::atomic<std::uint64_t> own_pin_{0};    // for the daemon's own records; nobody needs to see it
+  std::string memory_error_;
+};
+
+}  // namespace sluice::spill

@@ -1,0 +1,124 @@
+// The daemon's walk over newly committed records: each is looked at once, in order of position.
+//
+// Owner: the bus thread. Decides the frontier: everything below it is final, counted and, on durable topics, fit to be
+// written (pads and aborts are completed: sequence, sizes, checksum). Repairs what holds it up: claims of the dead at once,
+// claims past their deadline, broken chains.
+//
+// State at the frontier
+//   free ──▶ waits · final ──▶ counted, on · claimed ──▶ halted: owner dead → aborted, deadline passed → aborted (zombie)
+//   · impossible word ──▶ rest of the segment closed by a pad, counted as quarantined
+//
+// Invariants
+//  1. The frontier never goes back, and lies at a record's start (or a segment's).
+//  2. A zombie's span (aborted while its owner lives) may still be written by that owner until its pin is gone: such bytes
+//     go to disk from a private copy only (fix_zombies).
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "daemon/core/audit.h"
+#include "daemon/log/partition_log.h"
+#include "daemon/spill/environment.h"
+#include "shm/base/types.h"
+#include "shm/ring/scanner.h"
+#include "shm/ring/slot_manager.h"
+
+namespace sluice::spill {
+
+struct ScanCounters {
+  std::uint64_t records = 0;            // committed, since the partition was opened
+  std::uint64_t corrupt_records = 0;
+  std::uint64_t quarantined_bytes = 0;
+  std::uint64_t expired_claims = 0;     // aborted by their deadline
+  std::uint64_t repaired_claims = 0;    // aborted for the dead
+};
+
+// What named producers get back: kept by the scan as records pass.
+struct ProducerMark {
+  Sequence sequence;
+  std::string bookmark;
+};
+
+class Scan {
+ public:
+  Scan(ring::SlotManager& slots, core::PartitionAudit& audit, const PartitionIdentity& identity,
+       const Attached& attached);
+
+  // Walks on, at most `records_max` records. Returns how many it passed.
+  std::uint64_t advance(std::uint64_t now_ns, std::uint64_t records_max);
+  Position frontier() const { return frontier_; }
+  // When the claim at the frontier expires (monotonic ns); 0: none is open there, or claims have no deadline.
+  std::uint64_t claim_deadline_ns() const;
+  bool halted_at_claim() const { return halted_since_ns_ != 0; }
+  ProducerId halted_at() const { return halted_word_.producer(); }
+
+  // Aborts every open claim between the frontier and the end whose producer `is_gone`. Returns how many.
+  // `zombie`: their owners live (a fence): the spans stay theirs until they unpin.
+  std::uint32_t abort_claims(const std::function<bool(ProducerId)>& is_gone, bool zombie);
+  // Walks from the frontier to `end` without changing anything, over other producers' open claims: the last sequence and
+  // bookmark of one producer, starting from what was counted below the frontier.
+  ProducerMark last_of(ProducerId producer, Position end) const;
+
+  // Completes the aborts of zombies that lie in a private copy of [begin, begin + bytes.size()).
+  void fix_zombies(Position begin, std::span<std::byte> bytes) const;
+  bool has_zombies(Position begin, Position end) const;
+  void forget_zombies_below(Position position);
+
+  // Segments that are complete since the last call, in order.
+  std::vector<log::SegmentSummary> take_summaries();
+  // Records at and above `position` of this producer count as fenced.
+  void add_fence(ProducerId producer, Position position) { fences_[producer] = position; }
+  // Restores the running time maximum after recovery.
+  void set_time_max(std::uint64_t ns) { time_max_ns_ = ns; }
+  std::uint64_t time_max_ns() const { return time_max_ns_; }
+  // The last bookmark of each producer that sends any.
+  const std::map<ProducerId, ProducerMark>& bookmarks() const { return bookmarks_; }
+  void set_bookmark(ProducerId producer, ProducerMark mark) { bookmarks_[producer] = std::move(mark); }
+  const ScanCounters& counters() const { return counters_; }
+
+ private:
+  struct Zombie {
+    Position begin;
+    layout::ClaimWord word;
+    Sequence sequence;
+    std::uint32_t segment_checksum;
+  };
+
+  ring::SegmentView view_at(Position position) const;
+  void on_record(const ring::RecordView& record);
+  void on_skip(const ring::RecordView& record, const ring::SegmentView& segment, bool pad);
+  void on_corrupt(const ring::RecordView& record);
+  void close_chain(const ring::SegmentView& segment);
+  bool on_claimed(const ring::RecordView& record, const ring::SegmentView& segment, std::uint64_t now_ns);
+  bool abort_at(const ring::SegmentView& segment, Position position, layout::ClaimWord word, bool zombie);
+  bool abort_claims_in(const ring::SegmentView& segment, Position at, const std::function<bool(ProducerId)>& is_gone,
+                       bool zombie, std::uint32_t& aborted);
+  void finish_segment(SegmentNumber segment);
+  bool is_fenced(ProducerId producer, Position position) const;
+
+  // Constant after construction.
+  ring::SlotManager& slots_;
+  core::PartitionAudit& audit_;
+  const PartitionIdentity& identity_;
+  const Attached& attached_;
+  const std::uint64_t deadline_ns_;
+  const bool verify_;
+
+  Position frontier_;
+  std::uint64_t halted_since_ns_ = 0;   // first sight of the claim at the frontier; 0: not halted
+  layout::ClaimWord halted_word_;
+  std::vector<Zombie> zombies_;         // by position
+  std::map<ProducerId, Position> fences_;
+  std::map<ProducerId, ProducerMark> bookmarks_;
+  std::uint64_t segment_records_ = 0;
+  std::uint64_t time_max_ns_ = 0;
+  std::vector<log::SegmentSummary> summaries_;
+  ScanCounters counters_;
+};
+
+}  // namespace sluice::spill

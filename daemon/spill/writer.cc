@@ -1,0 +1,231 @@
+#include "daemon/spill/writer.h"
+
+#include <algorithm>
+#include <cerrno>
+#include <cstdlib>
+#include <cstring>
+#include <new>
+#include <system_error>
+
+#include <spdlog/spdlog.h>
+
+#include "shm/base/assert.h"
+#include "shm/base/failpoint.h"
+#include "shm/base/limits.h"
+#include "shm/layout/record.h"
+
+namespace sluice::spill {
+namespace {
+
+constexpr std::uint64_t kBlock = kDirectIoAlignment;
+constexpr std::uint32_t kAttemptsMax = 3;                       // of a write that came back short
+constexpr std::uint64_t kRetryNs = 100'000'000;                 // after a full disk
+constexpr std::uint32_t kSyncTokenBit = 0x8000'0000;
+
+Position block_floor(Position p) { return Position(p.value & ~(kBlock - 1)); }
+
+std::byte* allocate_copy() {
+  void* memory = std::aligned_alloc(kBlock, kWriteChunkSizeMax);
+  if (memory == nullptr) throw std::bad_alloc();
+  return static_cast<std::byte*>(memory);
+}
+
+}  // namespace
+
+Writer::Writer(io::Disk& disk, log::PartitionLog& log, ring::SlotManager& slots, const Scan& scan,
+               const PartitionIdentity& identity, WriterOptions options)
+    : disk_(disk),
+      log_(log),
+      slots_(slots),
+      scan_(scan),
+      identity_(identity),
+      options_(options),
+      next_(slots.memory().control->start_position),
+      submitted_(next_),
+      written_(next_),
+      durable_(next_),
+      sync_covers_(next_),
+      flush_target_(next_),
+      registrations_(slots.memory().slots, 0),
+      copy_(allocate_copy(), std::free) {}
+
+Writer::~Writer() {
+  SLUICE_ASSERT(is_idle());
+  for (const std::uint32_t registration : registrations_)
+    if (registration != 0) disk_.unregister_memory(registration);
+}
+
+bool Writer::do_work(Position frontier, std::uint64_t now_ns) {
+  if (is_poisoned() || now_ns < retry_at_ns_) return false;
+  if (frontier > durable_ && dirty_since_ns_ == 0) dirty_since_ns_ = now_ns;
+  const bool due = dirty_since_ns_ != 0 && (flush_now_ || now_ns >= dirty_since_ns_ + options_.flush_interval_ns);
+  if (due && syncs_in_flight_ == 0 && flush_target_ <= durable_) flush_target_ = frontier;
+  const bool flushing = flush_target_ > durable_ && syncs_in_flight_ == 0;
+  bool worked = submit_writes(frontier, flushing, now_ns);
+  if (flushing && !is_poisoned() && written_ >= flush_target_) worked |= submit_sync();
+  check_invariants(frontier);
+  return worked;
+}
+
+bool Writer::submit_writes(Position frontier, bool with_partial, std::uint64_t now_ns) {
+  bool worked = false;
+  while (in_flight_.size() < kWritesInFlightMax && frontier > submitted_ && !is_poisoned()) {
+    // A partial write of this very block must have ended before the block is written again.
+    if (!in_flight_.empty() && in_flight_.back().partial) break;
+    const Position blocks_end = block_floor(frontier);
+    const bool partial = next_ == blocks_end;
+    if (partial && !with_partial) break;
+    if (!submit_write(partial ? frontier : blocks_end, partial, now_ns)) break;
+    worked = true;
+  }
+  return worked;
+}
+
+void Writer::register_slot(std::uint32_t slot, SegmentNumber segment) {
+  if (registrations_[slot] != 0 || slots_.prepared() < slots_.memory().start_of(segment.next())) return;
+  registrations_[slot] = disk_.register_memory({slots_.memory().slot_base(slot), slots_.memory().segment_size()});
+}
+
+// Submits one write of [next_, end), or as much of it as one request can hold.
+bool Writer::submit_write(Position end, bool partial, std::uint64_t now_ns) {
+  const ring::PartitionMemory& memory = slots_.memory();
+  const SegmentNumber segment = memory.segment_of(next_);
+  if (next_ == memory.start_of(segment)) {
+    // Ahead of need; a failure shows when the file is needed.
+    static_cast<void>(log_.prepare_next(next_));
+  }
+  auto target = log_.target(next_);
+  if (!target) {
+    if (target.error().code() != ErrorCode::would_block) {
+      poison(target.error().message(), target.error().system_errno());
+    } else {
+      if (obstacle_.empty()) spdlog::error("log file cannot grow partition={} reason={}", identity_.name, target.error().message());
+      obstacle_ = target.error().message();
+      retry_at_ns_ = now_ns + kRetryNs;
+    }
+    return false;
+  }
+  if (!obstacle_.empty()) {
+    spdlog::info("log file grows again partition={}", identity_.name);
+    obstacle_.clear();
+  }
+  end = std::min(end, memory.start_of(segment.next()));
+  Write write;
+  write.begin = next_;
+  write.size = std::min({layout::align_up(end - next_, kBlock), kWriteChunkSizeMax, target->room});
+  write.end = std::min(end, next_ + write.size);
+  write.file = target->file;
+  write.offset = target->offset;
+  write.partial = partial;
+  write.uses_copy = partial || scan_.has_zombies(write.begin, write.begin + write.size);
+  const std::uint32_t slot = slots_.slot_of(segment);
+  const std::byte* source = memory.slot_base(slot) + (next_ - memory.start_of(segment));
+  if (write.uses_copy) {
+    if (copy_in_use_) return false;
+    const std::uint64_t valid = write.end - write.begin;
+    std::memcpy(copy_.get(), source, valid);
+    std::memset(copy_.get() + valid, 0, write.size - valid);
+    scan_.fix_zombies(write.begin, {copy_.get(), write.size});
+    write.bytes = copy_.get();
+  } else {
+    register_slot(slot, segment);
+    write.bytes = source;
+  }
+  write.token = options_.token_base | (next_token_++ & ~kSyncTokenBit);
+  if (!disk_.submit_write(write.file, write.offset, {write.bytes, write.size}, write.token)) return false;
+  SLUICE_FAILPOINT("spill.write_submitted");
+  copy_in_use_ |= write.uses_copy;
+  submitted_ = write.end;
+  if (!partial) next_ = write.end;
+  in_flight_.push_back(write);
+  return true;
+}
+
+bool Writer::submit_sync() {
+  const std::vector<io::FileId> files = log_.files_between(durable_, written_);
+  SLUICE_ASSERT(!files.empty());
+  sync_covers_ = written_;
+  for (const io::FileId file : files) {
+    const std::uint64_t token = options_.token_base | kSyncTokenBit | (next_token_++ & ~kSyncTokenBit);
+    if (disk_.submit_sync(file, token)) {
+      ++syncs_in_flight_;
+      continue;
+    }
+    // The queue is full: with nothing submitted yet, try again later; else what is missing makes this round worthless.
+    if (syncs_in_flight_ == 0) return false;
+    sync_covers_ = durable_;
+    break;
+  }
+  flush_now_ = false;
+  return true;
+}
+
+bool Writer::on_completion(const io::Completion& completion, std::uint64_t now_ns) {
+  if ((completion.token & kSyncTokenBit) != 0) {
+    const Position before = durable_;
+    on_sync(completion.result, now_ns);
+    return durable_ > before;
+  }
+  const auto found = std::find_if(in_flight_.begin(), in_flight_.end(),
+                                  [&](const Write& write) { return write.token == completion.token; });
+  SLUICE_ASSERT(found != in_flight_.end());
+  if (!on_write(*found, completion.result)) return false;
+  while (!in_flight_.empty() && in_flight_.front().done) {
+    if (!is_poisoned()) written_ = in_flight_.front().end;
+    in_flight_.pop_front();
+  }
+  return false;
+}
+
+// True if the request has ended, well or badly.
+bool Writer::on_write(Write& write, std::int64_t result) {
+  if (result >= 0 && static_cast<std::uint64_t>(result) < write.size && write.attempts < kAttemptsMax && !is_poisoned()) {
+    ++write.attempts;
+    // Short: the whole range again; the bytes are the same.
+    if (disk_.submit_write(write.file, write.offset, {write.bytes, write.size}, write.token)) return false;
+  }
+  write.done = true;
+  if (write.uses_copy) copy_in_use_ = false;
+  if (result != static_cast<std::int64_t>(write.size)) {
+    poison("writing " + std::to_string(write.size) + " bytes of " + identity_.name + "@" +
+               std::to_string(write.begin.value) + (result < 0 ? " failed" : " stayed short"),
+           result < 0 ? static_cast<int>(-result) : 0);
+  }
+  return true;
+}
+
+void Writer::on_sync(std::int64_t result, std::uint64_t now_ns) {
+  SLUICE_ASSERT(syncs_in_flight_ > 0);
+  --syncs_in_flight_;
+  if (result < 0)
+    poison("syncing " + identity_.name + " up to " + std::to_string(sync_covers_.value) + " failed",
+           static_cast<int>(-result));
+  if (syncs_in_flight_ > 0 || is_poisoned()) return;
+  SLUICE_FAILPOINT("spill.synced");
+  durable_ = std::max(durable_, sync_covers_);
+  dirty_since_ns_ = submitted_ > durable_ ? now_ns : 0;
+}
+
+std::uint64_t Writer::deadline_ns() const {
+  if (is_poisoned()) return 0;
+  if (retry_at_ns_ != 0 && !obstacle_.empty()) return retry_at_ns_;
+  if (!is_idle() || dirty_since_ns_ == 0) return 0;
+  return dirty_since_ns_ + options_.flush_interval_ns;
+}
+
+// Never retry a sync and believe it: what the device has kept of these pages is unknown from here on.
+void Writer::poison(const std::string& what, int system_errno) {
+  if (is_poisoned()) return;
+  poison_ = what;
+  if (system_errno != 0) poison_ += ": " + std::generic_category().message(system_errno);
+  spdlog::critical("partition poisoned, publishing to it is refused partition={} reason={}", identity_.name, poison_);
+}
+
+void Writer::check_invariants(Position frontier) const {
+  SLUICE_ASSERT(durable_ <= written_);
+  SLUICE_ASSERT(written_ <= submitted_);
+  SLUICE_ASSERT(submitted_ <= frontier);
+  SLUICE_ASSERT(sync_covers_ <= written_);
+}
+
+}  // namespace sluice::spill

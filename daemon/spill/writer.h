@@ -1,0 +1,110 @@
+// From memory to stable storage: write → sync → durable, for one partition.
+//
+// Owner: the bus thread. It is told how far records are final (the frontier) and answers with a durable position.
+//
+//   frontier ─ submit ─▶ in flight (≤ kWritesInFlightMax) ─ complete ─▶ written ─ sync ─▶ durable
+//
+// Whole blocks are written from the slot itself; the last partial block, and ranges that a zombie could still change, from a
+// private copy. A partial block is written again as it fills, never twice at once; that relies on sectors being old or new,
+// never a mixture, and the old bytes being a prefix of the new ones.
+//
+// Invariants (checked in check_invariants)
+//  1. durable ≤ written ≤ submitted ≤ frontier, and none goes back.
+//  2. durable moves only when every file of [durable, written) was synced after those writes completed, without error.
+//  3. After the first failed or ambiguous write or sync nothing is submitted and durable stays (poisoned).
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "daemon/io/disk.h"
+#include "daemon/log/partition_log.h"
+#include "daemon/spill/environment.h"
+#include "daemon/spill/scan.h"
+#include "shm/ring/slot_manager.h"
+
+namespace sluice::spill {
+
+struct WriterOptions {
+  std::uint64_t flush_interval_ns = 0;  // async: sync at least this often; 0: as soon as there is something (sync topics)
+  std::uint64_t token_base = 0;         // upper bits of its requests' tokens; the lower 32 are its own
+};
+
+class Writer {
+ public:
+  Writer(io::Disk& disk, log::PartitionLog& log, ring::SlotManager& slots, const Scan& scan,
+         const PartitionIdentity& identity, WriterOptions options);
+  ~Writer();
+
+  // Submits what can be submitted. True if it did something.
+  bool do_work(Position frontier, std::uint64_t now_ns);
+  // A completion with one of its tokens. True if `durable` moved.
+  bool on_completion(const io::Completion& completion, std::uint64_t now_ns);
+  // The next sync need not wait for its interval.
+  void flush_now() { flush_now_ = true; }
+
+  Position durable() const { return durable_; }
+  Position written() const { return written_; }
+  bool is_idle() const { return in_flight_.empty() && syncs_in_flight_ == 0; }
+  // When it wants do_work next, monotonic ns; 0: not before something happens.
+  std::uint64_t deadline_ns() const;
+  bool is_poisoned() const { return !poison_.empty(); }
+  const std::string& poison() const { return poison_; }
+  // Why nothing can be written just now (a full disk); empty: nothing is in the way. Heals by itself.
+  const std::string& obstacle() const { return obstacle_; }
+
+ private:
+  struct Write {
+    std::uint64_t token = 0;
+    Position begin;       // of the first block
+    Position end;         // of the bytes that are valid
+    std::uint64_t size = 0;
+    io::FileId file;
+    std::uint64_t offset = 0;
+    const std::byte* bytes = nullptr;
+    std::uint32_t attempts = 1;
+    bool uses_copy = false;
+    bool partial = false;
+    bool done = false;
+  };
+
+  bool submit_writes(Position frontier, bool with_partial, std::uint64_t now_ns);
+  bool submit_write(Position end, bool partial, std::uint64_t now_ns);
+  bool submit_sync();
+  bool on_write(Write& write, std::int64_t result);
+  void on_sync(std::int64_t result, std::uint64_t now_ns);
+  void poison(const std::string& what, int system_errno);
+  void register_slot(std::uint32_t slot, SegmentNumber segment);
+  void check_invariants(Position frontier) const;
+
+  // Constant after construction.
+  io::Disk& disk_;
+  log::PartitionLog& log_;
+  ring::SlotManager& slots_;
+  const Scan& scan_;
+  const PartitionIdentity& identity_;
+  const WriterOptions options_;
+
+  Position next_;        // the first block that was not submitted whole
+  Position submitted_;   // valid bytes submitted
+  Position written_;
+  Position durable_;
+  std::deque<Write> in_flight_;         // by position
+  std::uint32_t next_token_ = 0;
+  std::uint32_t syncs_in_flight_ = 0;
+  Position sync_covers_;                // what becomes durable when they succeed
+  Position flush_target_;               // written up to here, then sync
+  std::uint64_t dirty_since_ns_ = 0;    // 0: everything is durable
+  bool flush_now_ = false;
+  std::uint64_t retry_at_ns_ = 0;
+  std::vector<std::uint32_t> registrations_;  // by slot; 0: not registered
+  std::unique_ptr<std::byte[], void (*)(void*)> copy_;  // kWriteChunkSizeMax bytes, aligned
+  bool copy_in_use_ = false;
+  std::string poison_;
+  std::string obstacle_;
+};
+
+}  // namespace sluice::spill
