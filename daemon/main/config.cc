@@ -1,0 +1,536 @@
+#include "daemon/main/config.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <charconv>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <functional>
+#include <iterator>
+#include <limits>
+#include <numeric>
+#include <sstream>
+#include <utility>
+#include <vector>
+
+#include <CLI/CLI.hpp>
+#include <toml++/toml.h>
+
+#include "shm/base/units.h"
+
+namespace sluice::daemon {
+namespace {
+
+constexpr const char* kVersion = SLUICE_VERSION;
+
+// ---- the table of settings ----
+
+struct Setting {
+  std::string key;  // as in the file, with its section: "limits.sessions_max"
+  std::string comment;
+  // invalid says what is wrong with the value; the caller adds the place and the key.
+  std::function<Status(const toml::node& value, Config& config)> read;
+  // The value as TOML.
+  std::function<std::string(Config config)> write;
+};
+
+template <typename T>
+using Field = T& (*)(Config&);
+
+std::string toml_text(const std::string& text) {
+  std::ostringstream out;
+  const toml::value<std::string> value(text);
+  out << toml::toml_formatter(value, toml::format_flags::none);
+  return out.str();
+}
+
+Status refuse(const std::string& why) { return fail(ErrorCode::invalid, why); }
+
+Result<std::string> text_of(const toml::node& value) {
+  if (const auto text = value.value_exact<std::string>()) return *text;
+  return fail(ErrorCode::invalid, "must be a text in quotes");
+}
+
+using CheckText = Status (*)(const std::string&);
+
+Setting text_setting(std::string key, std::string comment, Field<std::string> field, CheckText valid) {
+  const auto read = [field, valid](const toml::node& value, Config& config) -> Status {
+    SLUICE_ASSIGN(const std::string text, text_of(value));
+    SLUICE_TRY(valid(text));
+    field(config) = text;
+    return {};
+  };
+  return {std::move(key), std::move(comment), read, [field](Config config) { return toml_text(field(config)); }};
+}
+
+Setting bool_setting(std::string key, std::string comment, Field<bool> field) {
+  const auto read = [field](const toml::node& value, Config& config) -> Status {
+    const auto flag = value.value_exact<bool>();
+    if (!flag) return refuse("must be true or false");
+    field(config) = *flag;
+    return {};
+  };
+  return {std::move(key), std::move(comment), read,
+          [field](Config config) { return std::string(field(config) ? "true" : "false"); }};
+}
+
+Setting count_setting(std::string key, std::string comment, Field<std::uint32_t> field, std::uint32_t min,
+                      std::uint32_t max) {
+  const auto read = [field, min, max](const toml::node& value, Config& config) -> Status {
+    const auto number = value.value_exact<std::int64_t>();
+    if (!number || *number < min || *number > max)
+      return refuse("must be a whole number from " + std::to_string(min) + " to " + std::to_string(max));
+    field(config) = static_cast<std::uint32_t>(*number);
+    return {};
+  };
+  return {std::move(key), std::move(comment), read, [field](Config config) { return std::to_string(field(config)); }};
+}
+
+// A size or a duration: `zero` is the word that stands for 0 ("none", "auto"), or empty if 0 is not allowed.
+struct Unit {
+  Result<std::uint64_t> (*parse)(std::string_view);
+  std::string (*format)(std::uint64_t);
+};
+constexpr Unit kSize{parse_size, format_size};
+constexpr Unit kDuration{parse_duration, format_duration};
+
+Setting unit_setting(std::string key, std::string comment, Field<std::uint64_t> field, Unit unit, std::string zero,
+                     std::uint64_t min, std::uint64_t max) {
+  const auto read = [=](const toml::node& value, Config& config) -> Status {
+    SLUICE_ASSIGN(const std::string text, text_of(value));
+    if (!zero.empty() && text == zero) {
+      field(config) = 0;
+      return {};
+    }
+    SLUICE_ASSIGN(const std::uint64_t number, unit.parse(text));
+    if (number < min || number > max)
+      return refuse("must be from " + unit.format(min) + " to " + unit.format(max) +
+                    (zero.empty() ? "" : ", or \"" + zero + "\""));
+    field(config) = number;
+    return {};
+  };
+  const auto write = [=](Config config) {
+    const std::uint64_t number = field(config);
+    return toml_text(number == 0 && !zero.empty() ? zero : unit.format(number));
+  };
+  return {std::move(key), std::move(comment), read, write};
+}
+
+constexpr std::array<std::string_view, 3> kDurabilityNames = {"volatile", "async", "sync"};
+
+Setting durability_setting(std::string key, std::string comment) {
+  const auto read = [](const toml::node& value, Config& config) -> Status {
+    SLUICE_ASSIGN(const std::string text, text_of(value));
+    const auto found = std::find(kDurabilityNames.begin(), kDurabilityNames.end(), text);
+    if (found == kDurabilityNames.end()) return refuse("must be \"volatile\", \"async\" or \"sync\"");
+    config.topics.durability = static_cast<core::Durability>(found - kDurabilityNames.begin());
+    return {};
+  };
+  const auto write = [](const Config& config) {
+    return toml_text(std::string(kDurabilityNames[static_cast<std::size_t>(config.topics.durability)]));
+  };
+  return {std::move(key), std::move(comment), read, write};
+}
+
+Setting socket_mode_setting(std::string key, std::string comment) {
+  const auto read = [](const toml::node& value, Config& config) -> Status {
+    SLUICE_ASSIGN(const std::string text, text_of(value));
+    std::uint32_t mode = 0;
+    const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), mode, 8);
+    if (code != std::errc() || end != text.data() + text.size() || mode > 0777)
+      return refuse("must be an octal mode like \"0660\"");
+    config.socket_mode = mode;
+    return {};
+  };
+  const auto write = [](const Config& config) {
+    std::ostringstream out;
+    out << '"' << '0' << std::oct << config.socket_mode << '"';
+    return out.str();
+  };
+  return {std::move(key), std::move(comment), read, write};
+}
+
+Status any_text(const std::string&) { return {}; }
+
+Status absolute_path(const std::string& path) {
+  if (path.empty() || path.front() != '/') return refuse("must be an absolute path");
+  return {};
+}
+
+Status socket_path(const std::string& path) {
+  SLUICE_TRY(absolute_path(path));
+  if (path.size() > kSocketPathSizeMax)
+    return refuse("has " + std::to_string(path.size()) + " bytes; a socket's path may have " +
+                  std::to_string(kSocketPathSizeMax) + ": choose a shorter one");
+  return {};
+}
+
+Status http_address(const std::string& text) {
+  if (text == "off") return {};
+  if (text.starts_with("unix:")) return socket_path(text.substr(5));
+  const auto colon = text.rfind(':');
+  std::uint16_t port = 0;
+  const char* const end = text.data() + text.size();
+  if (colon != std::string::npos && colon > 0) {
+    const auto [stop, code] = std::from_chars(text.data() + colon + 1, end, port);
+    if (code == std::errc() && stop == end && port != 0) return {};
+  }
+  return refuse("must be \"off\", \"HOST:PORT\" or \"unix:PATH\"");
+}
+
+constexpr std::array<std::string_view, 5> kLogLevels = {"trace", "debug", "info", "warn", "error"};
+
+Status log_level(const std::string& text) {
+  if (std::find(kLogLevels.begin(), kLogLevels.end(), text) != kLogLevels.end()) return {};
+  return refuse("must be trace, debug, info, warn or error");
+}
+
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
+constexpr std::uint64_t kDayNs = 86'400 * kSecondNs;
+constexpr std::uint64_t kSizeMax = std::uint64_t{1} << 60;  // 1 EiB
+constexpr std::uint64_t kTimeMaxNs = 36'500 * kDayNs;
+
+const std::vector<Setting>& settings() {
+  static const std::vector<Setting> table = {
+      text_setting(
+          "data_dir", "Logs and metadata. One daemon at a time.", [](Config& c) -> std::string& { return c.data_dir; },
+          absolute_path),
+      text_setting(
+          "socket", "Where clients connect (a Unix socket).", [](Config& c) -> std::string& { return c.socket; },
+          socket_path),
+      text_setting(
+          "socket_group", "The socket's group, whose members may connect; \"\" is the daemon's own group.",
+          [](Config& c) -> std::string& { return c.socket_group; }, any_text),
+      socket_mode_setting("socket_mode", "The socket's permissions."),
+      text_setting(
+          "http", "Metrics over HTTP: \"off\", \"HOST:PORT\" or \"unix:PATH\". This version has \"off\" alone.",
+          [](Config& c) -> std::string& { return c.http; }, http_address),
+      text_setting(
+          "log_level", "trace, debug, info, warn or error.", [](Config& c) -> std::string& { return c.log_level; },
+          log_level),
+      bool_setting("keeper",
+                   "Keep the bus's memory in a small parent process while the daemon restarts. Not in this version.",
+                   [](Config& c) -> bool& { return c.keeper; }),
+      unit_setting(
+          "memory_budget",
+          "Memory for the segments of all topics. \"auto\": a quarter of the machine's, at most half of the\n"
+          "memory cgroup's limit.",
+          [](Config& c) -> std::uint64_t& { return c.memory_budget; }, kSize, "auto", kMemoryBudgetMin, kSizeMax),
+
+      durability_setting("topics.durability", "Of a topic that is created without saying: volatile, async or sync."),
+      unit_setting(
+          "topics.segment_size", "The piece of a log that is in memory as a whole: a power of two.",
+          [](Config& c) -> std::uint64_t& { return c.topics.segment_size; }, kSize, "", kSegmentSizeMin,
+          kSegmentSizeMax),
+      count_setting(
+          "topics.slots", "Segments of a partition in memory.",
+          [](Config& c) -> std::uint32_t& { return c.topics.slots; }, kSlotsMin, kSlotsMax),
+      count_setting(
+          "topics.segments_per_file", "Segments in a log file.",
+          [](Config& c) -> std::uint32_t& { return c.topics.segments_per_file; }, 1, 4096),
+      unit_setting(
+          "topics.flush_interval", "An async topic's messages are on stable storage after this at the latest.",
+          [](Config& c) -> std::uint64_t& { return c.topics.flush_interval_ns; }, kDuration, "", 100'000,
+          60 * kSecondNs),
+      unit_setting(
+          "topics.claim_deadline",
+          "A message that a producer has begun and not finished in this time is taken back, so that it does\n"
+          "not hold up those behind it.",
+          [](Config& c) -> std::uint64_t& { return c.topics.claim_deadline_ns; }, kDuration, "", 1'000'000,
+          3600 * kSecondNs),
+
+      unit_setting(
+          "retention.bytes", "Of a topic that is created without saying: log bytes kept per partition.",
+          [](Config& c) -> std::uint64_t& { return c.retention.bytes; }, kSize, "none", kSegmentSizeMin, kSizeMax),
+      unit_setting(
+          "retention.time", "Of a topic that is created without saying: how long messages are kept.",
+          [](Config& c) -> std::uint64_t& { return c.retention.time_ns; }, kDuration, "none", kSecondNs, kTimeMaxNs),
+      unit_setting(
+          "retention.check_interval", "How often the daemon looks for what is due.",
+          [](Config& c) -> std::uint64_t& { return c.retention.check_interval_ns; }, kDuration, "", 10'000'000, kDayNs),
+
+      count_setting(
+          "limits.sessions_max", "Clients attached at a time.",
+          [](Config& c) -> std::uint32_t& { return c.limits.sessions_max; }, 1, kSessionsMax),
+      count_setting(
+          "limits.partitions_max", "Partitions of all topics together.",
+          [](Config& c) -> std::uint32_t& { return c.limits.partitions_max; }, 1, kPartitionsMax),
+      count_setting(
+          "limits.message_segment_fraction", "A message takes at most one part in so many of a segment (4: a quarter).",
+          [](Config& c) -> std::uint32_t& { return c.limits.message_segment_fraction; }, 2, 1024),
+  };
+  return table;
+}
+
+// ---- unknown keys ----
+
+// Levenshtein's distance, two rows at a time.
+std::size_t edit_distance(std::string_view a, std::string_view b) {
+  std::vector<std::size_t> row(b.size() + 1);
+  std::iota(row.begin(), row.end(), std::size_t{0});
+  for (std::size_t i = 0; i < a.size(); ++i) {
+    std::size_t diagonal = std::exchange(row[0], i + 1);
+    for (std::size_t j = 0; j < b.size(); ++j) {
+      const std::size_t replaced = diagonal + (a[i] == b[j] ? 0 : 1);
+      diagonal = row[j + 1];
+      row[j + 1] = std::min({replaced, row[j] + 1, row[j + 1] + 1});
+    }
+  }
+  return row.back();
+}
+
+std::string_view last_part(std::string_view key) {
+  const auto dot = key.rfind('.');
+  return dot == key.npos ? key : key.substr(dot + 1);
+}
+
+// The known key that is nearest: by its last part first, so that a key in the wrong section is found too.
+const Setting& nearest(std::string_view key) {
+  return *std::min_element(settings().begin(), settings().end(), [&](const Setting& a, const Setting& b) {
+    const auto rank = [&](const Setting& s) {
+      return std::pair(edit_distance(last_part(key), last_part(s.key)), edit_distance(key, s.key));
+    };
+    return rank(a) < rank(b);
+  });
+}
+
+std::string place(const std::string& file, const toml::source_region& region) {
+  return file + ":" + std::to_string(region.begin.line) + ": ";
+}
+
+bool is_section(std::string_view key) {
+  return std::any_of(settings().begin(), settings().end(),
+                     [&](const Setting& s) { return s.key.starts_with(std::string(key) + "."); });
+}
+
+Status read_table(const toml::table& table, const std::string& prefix, const std::string& file, Config& config) {
+  for (const auto& [name, value] : table) {
+    const std::string key = prefix + std::string(name.str());
+    if (is_section(key) && value.is_table()) {
+      SLUICE_TRY(read_table(*value.as_table(), key + ".", file, config));
+      continue;
+    }
+    const auto setting =
+        std::find_if(settings().begin(), settings().end(), [&](const Setting& s) { return s.key == key; });
+    if (setting == settings().end())
+      return refuse(place(file, name.source()) + "unknown key \"" + key + "\"; the nearest known one is \"" +
+                    nearest(key).key + "\"");
+    if (Status read = setting->read(value, config); !read)
+      return refuse(place(file, value.source()) + key + " " + read.error().context());
+  }
+  return {};
+}
+
+// ---- the machine's memory ----
+
+// A cgroup's limit, or the largest number if it has none.
+std::uint64_t limit_in(const std::filesystem::path& file) {
+  std::ifstream in(file);
+  std::uint64_t limit = 0;
+  return in >> limit ? limit : std::numeric_limits<std::uint64_t>::max();
+}
+
+std::uint64_t cgroup_limit() {
+  std::uint64_t limit = std::numeric_limits<std::uint64_t>::max();
+  std::ifstream in("/proc/self/cgroup");
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with("0::/")) continue;
+    const std::filesystem::path root = "/sys/fs/cgroup";
+    // The tightest one from here up to the root holds.
+    for (std::filesystem::path group = line.substr(4);; group = group.parent_path()) {
+      limit = std::min(limit, limit_in(root / group / "memory.max"));
+      if (group.empty()) break;
+    }
+  }
+  return limit;
+}
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value == nullptr ? std::string() : std::string(value);
+}
+
+std::string absolute(const std::string& path, const Environment& environment) {
+  return (std::filesystem::path(environment.working_directory) / path).lexically_normal().string();
+}
+
+std::string commented(std::string_view text) {
+  std::string out = "# ";
+  for (const char c : text) {
+    out += c;
+    if (c == '\n') out += "# ";
+  }
+  return out + "\n";
+}
+
+}  // namespace
+
+Environment Environment::of_process() {
+  std::error_code ignored;
+  return {::geteuid(), variable("HOME"), variable("XDG_RUNTIME_DIR"), variable("XDG_STATE_HOME"),
+          std::filesystem::current_path(ignored).string()};
+}
+
+Config default_config(const Environment& environment) {
+  Config config;
+  if (environment.uid == 0) {
+    config.data_dir = "/var/lib/sluice";
+    config.socket = "/run/sluice/sluice.sock";
+    return config;
+  }
+  const std::string home = environment.home.empty() ? "/" : environment.home;
+  const std::string state = environment.xdg_state_home.empty() ? home + "/.local/state" : environment.xdg_state_home;
+  const std::string runtime = environment.xdg_runtime_dir.empty() ? "/run/user/" + std::to_string(environment.uid)
+                                                                  : environment.xdg_runtime_dir;
+  config.data_dir = state + "/sluice";
+  config.socket = runtime + "/sluice/sluice.sock";
+  return config;
+}
+
+Result<Config> parse_config(std::string_view text, const std::string& file, Config config) {
+  toml::table table;
+  try {
+    table = toml::parse(text, file);
+  } catch (const toml::parse_error& error) {
+    return fail(ErrorCode::invalid, place(file, error.source()) + std::string(error.description()));
+  }
+  SLUICE_TRY(read_table(table, "", file, config));
+  if (Status valid = check(config); !valid) return fail(ErrorCode::invalid, file + ": " + valid.error().context());
+  config.file = file;
+  return config;
+}
+
+Result<Config> read_config(const std::string& file, Config config) {
+  std::ifstream in(file, std::ios::binary);
+  if (!in) return fail(system_error(errno, "reading the configuration " + file));
+  const std::string text{std::istreambuf_iterator<char>(in), std::istreambuf_iterator<char>()};
+  if (in.bad()) return fail(system_error(errno, "reading the configuration " + file));
+  return parse_config(text, file, std::move(config));
+}
+
+Status check(const Config& config) {
+  // Known, so that the contract of the command line holds, but refused rather than quietly ignored.
+  if (config.http != "off") return refuse("http: this version has no HTTP endpoint; it can only be \"off\"");
+  if (config.keeper) return refuse("keeper: this version has no keeper; it can only be off");
+  core::TopicConfig topic;
+  topic.name = "defaults";
+  topic.durability = config.topics.durability;
+  topic.segment_size = config.topics.segment_size;
+  topic.slots = config.topics.slots;
+  topic.claim_deadline_ns = config.topics.claim_deadline_ns;
+  if (Status valid = core::check(topic); !valid) return refuse("[topics]: " + valid.error().context());
+  // A topic of one partition must fit, or nothing would work.
+  const std::uint64_t smallest = config.topics.segment_size * kSlotsMin;
+  if (config.memory_budget != 0 && config.memory_budget < smallest)
+    return refuse("memory_budget is " + format_size(config.memory_budget) + ", but a single partition needs " +
+                  std::to_string(kSlotsMin) + " segments of topics.segment_size, " + format_size(smallest) +
+                  ": raise the one or lower the other");
+  return {};
+}
+
+std::string to_toml(const Config& config, TomlStyle style) {
+  const bool example = style == TomlStyle::example;
+  std::string out = example ? "# sluiced's settings: every one there is, with its default. See sluiced.toml(5).\n"
+                              "# Durations are written 250ms 5s 2m 1h 3d, sizes 64KiB 16MiB 1GiB.\n"
+                            : "# The effective configuration of sluiced. See sluiced.toml(5).\n";
+  std::string section;
+  for (const Setting& setting : settings()) {
+    const auto dot = setting.key.find('.');
+    const std::string in = dot == std::string::npos ? "" : setting.key.substr(0, dot);
+    if (in != section) out += "\n[" + in + "]";
+    section = in;
+    out += "\n" + commented(setting.comment);
+    out += (example ? "#" : "") + std::string(last_part(setting.key)) + " = " + setting.write(config) + "\n";
+  }
+  return out;
+}
+
+std::uint64_t memory_budget_bytes(const Config& config) {
+  if (config.memory_budget != 0) return config.memory_budget;
+  const auto pages = static_cast<std::uint64_t>(std::max(::sysconf(_SC_PHYS_PAGES), 0L));
+  const auto page_size = static_cast<std::uint64_t>(std::max(::sysconf(_SC_PAGESIZE), 0L));
+  return std::max(kMemoryBudgetMin, std::min(pages * page_size / 4, cgroup_limit() / 2));
+}
+
+// ---- the command line ----
+
+namespace {
+
+struct Flags {
+  std::string config;
+  std::string data_dir;
+  std::string socket;
+  std::string http;
+  std::string log_level;
+  std::string memory_budget;
+  bool keeper = false;
+  bool print_config = false;
+};
+
+void declare(CLI::App& app, Flags& flags) {
+  app.add_option("--config", flags.config, "Read settings from this TOML file")->type_name("FILE");
+  app.add_option("--data-dir", flags.data_dir, "Logs and metadata")->type_name("DIR");
+  app.add_option("--socket", flags.socket, "Where clients connect")->type_name("PATH");
+  app.add_option("--http", flags.http, "Metrics over HTTP (this version: off)")->type_name("HOST:PORT|unix:PATH|off");
+  app.add_option("--log-level", flags.log_level, "trace, debug, info, warn or error")->type_name("LEVEL");
+  app.add_option("--memory-budget", flags.memory_budget, "Memory for the segments of all topics")
+      ->type_name("SIZE|auto");
+  app.add_flag("--keeper", flags.keeper, "Keep the bus's memory while the daemon restarts (not in this version)");
+  app.add_flag("--print-config", flags.print_config, "Print the effective configuration and end");
+  app.set_version_flag("--version", std::string("sluiced ") + kVersion);
+}
+
+// One flag as if it stood in the file under `key`.
+Status override_with(Config& config, std::string_view key, const std::string& flag, const std::string& value) {
+  const auto setting =
+      std::find_if(settings().begin(), settings().end(), [&](const Setting& s) { return s.key == key; });
+  if (Status read = setting->read(toml::value<std::string>(value), config); !read)
+    return refuse(flag + " \"" + value + "\" " + read.error().context());
+  return {};
+}
+
+Result<Config> effective(const Flags& flags, const Environment& environment) {
+  Config config = default_config(environment);
+  if (!flags.config.empty()) {
+    SLUICE_ASSIGN(config, read_config(absolute(flags.config, environment), config));
+  }
+  if (!flags.data_dir.empty())
+    SLUICE_TRY(override_with(config, "data_dir", "--data-dir", absolute(flags.data_dir, environment)));
+  if (!flags.socket.empty())
+    SLUICE_TRY(override_with(config, "socket", "--socket", absolute(flags.socket, environment)));
+  if (!flags.http.empty()) SLUICE_TRY(override_with(config, "http", "--http", flags.http));
+  if (!flags.log_level.empty()) SLUICE_TRY(override_with(config, "log_level", "--log-level", flags.log_level));
+  if (!flags.memory_budget.empty())
+    SLUICE_TRY(override_with(config, "memory_budget", "--memory-budget", flags.memory_budget));
+  if (flags.keeper) config.keeper = true;
+  SLUICE_TRY(check(config));
+  return config;
+}
+
+constexpr int kExitUsage = 2;
+
+}  // namespace
+
+CommandLine parse_command_line(int argc, const char* const* argv, const Environment& environment) {
+  CLI::App app("The daemon of the Sluice message bus", "sluiced");
+  Flags flags;
+  declare(app, flags);
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    std::ostringstream out;
+    std::ostringstream err;
+    const bool asked = app.exit(error, out, err) == 0;
+    return {std::nullopt, asked ? 0 : kExitUsage, asked ? out.str() : "sluiced: " + err.str()};
+  }
+  Result<Config> config = effective(flags, environment);
+  if (!config) return {std::nullopt, kExitUsage, "sluiced: " + config.error().message() + "\n"};
+  if (flags.print_config) return {std::nullopt, 0, to_toml(*config)};
+  return {std::move(*config), 0, {}};
+}
+
+}  // namespace sluice::daemon

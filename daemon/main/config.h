@@ -1,0 +1,103 @@
+// Every setting of the daemon: its default, its place in the configuration file, its flag.
+//
+// A setting is written down once, as a line of the table in config.cc: reading the file, refusing unknown keys,
+// printing the effective configuration and the example file (systemd/sluiced.toml) all follow from it.
+//
+// Thread safety: values and pure functions, but for Environment::of_process() and memory_budget_bytes(), which read the
+// process and the system.
+#pragma once
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "daemon/core/topic.h"
+#include "shm/base/limits.h"
+#include "shm/base/result.h"
+
+namespace sluice::daemon {
+
+// What a topic gets that is created without saying.
+struct TopicDefaults {
+  core::Durability durability = core::Durability::async;
+  std::uint64_t segment_size = kSegmentSizeDefault;  // bytes
+  std::uint32_t slots = kSlotsDefault;
+  std::uint32_t segments_per_file = kSegmentsPerFileDefault;  // of every topic's log files
+  std::uint64_t flush_interval_ns = kFlushIntervalNsDefault;  // of every async topic
+  std::uint64_t claim_deadline_ns = kClaimDeadlineNsDefault;
+};
+
+struct RetentionDefaults {
+  std::uint64_t bytes = 0;    // per partition; 0: no limit
+  std::uint64_t time_ns = 0;  // 0: no limit
+  std::uint64_t check_interval_ns = 10'000'000'000;
+};
+
+struct Limits {
+  std::uint32_t sessions_max = kSessionsMax;
+  std::uint32_t partitions_max = kPartitionsMax;
+  // A message may take one part in so many of a segment.
+  std::uint32_t message_segment_fraction = kMessageSegmentFraction;
+};
+
+struct Config {
+  std::string data_dir;      // absolute
+  std::string socket;        // absolute, at most kSocketPathSizeMax bytes
+  std::string socket_group;  // name or number; empty: the daemon's own
+  std::uint32_t socket_mode = 0660;
+  std::string http = "off";        // off | HOST:PORT | unix:PATH
+  std::string log_level = "info";  // trace | debug | info | warn | error
+  bool keeper = false;
+  std::uint64_t memory_budget = 0;  // bytes; 0: auto, see memory_budget_bytes()
+  TopicDefaults topics;
+  RetentionDefaults retention;
+  Limits limits;
+
+  std::string file;  // the configuration file it was read from; empty: none
+};
+
+inline constexpr std::size_t kSocketPathSizeMax = 107;
+inline constexpr std::uint64_t kMemoryBudgetMin = 16 * 1024 * 1024;
+
+// What defaults depend on.
+struct Environment {
+  std::uint32_t uid = 0;
+  std::string home;
+  std::string xdg_runtime_dir;  // empty: not set
+  std::string xdg_state_home;   // empty: not set
+  std::string working_directory;
+  static Environment of_process();
+};
+
+// Every default. For root /var/lib/sluice and /run/sluice/sluice.sock, for others below XDG_STATE_HOME and
+// XDG_RUNTIME_DIR.
+Config default_config(const Environment& environment);
+
+// `config` with the settings of a TOML text in it. `file` is for messages. invalid, with "file:line: what is wrong".
+Result<Config> parse_config(std::string_view toml, const std::string& file, Config config);
+// As above, from a file; not_found, permission or io too.
+Result<Config> read_config(const std::string& file, Config config);
+// invalid if settings do not fit together. parse_config() has checked already.
+Status check(const Config& config);
+
+enum class TomlStyle : std::uint8_t {
+  effective,  // each setting as it is; parse_config() reads it back
+  example,    // each setting as a comment, to be uncommented
+};
+std::string to_toml(const Config& config, TomlStyle style = TomlStyle::effective);
+
+// The budget in bytes: as configured, else a quarter of the machine's memory, at most half of the memory cgroup's
+// limit.
+std::uint64_t memory_budget_bytes(const Config& config);
+
+// What a command line of sluiced says.
+struct CommandLine {
+  std::optional<Config> config;  // run with it; nothing: print `message` and end
+  int exit_code = 0;             // 0: help, version or configuration printed · 2: usage or configuration
+  std::string message;           // to stdout if exit_code is 0, else to stderr; ends with a newline
+};
+// Reads the file that --config names, then lets the other flags override it.
+CommandLine parse_command_line(int argc, const char* const* argv, const Environment& environment);
+
+}  // namespace sluice::daemon
