@@ -192,8 +192,8 @@ TEST(Config, a_missing_file_is_an_error_with_its_path) {
 }
 
 TEST(CommandLine, flags_override_the_defaults) {
-  const CommandLine line = command_line({"--data-dir", "data", "--socket", "/tmp/s", "--http", "unix:/tmp/h",
-                                         "--keeper", "--log-level", "warn", "--memory-budget", "64MiB"});
+  const CommandLine line = command_line(
+      {"--data-dir", "data", "--socket", "/tmp/s", "--http", "off", "--log-level", "warn", "--memory-budget", "64MiB"});
   ASSERT_TRUE(line.config) << line.message;
   EXPECT_EQ(line.config->data_dir, "/work/data") << "relative to where the command was given";
   EXPECT_EQ(line.config->socket, "/tmp/s");
