@@ -33,6 +33,7 @@ inline constexpr std::uint32_t kSessionsMax = 4096;
 inline constexpr std::uint32_t kSessionPinsMax = 256;     // producers + segments that readers hold
 inline constexpr std::uint32_t kSessionCursorsMax = 1024; // partitions that one session's readers are in
 inline constexpr std::uint32_t kFencesMax = 512;          // fence table entries of a partition
+inline constexpr std::size_t kProducersTrackedMax = 65536;  // whose sequences one reader follows in one partition
 inline constexpr std::uint32_t kBatchRecordsMax = 65536;
 inline constexpr std::uint32_t kHeadersMax = 64;          // application headers of one message
 inline constexpr std::uint32_t kTrailerSizeMax = 64 * 1024;

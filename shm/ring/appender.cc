@@ -41,9 +41,10 @@ void Appender::pin(std::uint64_t segment) {
     pin_.exchange(word, std::memory_order_seq_cst);
     return;
   }
-  // relaxed store and a compiler barrier: the store-load order against the second look at tail and table is provided by
-  // the reclaimer's membarrier (SlotManager::retire).
-  pin_.store(word, std::memory_order_relaxed);
+  // release: a reclaimer that reads this pin instead of the unpin before it (PinSource, acquire) still sees our stores into
+  // the segment let go. The store-load order against the second look at tail and table is the reclaimer's membarrier
+  // (SlotManager::retire_first).
+  pin_.store(word, std::memory_order_release);
   std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
@@ -62,6 +63,14 @@ void Appender::move_tail() {
                                                       std::memory_order_relaxed)) {
   }
   tail_seen_ = std::max(seen, local_);
+}
+
+// The tail is every producer's to write: taken in whole records, and not at all where it lies above `prepared`, where
+// nobody can have claimed.
+std::uint64_t Appender::shared_tail() {
+  // acquire: pairs with the release in move_tail; `prepared`, read behind it, is at least what the mover saw.
+  const std::uint64_t tail = memory_.log->tail.load(std::memory_order_acquire) & ~(layout::kRecordAlignment - 1);
+  return has_room(tail) ? tail : local_;
 }
 
 bool Appender::has_room(std::uint64_t end) {
@@ -86,13 +95,12 @@ AppendResult Appender::claim_span(std::uint64_t span, RecordKind kind, bool trai
   const ClaimWord word =
       ClaimWord::make(producer_, span / layout::kRecordAlignment, kind, trailer, RecordState::claimed);
   const std::uint32_t shift = memory_.segment_shift;
-  // acquire: pairs with the release in move_tail.
-  std::uint64_t p = std::max(local_, memory_.log->tail.load(std::memory_order_acquire));
+  std::uint64_t p = std::max(local_, shared_tail());
   for (;;) {
     const std::uint64_t segment = p >> shift;
     pin(segment);
     SLUICE_FAILPOINT("ring.pinned");
-    const std::uint64_t tail = memory_.log->tail.load(std::memory_order_acquire);
+    const std::uint64_t tail = shared_tail();
     if ((tail >> shift) > segment) {
       p = tail;
       continue;
@@ -175,6 +183,9 @@ Appender::Step Appender::claim_in_segment(std::uint64_t& p, std::uint64_t segmen
 
 AppendResult Appender::claim(std::uint64_t payload_size, std::uint64_t trailer_size, RecordKind kind,
                              OpenClaim& claim) {
+  // Each alone first: their sum must not wrap around.
+  const std::uint64_t size_max = memory_.control->message_size_max;
+  if (payload_size > size_max || trailer_size > size_max) return AppendResult::too_large;
   return claim_span(layout::record_span(payload_size, trailer_size), kind, trailer_size != 0, claim);
 }
 
@@ -237,9 +248,13 @@ AppendResult Appender::append_batch(std::span<const std::span<const std::byte>> 
                                     Appended& appended) {
   SLUICE_ASSERT(!payloads.empty());
   std::uint64_t total = 0;
+  content_checksums_.clear();
   for (const auto& payload : payloads) {
-    if (payload.size() > memory_.control->message_size_max) return AppendResult::too_large;
     total += layout::record_span(payload.size(), shared.trailer.size());
+    if (total > memory_.control->message_size_max) return AppendResult::too_large;
+    if (checksums_)
+      content_checksums_.push_back(layout::content_checksum(payload.data(), payload.size(), shared.trailer.data(),
+                                                            shared.trailer.size()));
   }
   OpenClaim open;
   const AppendResult result = claim_span(total, RecordKind::data, !shared.trailer.empty(), open);
@@ -258,11 +273,9 @@ AppendResult Appender::append_batch(std::span<const std::span<const std::byte>> 
     RecordFields fields = partial;
     copy_bytes(sub.payload(), payload);
     copy_bytes(sub.record + layout::trailer_offset(payload.size()), shared.trailer);
-    if (checksums_) {
-      const std::uint32_t crc = layout::content_checksum(payload.data(), payload.size(), shared.trailer.data(),
-                                                         shared.trailer.size());
-      fields.checksum = layout::record_checksum(crc, fields, sub.position, open.segment_checksum);
-    }
+    if (checksums_)
+      fields.checksum =
+          layout::record_checksum(content_checksums_[i], fields, sub.position, open.segment_checksum);
     write_fields(sub, fields);
     if (i == 0) {
       first = fields;
@@ -283,8 +296,12 @@ AppendResult Appender::append_batch(std::span<const std::span<const std::byte>> 
 
 AppendResult Appender::commit(const OpenClaim& claim, std::uint32_t payload_size, std::span<const std::byte> trailer,
                               std::uint64_t time_ns, Appended& appended) {
+  // What the caller gives must lie in the span it claimed.
+  SLUICE_ASSERT(layout::record_span(payload_size, trailer.size()) <= claim.word.span_size());
   copy_bytes(claim.record + layout::trailer_offset(payload_size), trailer);
-  RecordFields fields{claim.word.with_state(RecordState::committed), claim.sequence, time_ns, payload_size, 0};
+  const ClaimWord word = ClaimWord::make(producer_, claim.word.span_units(), claim.word.kind(), !trailer.empty(),
+                                         RecordState::committed);
+  RecordFields fields{word, claim.sequence, time_ns, payload_size, 0};
   if (checksums_) {
     const std::uint32_t crc =
         layout::content_checksum(claim.payload(), payload_size, trailer.data(), trailer.size());

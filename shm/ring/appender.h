@@ -24,6 +24,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <span>
+#include <vector>
 
 #include "shm/base/types.h"
 #include "shm/layout/record.h"
@@ -104,6 +105,7 @@ class Appender {
   Step claim_in_segment(std::uint64_t& p, std::uint64_t segment_end, std::uint64_t span, layout::ClaimWord word,
                         OpenClaim& claim);
   bool enter(std::uint64_t segment, layout::SlotEntry entry);
+  std::uint64_t shared_tail();
   bool has_room(std::uint64_t end);
   void write_fields(const OpenClaim& claim, const layout::RecordFields& fields) const;
   AppendResult finish(const OpenClaim& claim, layout::ClaimWord final_word, std::uint64_t span, Appended& appended);
@@ -127,6 +129,7 @@ class Appender {
   std::byte* base_ = nullptr;
   std::uint32_t segment_checksum_ = 0;
   Sequence next_sequence_;
+  std::vector<std::uint32_t> content_checksums_;  // of a batch's payloads; grows once
   std::uint64_t broken_chains_ = 0;
 };
 

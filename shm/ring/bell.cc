@@ -35,10 +35,24 @@ void Bell::ring(std::uint32_t mask) const {
   }
 }
 
-std::uint32_t Bell::arm() const {
+void Bell::ring_for_dead() const {
+  region_->count.fetch_add(1, std::memory_order_release);  // pairs with the acquire in arm()
+  futex_wake_all(region_->count);
+}
+
+std::uint32_t Bell::announce() const {
   const std::uint32_t count = region_->count.load(std::memory_order_acquire);  // pairs with the release in ring()
   region_->flags.fetch_or(layout::kBellSleepers, std::memory_order_seq_cst);
+  return count;
+}
+
+void Bell::barrier() {
   if (!membarrier_all()) membarrier_refused.store(true, std::memory_order_relaxed);
+}
+
+std::uint32_t Bell::arm() const {
+  const std::uint32_t count = announce();
+  barrier();
   return count;
 }
 
@@ -62,16 +76,24 @@ bool DurableWait::wait(Position position, std::uint64_t deadline_ns) const {
   }
 }
 
+std::uint32_t DurableWait::announce() const {
+  const std::uint32_t count = memory_->control->durable_count.load(std::memory_order_acquire);  // pairs with publish()
+  memory_->bell->durable_waiters.store(1, std::memory_order_seq_cst);
+  // seq_cst: between raising the flag and the caller's second look; pairs with the fence in publish().
+  std::atomic_thread_fence(std::memory_order_seq_cst);
+  return count;
+}
+
 void DurableWait::publish(const PartitionMemory& memory, Position durable) {
   layout::ControlRegion& control = *memory.control;
   control.durable.store(durable.value, std::memory_order_release);       // pairs with the acquires in wait()
-  control.durable_count.fetch_add(1, std::memory_order_release);
   // seq_cst: publish, then read the flag; pairs with the fence in wait().
   std::atomic_thread_fence(std::memory_order_seq_cst);
-  if (memory.bell->durable_waiters.load(std::memory_order_relaxed) != 0) {
-    memory.bell->durable_waiters.store(0, std::memory_order_relaxed);
-    futex_wake_all(control.durable_count);
-  }
+  std::atomic<std::uint32_t>& flag = memory.bell->durable_waiters;
+  // Taken down before the count moves: who raises it later has the new count, or is woken below.
+  const bool waiters = flag.load(std::memory_order_relaxed) != 0 && flag.exchange(0, std::memory_order_acq_rel) != 0;
+  control.durable_count.fetch_add(1, std::memory_order_release);  // pairs with the acquire in wait()
+  if (waiters) futex_wake_all(control.durable_count);
 }
 
 }  // namespace sluice::ring

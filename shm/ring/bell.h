@@ -28,6 +28,9 @@ class Bell {
   void committed() const { ring_if(layout::kBellSleepers | layout::kBellDaemon); }
   // After something that only sleepers wait for (the daemon publishing room, an abort).
   void published() const { ring_if(layout::kBellSleepers); }
+  // After a death, on every partition that the dead could write to: wakes all, whether or not the flag is up. The dead may
+  // have taken it down and not come to the wake.
+  void ring_for_dead() const;
   // By who needs the daemon now: out of room, crossing a segment, waiting for `durable`.
   void call_daemon() const { ring_if(layout::kBellDaemon | layout::kBellDaemonNap); }
   // By who would be helped if the daemon looked, when it sleeps: a reader halted at a claim.
@@ -35,6 +38,9 @@ class Bell {
 
   // Steps 1–3 of a sleeper. Returns the count to sleep on.
   std::uint32_t arm() const;
+  // The same for a sleeper on several bells: announce() on each (steps 1–2), then barrier() once (step 3).
+  std::uint32_t announce() const;
+  static void barrier();
   // Step 5. At most timeout_ns (callers bound it by kSleepNsMax, or kSleepWithoutMembarrierNsMax without membarrier).
   void sleep(std::uint32_t count, std::uint64_t timeout_ns) const;
   const std::atomic<std::uint32_t>& count_word() const { return region_->count; }
@@ -63,6 +69,9 @@ class DurableWait {
   explicit DurableWait(const PartitionMemory& memory) : memory_(&memory) {}
   // Waits until durable ≥ position or the gate is not open or the deadline (monotonic ns) passes. True if it is durable.
   bool wait(Position position, std::uint64_t deadline_ns) const;
+  // The same by hand, for a sleeper on several words: raises the flag (with a full fence behind it) and returns the count
+  // of ControlRegion::durable_count to sleep on, after a second look.
+  std::uint32_t announce() const;
   // The daemon, after it has moved `durable`.
   static void publish(const PartitionMemory& memory, Position durable);
 

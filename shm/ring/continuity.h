@@ -1,12 +1,14 @@
 // Loss detection: each producer's sequence numbers in a partition are contiguous; a gap is a loss, a step back a repeat.
 //
 // Owner: one reader, one partition. Aborted claims use up one number each, and are told here as they are passed. The
-// first number seen of a producer is where its row starts: a reader may begin anywhere.
+// first number seen of a producer is where its row starts: a reader may begin anywhere. Producer ids come out of shared
+// memory and are never reused: above kProducersTrackedMax of them all rows start anew.
 #pragma once
 
 #include <cstdint>
 #include <unordered_map>
 
+#include "shm/base/limits.h"
 #include "shm/base/types.h"
 
 namespace sluice::ring {
@@ -43,6 +45,7 @@ class Continuity {
 
  private:
   void find(ProducerId producer) {
+    if (expected_.size() >= kProducersTrackedMax && !expected_.contains(producer)) expected_.clear();
     last_producer_ = producer;
     next_ = &expected_[producer];  // nodes of an unordered_map stay where they are
   }

@@ -82,10 +82,30 @@ bool SlotManager::prepare_step(Position durable) {
   return true;
 }
 
+std::uint64_t SlotManager::lookahead() const {
+  const std::uint64_t step = std::min<std::uint64_t>(kPrepareStepSize, memory_.segment_size());
+  return memory_.control->message_size_max + kTailLagMax + 2 * step;
+}
+
+// A segment closed before it was full (a broken chain): a producer that is still pinned there may claim up to `prepared`,
+// so the rest is zeroed before `prepared` passes it. Steps without memory behind them are holes, and zero already.
+void SlotManager::prepare_rest(SegmentNumber segment, std::uint32_t slot) {
+  const std::uint64_t end = memory_.start_of(segment.next()).value;
+  if (prepared_ >= end) return;
+  const std::uint64_t offset = prepared_ & (memory_.segment_size() - 1);
+  const std::uint64_t skip = offset == 0 ? layout::kSegmentHeaderSize : 0;
+  const std::uint64_t backed = std::min(backed_steps_[slot] * kPrepareStepSize, memory_.segment_size());
+  if (backed > offset + skip) std::memset(memory_.slot_base(slot) + offset + skip, 0, backed - offset - skip);
+  prepared_ = end;
+  // release: pairs with the acquire in Appender::has_room and view_of; publishes the zeros.
+  memory_.control->prepared.store(prepared_, std::memory_order_release);
+}
+
 void SlotManager::retire_first() {
   SLUICE_ASSERT(first_ < next_);
   const SegmentNumber segment(first_);
   const std::uint32_t slot = slot_of(segment);
+  prepare_rest(segment, slot);
   // release: pairs with the acquire of table look-ups.
   memory_.table_entry(segment).store(SlotEntry::make(segment, slot, SlotState::retiring).bits,
                                      std::memory_order_release);

@@ -56,8 +56,12 @@ class SlotManager {
   // free, or memory was refused (error() says why). `durable` goes into a new segment's header.
   bool prepare_step(Position durable);
   Position prepared() const { return Position(prepared_); }
+  // Bytes that must be prepared above the end of what is claimed, so that a producer does not wait for memory that is
+  // free: the largest record (or the pad before it), the tail's lag, and two steps to be at work on.
+  std::uint64_t lookahead() const;
 
-  // The oldest ready segment leaves memory: everything in it is final, and nobody needs it here any more.
+  // The oldest ready segment leaves memory: everything in it is final, and nobody needs it here any more. A segment that
+  // is closed early (broken chain) is prepared to its end first.
   void retire_first();
   SegmentNumber first_ready() const { return SegmentNumber(first_); }
   SegmentNumber next_segment() const { return SegmentNumber(next_); }
@@ -80,6 +84,7 @@ class SlotManager {
     SegmentNumber segment;
   };
   bool place_segment(Position durable);
+  void prepare_rest(SegmentNumber segment, std::uint32_t slot);
   void check_invariants() const;
 
   const PartitionMemory memory_;
