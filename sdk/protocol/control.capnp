@@ -10,14 +10,18 @@
 #  3. A session that lost its socket but lives may say hello() again with its resume token and keep everything.
 #  4. Names, sizes and lists from the client are checked against the limits of shm/base/limits.h.
 #  5. Times are ns since the epoch (wall), durations ns, sizes and positions bytes.
+#  6. One message carries at most grantPartitionsMax partitions' descriptors (the kernel's limit is 253): openProducer and
+#     openReader grant the first ones and say how many there are, openPartitions gives the others.
 
 using Cxx = import "/capnp/c++.capnp";
 $Cxx.namespace("sluice::protocol");
 
 const protocolVersion :UInt32 = 1;
+const grantPartitionsMax :UInt32 = 64;
+const noCursor :UInt32 = 0xffffffff;   # as a cursor's cell: read this partition, but nothing waits for it
 
 struct Failure {
-  code @0 :UInt8;        # sluice::ErrorCode
+  code @0 :UInt8;        # sluice::ErrorCode; 0 where a Failure stands beside a result instead of in a union: none
   systemErrno @1 :Int32;
   context @2 :Text;      # what was being done, to what, why it failed, what to do
 }
@@ -57,7 +61,7 @@ struct Welcome {
   resumed @3 :Bool;
   token @4 :Data;
   # The session region, on a description that holds the session lock (flock): map it, then close the descriptor; the
-  # lock lives as long as the mapping. Mapped read-write.
+  # lock lives as long as the mapping. Mapped read-write. Absent if resumed: it is mapped already.
   sessionRegion @5 :Descriptor;
   wake @6 :Descriptor;          # eventfd: write 1 when a bell's kBellDaemon flag was taken down
   daemonVersion @7 :Text;
@@ -68,7 +72,7 @@ interface Session {
   createTopic @0 (config :TopicConfig) -> (done :Done);
   alterTopic @1 (name :Text, change :TopicChange) -> (done :Done);
   deleteTopic @2 (name :Text) -> (done :Done);
-  listTopics @3 () -> (topics :List(TopicInfo));
+  listTopics @3 () -> (topics :List(TopicInfo), failure :Failure);
   describeTopic @4 (name :Text) -> (response :DescribeResponse);
 
   openProducer @5 (request :OpenProducer) -> (response :OpenProducerResponse);
@@ -76,8 +80,9 @@ interface Session {
   # Registers a reader's cursors, so that volatile topics wait for it and lag can be seen.
   openReader @7 (request :OpenReader) -> (response :OpenReaderResponse);
   closeReader @8 (readerId :UInt64) -> (done :Done);
-  # The regions of partitions that were added after a producer or reader was opened.
-  openPartitions @9 (topic :Text, access :Access, first :UInt32) -> (response :PartitionsResponse);
+  # The regions of further partitions: beyond the first grant, or added since. At most count (0: as many as fit) from
+  # first on; none past the last one.
+  openPartitions @9 (topic :Text, access :Access, first :UInt32, count :UInt32) -> (response :PartitionsResponse);
 
   # Where bytes that have left memory are.
   locate @10 (topicId :UInt32, partition :UInt32, position :UInt64) -> (response :LocateResponse);
@@ -89,11 +94,11 @@ interface Session {
   reportSequences @13 (topicId :UInt32, reports :List(SequenceReport)) -> (done :Done);
 
   audit @14 (topic :Text) -> (response :AuditResponse);
-  status @15 () -> (status :BusStatus);
-  doctor @16 (quick :Bool) -> (checks :List(DoctorCheck));
-  listSessions @17 () -> (sessions :List(SessionInfo));
+  status @15 () -> (status :BusStatus, failure :Failure);
+  doctor @16 (quick :Bool) -> (checks :List(DoctorCheck), failure :Failure);
+  listSessions @17 () -> (sessions :List(SessionInfo), failure :Failure);
   killSession @18 (sessionId :UInt64) -> (done :Done);
-  config @19 () -> (toml :Text);
+  config @19 () -> (toml :Text, failure :Failure);
 }
 
 enum Access {
@@ -194,7 +199,9 @@ struct PartitionGrant {
 struct OpenProducer {
   topic @0 :Text;
   name @1 :Text;                     # empty: anonymous
-  pin @2 :UInt32;                    # index of the pin cell that this producer uses
+  # Index of the pin cell that this producer uses. Another producer of this session that was opened on it is closed, so
+  # that the call can be repeated after a lost answer; so are readers whose cursor cells are named again.
+  pin @2 :UInt32;
 }
 struct LastSent {
   partition @0 :UInt32;
@@ -206,6 +213,7 @@ struct ProducerGrant {
   topicId @1 :UInt32;
   partitions @2 :List(PartitionGrant);
   last @3 :List(LastSent);           # named producers: one entry a partition
+  partitionCount @4 :UInt32;         # of the topic
 }
 struct OpenProducerResponse {
   union {
@@ -220,13 +228,14 @@ struct OpenReader {
 }
 struct CursorRequest {
   partition @0 :UInt32;
-  cell @1 :UInt32;                   # index of the cursor cell in the session region
+  cell @1 :UInt32;                   # index of the cursor cell in the session region, or noCursor
 }
 struct ReaderGrant {
   readerId @0 :UInt64;
   topicId @1 :UInt32;
   partitions @2 :List(PartitionGrant);
   ranges @3 :List(PartitionRange);   # as they stand now, one a partition
+  partitionCount @4 :UInt32;         # of the topic
 }
 struct PartitionRange {
   partition @0 :UInt32;
