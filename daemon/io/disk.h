@@ -1,4 +1,5 @@
-// The disk, behind one interface: io_uring on real files (uring_disk.h), or simulated (sim_disk.h).
+// The disk, behind one interface: io_uring on real files (uring_disk.h), plain writes where that is not allowed
+// (pwrite_disk.h; open_disk.h chooses), or simulated (sim_disk.h).
 //
 // Owner: the bus thread; every member is called on that thread alone. Data goes by asynchronous requests (submit_write,
 // submit_sync, reap); files and directories are handled synchronously, since they are rare and short.
@@ -53,7 +54,7 @@ struct Completion {
 
 // What this disk turned out to be, for `sluice doctor`.
 struct DiskFeatures {
-  std::string backend;         // "io_uring", "simulated"
+  std::string backend;         // "io_uring", "pwrite", "simulated"
   bool direct = false;         // O_DIRECT works in the data directory
   bool registered_buffers = false;
   std::string why_not;         // why the better way was not taken; empty if it was
@@ -92,8 +93,8 @@ class Disk {
   virtual Result<std::uint64_t> free_bytes(const std::string& path) = 0;
 
   // ---- data: asynchronous.
-  // Memory that writes will come from often (slots, bounce blocks). Best effort: without registration writes still work.
-  // Returns a registration to pass to unregister_memory; 0 if it was not registered.
+  // Memory that writes will come from often (slots, bounce blocks). Best effort: without registration writes still
+  // work. Returns a registration to pass to unregister_memory; 0 if it was not registered.
   virtual std::uint32_t register_memory(std::span<std::byte> memory) = 0;
   virtual void unregister_memory(std::uint32_t registration) = 0;
   // offset, address and size are multiples of kDirectIoAlignment. False if the queue is full: reap, then call again.

@@ -17,8 +17,9 @@ Error disk_error(int system_errno, std::string doing) {
     case EIO: doing += " (the device failed: look at the kernel's log)"; break;
     case EWOULDBLOCK:
       return Error(ErrorCode::in_use,
-                   doing + " (another process works on it, or writes of one that died are still in flight: stop it, or "
-                           "wait)",
+                   doing +
+                       " (another process works on it, or writes of one that died are still in flight: stop it, or "
+                       "wait)",
                    system_errno);
     case ENOTEMPTY: return Error(ErrorCode::exists, doing + " (remove what is in it first)", system_errno);
     default: break;

@@ -57,7 +57,7 @@ Status write_fully(int fd, std::uint64_t offset, std::span<const std::byte> byte
 }
 
 Result<bool> is_directory(const std::string& path) {
-  struct stat about{};
+  struct stat about {};
   if (::stat(path.c_str(), &about) != 0) return fail(disk_error(errno, "looking at " + path));
   return S_ISDIR(about.st_mode);
 }
@@ -66,7 +66,7 @@ Result<bool> is_directory(const std::string& path) {
 // flag's acceptance stands.
 std::string direct_alignment_complaint([[maybe_unused]] int fd) {
 #if defined(STATX_DIOALIGN)
-  struct statx about{};
+  struct statx about {};
   if (::statx(fd, "", AT_EMPTY_PATH, STATX_DIOALIGN, &about) != 0 || (about.stx_mask & STATX_DIOALIGN) == 0) return {};
   if (about.stx_dio_offset_align == 0) return "the file system does not do direct I/O on it";
   const std::uint64_t needed = std::max(about.stx_dio_offset_align, about.stx_dio_mem_align);
@@ -82,6 +82,21 @@ PosixDisk::OpenFile& PosixDisk::at(FileId file) {
   OpenFile& found = files_[file.value - 1];
   SLUICE_ASSERT(static_cast<bool>(found.buffered));
   return found;
+}
+
+Status PosixDisk::check_queue_depth(std::uint32_t depth) {
+  if (depth >= 1 && depth <= kQueueDepthMax) return {};
+  return fail(ErrorCode::invalid, "setting up the disk with a queue depth of " + std::to_string(depth) +
+                                      ": it must be 1 to " + std::to_string(kQueueDepthMax));
+}
+
+void PosixDisk::check_write(FileId file, std::uint64_t offset, std::span<const std::byte> bytes) {
+  SLUICE_ASSERT(at(file).mode != OpenMode::read);
+  SLUICE_ASSERT(offset % kDirectIoAlignment == 0);
+  SLUICE_ASSERT(reinterpret_cast<std::uintptr_t>(bytes.data()) % kDirectIoAlignment == 0);
+  SLUICE_ASSERT(bytes.size() % kDirectIoAlignment == 0);
+  SLUICE_ASSERT(!bytes.empty());
+  SLUICE_ASSERT(bytes.size() <= kDiskWriteSizeMax);
 }
 
 Result<FileId> PosixDisk::open(const std::string& path, OpenMode mode) {
@@ -124,8 +139,8 @@ Status PosixDisk::open_direct(OpenFile& file) {
     give_up_direct(file, "the file system refuses O_DIRECT");
     return {};
   }
-  struct stat ours{};
-  struct stat theirs{};
+  struct stat ours {};
+  struct stat theirs {};
   if (::fstat(file.buffered.get(), &ours) != 0 || ::fstat(direct.get(), &theirs) != 0) {
     return fail(disk_error(errno, "looking at " + file.path));
   }
@@ -156,7 +171,7 @@ void PosixDisk::close(FileId file) {
 
 Result<std::uint64_t> PosixDisk::size(FileId file) {
   const OpenFile& open_file = at(file);
-  struct stat about{};
+  struct stat about {};
   if (::fstat(open_file.buffered.get(), &about) != 0) {
     return fail(disk_error(errno, "asking for the size of " + open_file.path));
   }
@@ -241,7 +256,8 @@ Status PosixDisk::make_directories(const std::string& path) {
   // A read-only file system says EROFS and a root directory EISDIR, even for what exists.
   const Result<bool> exists = is_directory(name);
   if (!exists || !*exists) return fail(disk_error(error, "making the directory " + name));
-  // Whoever made it may have died before its sync. Best effort: the parent of the data directory may not be ours to open.
+  // Whoever made it may have died before its sync. Best effort: the parent of the data directory may not be ours to
+  // open.
   static_cast<void>(sync_directory(parent).has_value());
   return {};
 }
@@ -252,8 +268,7 @@ Status PosixDisk::remove_directory(const std::string& path) {
 }
 
 Status PosixDisk::sync_directory(const std::string& path) {
-  const UniqueFd directory(
-      uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
+  const UniqueFd directory(uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC); }));
   if (!directory) return fail(disk_error(errno, "opening the directory " + path));
   if (uninterrupted([&] { return ::fsync(directory.get()); }) != 0) {
     return fail(disk_error(errno, "syncing the directory " + path));
@@ -277,7 +292,7 @@ Result<std::vector<std::string>> PosixDisk::list(const std::string& path) {
 Result<UniqueFd> PosixDisk::open_for_client(const std::string& path) {
   UniqueFd client(uninterrupted([&] { return ::open(path.c_str(), O_RDONLY | O_CLOEXEC); }));
   if (!client) return fail(disk_error(errno, "opening " + path + " for a client"));
-  struct flock whole{};
+  struct flock whole {};
   whole.l_type = F_RDLCK;
   whole.l_whence = SEEK_SET;
   if (uninterrupted([&] { return ::fcntl(client.get(), F_OFD_SETLK, &whole); }) == 0) return client;
@@ -285,7 +300,7 @@ Result<UniqueFd> PosixDisk::open_for_client(const std::string& path) {
 }
 
 Result<std::uint64_t> PosixDisk::free_bytes(const std::string& path) {
-  struct statvfs about{};
+  struct statvfs about {};
   if (::statvfs(path.c_str(), &about) != 0) return fail(disk_error(errno, "asking for the free space at " + path));
   return static_cast<std::uint64_t>(about.f_bavail) * about.f_frsize;
 }

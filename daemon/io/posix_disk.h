@@ -1,4 +1,5 @@
-// The synchronous half of a Disk on real files: open files, directories, locks. UringDisk adds the asynchronous half.
+// The synchronous half of a Disk on real files: open files, directories, locks. UringDisk and PwriteDisk add the
+// asynchronous half.
 //
 // Owner: the bus thread, as all of Disk.
 //
@@ -6,12 +7,12 @@
 // `buffered` serves read(), write_synced(), allocate() and truncate(). They stay coherent because
 //   - a direct write flushes and then drops the page cache of its range, before and after, so a later buffered read
 //     fetches what it wrote, and
-//   - a buffered write is flushed by write_synced() before it returns, so no dirty page is left to land on a direct write.
+//   - write_synced() flushes what it wrote before it returns, so no dirty page is left to land on a direct write.
 // Not coherent is only a buffered read of a range that a direct write is under way to; it may see old bytes or new.
 //
 // Invariants
-//  1. The lock is taken on the description that submitted writes go through. The kernel holds that description until its
-//     last write has ended, also after the process was killed, so a successor's lock() fails until then.
+//  1. The lock is taken on the description that submitted writes go through. The kernel holds that description until
+//     its last write has ended, also after the process was killed, so a successor's lock() fails until then.
 //  2. Where O_DIRECT is refused, or needs a coarser alignment than kDirectIoAlignment, writes go through `buffered`.
 //  3. No descriptor is inherited by a child.
 #pragma once
@@ -49,8 +50,8 @@ class PosixDisk : public Disk {
 
  protected:
   struct OpenFile {
-    UniqueFd buffered;            // open as long as the entry is in use
-    UniqueFd direct;              // empty where O_DIRECT is not to be had, and in OpenMode::read
+    UniqueFd buffered;  // open as long as the entry is in use
+    UniqueFd direct;    // empty where O_DIRECT is not to be had, and in OpenMode::read
     OpenMode mode = OpenMode::read;
     std::uint32_t in_flight = 0;  // requests accepted and not reaped
     std::string path;             // as opened, for messages: a rename does not change it
@@ -61,6 +62,9 @@ class PosixDisk : public Disk {
   // `use_direct` false: every write goes through the page cache.
   explicit PosixDisk(bool use_direct) : use_direct_(use_direct) {}
 
+  static Status check_queue_depth(std::uint32_t depth);
+  // Asserts what submit_write asks of its caller.
+  void check_write(FileId file, std::uint64_t offset, std::span<const std::byte> bytes);
   OpenFile& at(FileId file);
   // Whether every file opened for writing so far (at least one) has a direct description.
   bool direct() const { return direct_seen_ && direct_why_not_.empty(); }
@@ -72,9 +76,9 @@ class PosixDisk : public Disk {
 
   const bool use_direct_;
   bool direct_seen_ = false;
-  std::string direct_why_not_;           // of the first file that was refused
-  std::vector<OpenFile> files_;          // index = FileId − 1
-  std::vector<std::uint32_t> unused_;    // indices of closed entries
+  std::string direct_why_not_;         // of the first file that was refused
+  std::vector<OpenFile> files_;        // index = FileId − 1
+  std::vector<std::uint32_t> unused_;  // indices of closed entries
 };
 
 }  // namespace sluice::io

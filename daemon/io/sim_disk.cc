@@ -202,7 +202,7 @@ Result<std::size_t> SimDisk::read(FileId file, std::uint64_t offset, std::span<s
   if (off_) return fail(power_is_off_error("reading " + found->path));
   if (const int error = take_fault(SimFault::read); error != 0) {
     return fail(disk_error(error, "reading " + std::to_string(into.size()) + " bytes at " + std::to_string(offset) +
-                                        " of " + found->path));
+                                      " of " + found->path));
   }
   return media_->file(found->node).current().read(offset, into);
 }
@@ -280,7 +280,7 @@ Result<UniqueFd> SimDisk::open_for_client(const std::string& path) {
   const std::string again = "/proc/self/fd/" + std::to_string(memory.get());
   UniqueFd client(::open(again.c_str(), O_RDONLY | O_CLOEXEC));
   if (!client) return fail(disk_error(errno, doing));
-  struct flock whole{};
+  struct flock whole {};
   whole.l_type = F_RDLCK;
   whole.l_whence = SEEK_SET;
   if (::fcntl(client.get(), F_OFD_SETLK, &whole) != 0) return fail(disk_error(errno, doing));

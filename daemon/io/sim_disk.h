@@ -6,9 +6,9 @@
 // The fault model. What this disk may do to you:
 //  1. Completions come late (0 to delay_reaps_max calls of reap()) and in any order. Readers see a write when its
 //     completion is reaped.
-//  2. Power loss (power_loss(), or cut_power_after() at any operation): each write that no sync covered is kept, dropped
-//     or torn by sectors of 512 bytes, independently of the others, whether or not it was completed. So are changes of
-//     size. Of one sector there is the old content or the new, never a mixture.
+//  2. Power loss (power_loss(), or cut_power_after() at any operation): each write that no sync covered is kept,
+//     dropped or torn by sectors of 512 bytes, independently of the others, whether or not it was completed. Changes of
+//     size are kept or dropped. Of one sector there is the old content or the new, never a mixture.
 //  3. Creates, renames and unlinks whose directories were not synced afterwards are kept or dropped, independently, but
 //     none is kept without the older ones on the same names. A rename is never half done. Syncing a file does not make
 //     its name durable.
@@ -16,18 +16,18 @@
 //  5. A failed sync covers nothing, and what it would have covered is covered by no later sync of other data either: it
 //     is lost by the next power loss with the same chance as if it had never been synced.
 //  6. A full disk: ENOSPC for what needs blocks above the capacity; nothing of that request is written.
-//  7. A process that dies (the SimDisk is destroyed) leaves its writes in flight: they land later, and its locks on their
-//     files hold until then. Simulated time goes on with each reap() and lock() of any disk on the media.
+//  7. A process that dies (the SimDisk is destroyed) leaves its writes in flight: they land later, and its locks on
+//     their files hold until then. Simulated time goes on with each reap() and lock() of any disk on the media.
 //  8. Rot: bits of a file at rest change (SimMedia::flip_bit). Reads fail when told to.
-// What it never does: lose what a successful sync covered; write where nobody asked; show bytes of another file; mix old
-// and new inside a sector.
+// What it never does: lose what a successful sync covered; write where nobody asked; show bytes of another file; mix
+// old and new inside a sector.
 //
 // It checks its caller (SLUICE_ASSERT): alignment; that a write's bytes stay as they were until its completion; that
-// writes in flight do not overlap each other, nor a write_synced or a truncate; no close with requests in flight; no use
-// of a closed file.
+// writes in flight do not overlap each other, nor a write_synced or a truncate; no close with requests in flight; no
+// use of a closed file.
 //
-// Lifetimes: file ids are never reused here. Those from before a power loss may still be closed (nothing happens); other
-// calls with them answer io.
+// Lifetimes: file ids are never reused here. Those from before a power loss may still be closed (nothing happens);
+// other calls with them answer io.
 #pragma once
 
 #include <array>
@@ -49,12 +49,12 @@
 namespace sluice::io {
 
 enum class SimFault : std::uint8_t {
-  write,            // a submitted write fails
-  short_write,      // a submitted write of more than one sector ends early; its error is not used
-  sync,             // a submitted sync fails
+  write,        // a submitted write fails
+  short_write,  // a submitted write of more than one sector ends early; its error is not used
+  sync,         // a submitted sync fails
   read,
-  write_synced,     // fails; as a failed write followed by a failed sync
-  create,           // open(create)
+  write_synced,  // fails; as a failed write followed by a failed sync
+  create,        // open(create)
   allocate,
   sync_directory,
 };
@@ -83,8 +83,8 @@ class SimDisk final : public Disk {
   void inject(SimFault fault, std::uint32_t times = kSimForever, int error = EIO);
   void heal();
   void set_delay_reaps_max(std::uint32_t reaps) { delay_reaps_max_ = reaps; }
-  // Power goes during the n-th changing operation from now (call, submission or completion; n from 1), which then may or
-  // may not have had its effect. From there on all calls answer io and all requests −EIO, until power_loss().
+  // Power goes during the n-th changing operation from now (call, submission or completion; n from 1), which then may
+  // or may not have had its effect. From there on all calls answer io and all requests −EIO, until power_loss().
   void cut_power_after(std::uint64_t operations);
   bool power_is_off();
   // For all disks on this media. Afterwards this one can be used as by a process that was just started.
@@ -131,11 +131,11 @@ class SimDisk final : public Disk {
     FileId file;
     std::uint64_t token = 0;
     std::uint64_t due_reap = 0;
-    int error = 0;                                   // the fault that it was given
+    int error = 0;  // the fault that it was given
     bool is_short = false;
-    SimFile::ChangeNumber change = 0;                // write
-    std::span<const std::byte> bytes;                // write: the caller's memory
-    std::vector<SimFile::ChangeNumber> covered;      // sync
+    SimFile::ChangeNumber change = 0;            // write
+    std::span<const std::byte> bytes;            // write: the caller's memory
+    std::vector<SimFile::ChangeNumber> covered;  // sync
   };
   struct Injected {
     std::uint32_t times = 0;
@@ -164,9 +164,9 @@ class SimDisk final : public Disk {
   std::uint32_t delay_reaps_max_;
   std::array<Injected, kSimFaults> faults_{};
 
-  std::uint64_t life_ = 0;                 // of the media, when the members below were filled
+  std::uint64_t life_ = 0;  // of the media, when the members below were filled
   bool off_ = false;
-  std::uint64_t cut_after_ = 0;            // operations left; 0: never
+  std::uint64_t cut_after_ = 0;  // operations left; 0: never
   std::uint32_t next_file_ = 1;
   std::uint32_t first_file_of_life_ = 1;
   std::map<FileId, OpenFile> files_;

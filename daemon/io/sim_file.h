@@ -1,7 +1,7 @@
 // The bytes of one simulated file: what a reader sees now, what is on stable storage, and what lies between them.
 //
-// Owner: the SimMedia that holds it, on the simulation's one thread. The fault model is in sim_disk.h; here are its rules
-// for one file.
+// Owner: the SimMedia that holds it, on the simulation's one thread. The fault model is in sim_disk.h; here are its
+// rules for one file.
 //
 // A change (a write, a growth, a cut) goes through these states:
 //
@@ -69,7 +69,7 @@ class SimFile {
   std::uint64_t used_blocks_after_reserve(std::uint64_t size) const;
 
   // ---- changes
-  void reserve(std::uint64_t size);   // allocate: never shrinks
+  void reserve(std::uint64_t size);  // allocate: never shrinks
   void truncate(std::uint64_t size);
   // A write that has begun. Its bytes are kept here; what the caller's memory holds later does not count.
   ChangeNumber begin_write(std::uint64_t offset, std::span<const std::byte> bytes);
@@ -97,10 +97,10 @@ class SimFile {
     ChangeNumber number = 0;
     Kind kind = Kind::write;
     State state = State::in_flight;
-    std::uint64_t offset = 0;             // write
-    std::vector<std::byte> bytes;         // write
-    std::vector<bool> struck_out;         // write: per sector, not to be kept any more
-    std::uint64_t size = 0;               // grow: at least; cut: exactly
+    std::uint64_t offset = 0;      // write
+    std::vector<std::byte> bytes;  // write
+    std::vector<bool> struck_out;  // write: per sector, not to be kept any more
+    std::uint64_t size = 0;        // grow: at least; cut: exactly
   };
 
   Change& at(ChangeNumber number);

@@ -109,9 +109,8 @@ Status SimMedia::rename(const std::string& from, const std::string& to) {
     }
     if (!node(*replaced).current.empty()) return fail(disk_error(ENOTEMPTY, doing));
   }
-  perform(EntryOperation{{{source.directory, source.name, SimNodeId()}, {target.directory, target.name, *moved}},
-                         {},
-                         {}});
+  perform(
+      EntryOperation{{{source.directory, source.name, SimNodeId()}, {target.directory, target.name, *moved}}, {}, {}});
   return {};
 }
 

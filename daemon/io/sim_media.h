@@ -86,8 +86,8 @@ class SimMedia {
   using Names = std::map<std::string, SimNodeId, std::less<>>;
   struct Node {
     bool is_directory = false;
-    Names current;   // directory
-    Names durable;   // directory
+    Names current;  // directory
+    Names durable;  // directory
     SimFile file;
     SimHandleId lock_holder;
     std::uint32_t handles = 0;
@@ -100,7 +100,7 @@ class SimMedia {
   };
   struct EntryOperation {
     std::vector<EntryChange> changes;
-    std::set<SimNodeId> unsynced;            // directories still to be synced
+    std::set<SimNodeId> unsynced;  // directories still to be synced
     SimNodeId removed_directory;
   };
   struct Place {
@@ -136,7 +136,7 @@ class SimMedia {
   std::uint64_t next_id_ = 1;
   std::map<SimNodeId, Node> nodes_;
   std::map<SimHandleId, SimNodeId> handles_;
-  std::vector<EntryOperation> operations_;    // not durable yet, oldest first
+  std::vector<EntryOperation> operations_;  // not durable yet, oldest first
   std::vector<Orphan> orphans_;
   SimNodeId root_;
 };

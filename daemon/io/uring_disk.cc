@@ -33,10 +33,7 @@ Error setup_error(int error) {
 }  // namespace
 
 Result<std::unique_ptr<UringDisk>> UringDisk::create(Options options) {
-  if (options.queue_depth < 1 || options.queue_depth > kQueueDepthMax) {
-    return fail(ErrorCode::invalid, "setting up io_uring with a queue depth of " + std::to_string(options.queue_depth) +
-                                        ": it must be 1 to " + std::to_string(kQueueDepthMax));
-  }
+  SLUICE_TRY(check_queue_depth(options.queue_depth));
   std::unique_ptr<UringDisk> disk(new UringDisk(options));
   SLUICE_TRY(disk->start());
   return disk;
@@ -107,8 +104,8 @@ std::uint32_t UringDisk::register_memory(std::span<std::byte> memory) {
   const std::uintptr_t first = address_of(memory.data());
   const auto after = registrations_.lower_bound(first);
   const bool overlaps_next = after != registrations_.end() && after->first < first + memory.size();
-  const bool overlaps_previous = after != registrations_.begin() &&
-                                 std::prev(after)->first + std::prev(after)->second.size > first;
+  const bool overlaps_previous =
+      after != registrations_.begin() && std::prev(after)->first + std::prev(after)->second.size > first;
   if (overlaps_next || overlaps_previous) return 0;
   if (free_registrations_.empty()) {
     register_why_not_ = "registering memory: the limit of " + std::to_string(kRegistrationsMax) + " is reached";
@@ -119,8 +116,8 @@ std::uint32_t UringDisk::register_memory(std::span<std::byte> memory) {
   const __u64 no_tag = 0;
   const int result = io_uring_register_buffers_update_tag(&ring_, index, &range, &no_tag, 1);
   if (result != 1) {
-    register_why_not_ =
-        what_went_wrong("registering memory (raise the limit of locked memory, LimitMEMLOCK=)", result < 0 ? -result : EIO);
+    register_why_not_ = what_went_wrong("registering memory (raise the limit of locked memory, LimitMEMLOCK=)",
+                                        result < 0 ? -result : EIO);
     return 0;
   }
   free_registrations_.pop_back();
@@ -170,18 +167,12 @@ io_uring_sqe* UringDisk::begin_request(FileId file, std::uint64_t token) {
   return sqe;
 }
 
-bool UringDisk::submit_write(FileId file, std::uint64_t offset, std::span<const std::byte> bytes,
-                             std::uint64_t token) {
-  SLUICE_ASSERT(offset % kDirectIoAlignment == 0);
-  SLUICE_ASSERT(address_of(bytes.data()) % kDirectIoAlignment == 0);
-  SLUICE_ASSERT(bytes.size() % kDirectIoAlignment == 0);
-  SLUICE_ASSERT(!bytes.empty());
-  SLUICE_ASSERT(bytes.size() <= kDiskWriteSizeMax);
-  const OpenFile& target = at(file);
-  SLUICE_ASSERT(target.mode != OpenMode::read);
+bool UringDisk::submit_write(FileId file, std::uint64_t offset, std::span<const std::byte> bytes, std::uint64_t token) {
+  check_write(file, offset, bytes);
   if (full()) return false;
   io_uring_sqe* const sqe = begin_request(file, token);
   if (sqe == nullptr) return true;
+  const OpenFile& target = at(file);
   const unsigned size = static_cast<unsigned>(bytes.size());
   std::uint32_t registered = 0;
   if (covering_registration(bytes, registered)) {
@@ -270,7 +261,8 @@ DiskFeatures UringDisk::features() const {
   features.why_not = direct_why_not();
   if (!register_why_not_.empty()) features.why_not += (features.why_not.empty() ? "" : "; ") + register_why_not_;
   if (broken_errno_ != 0) {
-    features.why_not += (features.why_not.empty() ? "" : "; ") + what_went_wrong("handing over requests", broken_errno_);
+    features.why_not +=
+        (features.why_not.empty() ? "" : "; ") + what_went_wrong("handing over requests", broken_errno_);
   }
   return features;
 }

@@ -88,11 +88,11 @@ class UringDisk final : public PosixDisk {
   bool ring_open_ = false;
   UniqueFd event_;
 
-  std::vector<Request> requests_;              // index = user data in the ring
-  std::vector<std::uint32_t> idle_requests_;   // indices
-  std::deque<std::uint32_t> queued_;           // in submission order
+  std::vector<Request> requests_;             // index = user data in the ring
+  std::vector<std::uint32_t> idle_requests_;  // indices
+  std::deque<std::uint32_t> queued_;          // in submission order
   std::deque<Failed> failed_;
-  int broken_errno_ = 0;                       // why the ring does not work any more; 0: it does
+  int broken_errno_ = 0;  // why the ring does not work any more; 0: it does
 
   bool table_registered_ = false;
   std::map<std::uintptr_t, Registration> registrations_;  // by first address

@@ -1,7 +1,5 @@
 // What disk.h promises, on every disk there is.
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/mman.h>
 #include <unistd.h>
@@ -19,6 +17,10 @@
 #include <utility>
 #include <vector>
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "daemon/io/pwrite_disk.h"
 #include "tests/daemon/io/disk_rig.h"
 
 namespace sluice::io {
@@ -195,7 +197,8 @@ TEST_P(DiskConformance, UnalignedWritesAreADefectOfTheCaller) {
   const FileId file = create("a");
   const AlignedBuffer data(2 * kBlock, 1);
   EXPECT_THAT(assertion_of([&] { disk().submit_write(file, 512, data.bytes(), 1); }), HasSubstr("offset %"));
-  EXPECT_THAT(assertion_of([&] { disk().submit_write(file, 0, data.bytes().subspan(512, kBlock), 1); }), HasSubstr("data"));
+  EXPECT_THAT(assertion_of([&] { disk().submit_write(file, 0, data.bytes().subspan(512, kBlock), 1); }),
+              HasSubstr("data"));
   EXPECT_THAT(assertion_of([&] { disk().submit_write(file, 0, data.bytes().first(512), 1); }), HasSubstr("size"));
   EXPECT_THAT(assertion_of([&] { disk().submit_write(file, 0, data.bytes().first(0), 1); }), HasSubstr("empty"));
 }
@@ -347,7 +350,7 @@ TEST_P(DiskConformance, AClientsDescriptorCanOnlyRead) {
   // The lock is on a description of its own: another description sees it.
   const std::string again = "/proc/self/fd/" + std::to_string(client.get());
   const UniqueFd other(::open(again.c_str(), O_RDONLY | O_CLOEXEC));
-  struct flock query{};
+  struct flock query {};
   query.l_type = F_WRLCK;
   ASSERT_EQ(::fcntl(other.get(), F_OFD_GETLK, &query), 0);
   EXPECT_EQ(query.l_type, F_RDLCK);
@@ -390,12 +393,17 @@ TEST_P(DiskConformance, ManyFilesComeAndGo) {
 TEST_P(DiskConformance, FeaturesNameTheBackend) {
   disk().close(create("a"));
   const DiskFeatures features = disk().features();
-  EXPECT_THAT(features.backend, testing::AnyOf("io_uring", "simulated"));
+  EXPECT_THAT(features.backend, testing::AnyOf("io_uring", "pwrite", "simulated"));
   EXPECT_EQ(features.why_not.empty(), features.direct && features.registered_buffers);
 }
 
-UringDisk::Options uring_options(bool direct, bool registered) {
-  return {.queue_depth = kRigQueueDepth, .direct_io = direct, .register_buffers = registered};
+MakeDisk uring_disk(bool direct, bool registered) {
+  return uring({.queue_depth = kRigQueueDepth, .direct_io = direct, .register_buffers = registered});
+}
+
+Result<std::unique_ptr<Disk>> pwrite_disk() {
+  SLUICE_ASSIGN(std::unique_ptr<Disk> disk, PwriteDisk::create({.queue_depth = kRigQueueDepth}));
+  return disk;
 }
 
 SimDisk::Options sim_options(std::uint64_t seed, std::uint32_t delay) {
@@ -404,17 +412,17 @@ SimDisk::Options sim_options(std::uint64_t seed, std::uint32_t delay) {
 
 INSTANTIATE_TEST_SUITE_P(
     All, DiskConformance,
-    testing::Values(Backend{"uring", [] { return make_uring_rig(testing::TempDir(), uring_options(true, true)); }},
-                    Backend{"uring_buffered",
-                            [] { return make_uring_rig(testing::TempDir(), uring_options(false, true)); }},
-                    Backend{"uring_unregistered",
-                            [] { return make_uring_rig(testing::TempDir(), uring_options(true, false)); }},
-                    Backend{"uring_tmpfs", [] { return make_uring_rig("/dev/shm", uring_options(true, true)); }},
-                    Backend{"uring_small_tmpfs",
-                            [] { return make_uring_rig("/dev/shm", uring_options(true, true), kRoom); }},
-                    Backend{"simulated", [] { return make_sim_rig(sim_options(1, 3)); }},
-                    Backend{"simulated_slow", [] { return make_sim_rig(sim_options(2, 20)); }},
-                    Backend{"simulated_at_once", [] { return make_sim_rig(sim_options(3, 0)); }}),
+    testing::Values(
+        Backend{"uring", [] { return make_posix_rig(testing::TempDir(), uring_disk(true, true)); }},
+        Backend{"uring_buffered", [] { return make_posix_rig(testing::TempDir(), uring_disk(false, true)); }},
+        Backend{"uring_unregistered", [] { return make_posix_rig(testing::TempDir(), uring_disk(true, false)); }},
+        Backend{"uring_tmpfs", [] { return make_posix_rig("/dev/shm", uring_disk(true, true)); }},
+        Backend{"uring_small_tmpfs", [] { return make_posix_rig("/dev/shm", uring_disk(true, true), kRoom); }},
+        Backend{"pwrite", [] { return make_posix_rig(testing::TempDir(), pwrite_disk); }},
+        Backend{"pwrite_small_tmpfs", [] { return make_posix_rig("/dev/shm", pwrite_disk, kRoom); }},
+        Backend{"simulated", [] { return make_sim_rig(sim_options(1, 3)); }},
+        Backend{"simulated_slow", [] { return make_sim_rig(sim_options(2, 20)); }},
+        Backend{"simulated_at_once", [] { return make_sim_rig(sim_options(3, 0)); }}),
     [](const testing::TestParamInfo<Backend>& backend) { return backend.param.name; });
 
 }  // namespace

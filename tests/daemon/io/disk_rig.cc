@@ -34,10 +34,10 @@ void AlignedBuffer::Free::operator()(std::byte* memory) const { std::free(memory
 
 namespace {
 
-class UringRig final : public DiskRig {
+class PosixRig final : public DiskRig {
  public:
-  UringRig(const std::string& parent, UringDisk::Options options, std::uint64_t tmpfs_size)
-      : options_(options), limited_(tmpfs_size != 0) {
+  PosixRig(const std::string& parent, MakeDisk make, std::uint64_t tmpfs_size)
+      : make_(std::move(make)), limited_(tmpfs_size != 0) {
     std::string name = parent + "/sluice-disk-XXXXXX";
     if (::mkdtemp(name.data()) == nullptr) {
       why_not_ = "no directory below " + parent + ": " + std::strerror(errno);
@@ -46,7 +46,7 @@ class UringRig final : public DiskRig {
     directory_ = name;
     if (limited_) mount_tmpfs(tmpfs_size);
     if (!why_not_.empty()) return;
-    Result<std::unique_ptr<UringDisk>> disk = UringDisk::create(options);
+    Result<std::unique_ptr<Disk>> disk = make_();
     if (disk) {
       disk_ = std::move(*disk);
     } else {
@@ -54,7 +54,7 @@ class UringRig final : public DiskRig {
     }
   }
 
-  ~UringRig() override {
+  ~PosixRig() override {
     disk_.reset();
     if (mounted_) ::umount2(directory_.c_str(), MNT_DETACH);
     std::error_code ignored;
@@ -62,7 +62,7 @@ class UringRig final : public DiskRig {
   }
 
   Disk& disk() override { return *disk_; }
-  std::unique_ptr<Disk> another() override { return UringDisk::create(options_).value(); }
+  std::unique_ptr<Disk> another() override { return std::move(make_().value()); }
   std::string directory() const override { return directory_; }
   bool limit_room(std::uint64_t) override { return limited_; }
   std::string why_not() const override { return why_not_; }
@@ -79,7 +79,7 @@ class UringRig final : public DiskRig {
     mounted_ = true;
   }
 
-  const UringDisk::Options options_;
+  const MakeDisk make_;
   const bool limited_;
   bool mounted_ = false;
   std::string directory_;
@@ -107,9 +107,15 @@ class SimRig final : public DiskRig {
 
 }  // namespace
 
-std::unique_ptr<DiskRig> make_uring_rig(const std::string& parent, UringDisk::Options options,
-                                        std::uint64_t tmpfs_size) {
-  return std::make_unique<UringRig>(parent, options, tmpfs_size);
+MakeDisk uring(UringDisk::Options options) {
+  return [options]() -> Result<std::unique_ptr<Disk>> {
+    SLUICE_ASSIGN(std::unique_ptr<Disk> disk, UringDisk::create(options));
+    return disk;
+  };
+}
+
+std::unique_ptr<DiskRig> make_posix_rig(const std::string& parent, MakeDisk make, std::uint64_t tmpfs_size) {
+  return std::make_unique<PosixRig>(parent, std::move(make), tmpfs_size);
 }
 
 std::unique_ptr<DiskRig> make_sim_rig(SimDisk::Options options) { return std::make_unique<SimRig>(options); }

@@ -46,9 +46,12 @@ class DiskRig {
   virtual std::string why_not() const { return {}; }
 };
 
+// Makes another disk of the kind that is tested.
+using MakeDisk = std::function<Result<std::unique_ptr<Disk>>()>;
+MakeDisk uring(UringDisk::Options options);
+
 // In a new directory below `parent`, which is a mount of its own with `tmpfs_size` bytes if that is not 0.
-std::unique_ptr<DiskRig> make_uring_rig(const std::string& parent, UringDisk::Options options,
-                                        std::uint64_t tmpfs_size = 0);
+std::unique_ptr<DiskRig> make_posix_rig(const std::string& parent, MakeDisk make, std::uint64_t tmpfs_size = 0);
 std::unique_ptr<DiskRig> make_sim_rig(SimDisk::Options options);
 
 inline constexpr std::uint32_t kRigQueueDepth = 16;
@@ -58,8 +61,8 @@ std::vector<Completion> wait_for(Disk& disk, std::size_t count);
 // One request from submission to completion; its result.
 std::int64_t write_and_wait(Disk& disk, FileId file, std::uint64_t offset, std::span<const std::byte> bytes);
 std::int64_t sync_and_wait(Disk& disk, FileId file);
-// Runs it in a child, and returns what that wrote to stderr if SLUICE_ASSERT ended it; "" if it went well. (gtest's death
-// tests complain of the kernel's worker threads, or run the test's set-up again and leave its directory behind.)
+// Runs it in a child, and returns what that wrote to stderr if SLUICE_ASSERT ended it; "" if it went well. (gtest's
+// death tests complain of the kernel's worker threads, or run the test's set-up again and leave its directory behind.)
 std::string assertion_of(const std::function<void()>& defect);
 // All of a file, as read through the disk.
 std::vector<std::byte> contents(Disk& disk, FileId file);

@@ -1,7 +1,4 @@
 // What a power loss of the simulated disk may do, what it does now and then, and what it never does.
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -11,6 +8,9 @@
 #include <set>
 #include <string>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "daemon/io/sim_disk.h"
 #include "daemon/io/sim_random.h"

@@ -1,9 +1,6 @@
 // The simulated disk itself: order, faults, processes that die. Power losses are in sim_disk_power_test.cc.
 #include "daemon/io/sim_disk.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <array>
 #include <cerrno>
@@ -12,6 +9,9 @@
 #include <optional>
 #include <string>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "tests/daemon/io/disk_rig.h"
 
@@ -24,9 +24,7 @@ constexpr std::size_t kBlock = kDirectIoAlignment;
 
 class SimDiskTest : public testing::Test {
  protected:
-  SimDiskTest() : disk_(SimDisk::Options{.seed = 1}) {
-    file_ = disk_.open("/a", OpenMode::create).value();
-  }
+  SimDiskTest() : disk_(SimDisk::Options{.seed = 1}) { file_ = disk_.open("/a", OpenMode::create).value(); }
   std::int64_t write(std::uint64_t block, const AlignedBuffer& data) {
     return write_and_wait(disk_, file_, block * kBlock, data.bytes());
   }
@@ -80,7 +78,9 @@ TEST_F(SimDiskTest, OverlappingWritesInFlightAreFound) {
   const AlignedBuffer wide(2 * kBlock, 1);
   ASSERT_TRUE(disk_.submit_write(file_, kBlock, wide.bytes(), 1));
   EXPECT_THAT(assertion_of([&] { disk_.submit_write(file_, 2 * kBlock, one_.bytes(), 2); }), HasSubstr("overlaps"));
-  EXPECT_THAT(assertion_of([&] { static_cast<void>(disk_.write_synced(file_, 2 * kBlock, one_.bytes().first(9)).has_value()); }), HasSubstr("overlaps"));
+  EXPECT_THAT(assertion_of(
+                  [&] { static_cast<void>(disk_.write_synced(file_, 2 * kBlock, one_.bytes().first(9)).has_value()); }),
+              HasSubstr("overlaps"));
   EXPECT_THAT(assertion_of([&] { static_cast<void>(disk_.truncate(file_, 0).has_value()); }), HasSubstr("overlaps"));
   EXPECT_TRUE(disk_.submit_write(file_, 0, one_.bytes(), 2));
   EXPECT_TRUE(disk_.submit_write(file_, 3 * kBlock, one_.bytes(), 3));

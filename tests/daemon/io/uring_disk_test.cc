@@ -1,7 +1,5 @@
 // What only the real disk has: what a machine may refuse, and locks that outlive a process.
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -23,6 +21,10 @@
 #include <sstream>
 #include <string>
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "daemon/io/open_disk.h"
 #include "tests/daemon/io/disk_rig.h"
 
 namespace sluice::io {
@@ -35,7 +37,7 @@ constexpr std::size_t kBlock = kDirectIoAlignment;
 class UringDiskTest : public testing::Test {
  protected:
   void SetUp() override {
-    rig_ = make_uring_rig(testing::TempDir(), {});
+    rig_ = make_posix_rig(testing::TempDir(), uring({}));
     if (!rig_->why_not().empty()) GTEST_SKIP() << rig_->why_not();
   }
   Disk& disk() { return rig_->disk(); }
@@ -97,6 +99,47 @@ TEST_F(UringDiskTest, RefusedIoUringSaysWhereToLook) {
               return helps ? "" : refused.error().message();
             }),
             0);
+}
+
+TEST_F(UringDiskTest, WithoutIoUringTheDiskIsPlainAndSaysWhy) {
+  const std::string file_path = path("a");
+  EXPECT_EQ(run_in_child([&]() -> std::string {
+              if (std::string complaint = forbid_io_uring(); !complaint.empty()) return complaint;
+              const auto disk = open_disk({.queue_depth = 8});
+              if (!disk) return disk.error().message();
+              const DiskFeatures features = (*disk)->features();
+              if (features.backend != "pwrite") return features.backend;
+              if (features.why_not.find("seccomp") == std::string::npos) return features.why_not;
+              const FileId file = (*disk)->open(file_path, OpenMode::create).value();
+              const AlignedBuffer data(kBlock, 1);
+              if (write_and_wait(**disk, file, 0, data.bytes()) != kBlock) return "not written";
+              return sync_and_wait(**disk, file) == 0 ? "" : "not synced";
+            }),
+            0);
+  const auto best = open_disk({.queue_depth = 8});
+  ASSERT_TRUE(best);
+  EXPECT_EQ((*best)->features().backend, "io_uring");
+}
+
+// The kernel keeps the pages that were registered: memory that came to the same address since is not what it writes.
+TEST_F(UringDiskTest, WritesFromRegisteredMemoryUseTheRegistration) {
+  const std::size_t size = 4 * kBlock;
+  const int flags = MAP_PRIVATE | MAP_ANONYMOUS;
+  void* const mapped = ::mmap(nullptr, size, PROT_READ | PROT_WRITE, flags, -1, 0);
+  ASSERT_NE(mapped, MAP_FAILED);
+  const std::span<std::byte> memory(static_cast<std::byte*>(mapped), size);
+  std::fill(memory.begin(), memory.end(), std::byte{1});
+  const std::uint32_t registration = disk().register_memory(memory);
+  if (registration == 0) GTEST_SKIP() << disk().features().why_not;
+  ASSERT_EQ(::mmap(mapped, size, PROT_READ | PROT_WRITE, flags | MAP_FIXED, -1, 0), mapped);
+  std::fill(memory.begin(), memory.end(), std::byte{2});
+  const FileId file = disk().open(path("a"), OpenMode::create).value();
+  ASSERT_EQ(write_and_wait(disk(), file, 0, memory), size);
+  EXPECT_EQ(contents(disk(), file), std::vector<std::byte>(size, std::byte{1}));
+  disk().unregister_memory(registration);
+  ASSERT_EQ(write_and_wait(disk(), file, 0, memory), size);
+  EXPECT_EQ(contents(disk(), file), std::vector<std::byte>(size, std::byte{2}));
+  ::munmap(mapped, size);
 }
 
 TEST_F(UringDiskTest, LittleLockedMemoryMeansUnregisteredWrites) {
