@@ -10,10 +10,13 @@
 // Invariants
 //  1. Files do not overlap, and their bases ascend. Each covers segments_per_file segments from its base; positions
 //     between two files, and between a file's data end and the next base, were never used: skipped, not lost.
-//  2. A file's name is durable (created as .tmp, allocated, synced, renamed, directory synced) before target() gives it.
+//  2. A file's name is durable (created as .tmp, allocated, synced, renamed, directory synced) before target() gives
+//  it.
 //  3. data_end of a file is the end of its last intact record known durable. Nothing above it is served.
 //  4. What cannot be parsed is never deleted, moved or overwritten: it is listed in the report.
-//  5. Positions at or above the recovered end, rounded up to a segment, were not used before (see recovered.end).
+//  5. Positions at or above RecoveryReport::used_end were never on this disk; target() refuses those below it that no
+//  file
+//     of this life covers. (What was only in memory is the caller's to know: the size of the ring.)
 #pragma once
 
 #include <cstdint>
@@ -37,7 +40,7 @@ struct LogOptions {
   std::string name;       // "topic/partition", for messages
   TopicId topic;
   PartitionNumber partition = 0;
-  std::uint64_t segment_size = 0;      // bytes
+  std::uint64_t segment_size = 0;  // bytes
   std::uint32_t segments_per_file = 0;
   bool checksums = true;
 };
@@ -50,11 +53,12 @@ struct DamagedRange {
 };
 
 struct RecoveryReport {
-  Position end;                         // everything below is intact and durable, but for `damaged`; 0 for a new log
-  std::uint64_t records = 0;            // scanned
-  std::uint64_t torn_bytes = 0;         // cut above the durable bound
-  std::vector<DamagedRange> damaged;
-  std::vector<std::string> unparsed;    // paths that were left alone
+  Position end;                       // everything below is intact and durable, but for `damaged`; 0 for a new log
+  Position used_end;                  // at least `end`: above it nothing was seen, not even torn or unreadable
+  std::uint64_t records = 0;          // scanned
+  std::uint64_t torn_bytes = 0;       // cut above the durable bound
+  std::vector<DamagedRange> damaged;  // all that are known, also those found by an earlier start; ascending
+  std::vector<std::string> unparsed;  // paths of what nothing could be recognised in: kept
   std::uint64_t bytes_read = 0;
 };
 
@@ -64,8 +68,8 @@ using RecordVisitor = std::function<void(Position, const layout::RecordFields&, 
 
 struct SegmentSummary {
   SegmentNumber segment;
-  std::uint64_t records = 0;        // committed records in it
-  std::uint64_t time_max_ns = 0;    // running maximum over the log up to this segment's end
+  std::uint64_t records = 0;      // committed records in it
+  std::uint64_t time_max_ns = 0;  // running maximum over the log up to this segment's end
 };
 
 // Where bytes of a position go.
@@ -89,9 +93,9 @@ struct RetentionLimits {
   std::uint64_t age_ns = 0;  // 0: no limit; by the newest record of a file
 };
 struct Trimmed {
-  Position trimmed;               // everything below is gone
+  Position trimmed;  // everything below is gone
   std::uint64_t files = 0;
-  std::uint64_t records = 0;      // expired by it
+  std::uint64_t records = 0;  // expired by it
 };
 
 class PartitionLog {
@@ -107,30 +111,34 @@ class PartitionLog {
   // Where the bytes at `position` go; makes the file if none covers it. would_block: the disk is full.
   virtual Result<WriteTarget> target(Position position) = 0;
   // Makes the next file while the current one still has room: called ahead of need, so that target() is quick.
+  // `position`: where is being written now. Does nothing if the file behind that position's file is there.
   virtual Status prepare_next(Position position) = 0;
   // The files that hold any byte of [from, to): all of them need a sync before `to` is durable.
   virtual std::vector<io::FileId> files_between(Position from, Position to) const = 0;
   // Everything below is on stable storage now: it may be served. Never goes back.
   virtual void set_durable(Position position) = 0;
-  // A segment is complete and durable: goes to the index.
+  // A segment is complete and durable: goes to the index. In order, each segment once.
   virtual Status add_summary(const SegmentSummary& summary) = 0;
 
-  // ---- reading
+  // ---- reading. Damaged ranges are skipped: data_end stops at the next one, and `skip` leads behind it. A segment's
+  // start stands for its first record.
   virtual Located locate(Position position) const = 0;
   virtual Result<UniqueFd> open_for_client(const Located& located) = 0;
   // Reads durable bytes back, for the daemon itself (msg show, audit). Fewer at the end of the data.
   virtual Result<std::size_t> read(Position position, std::span<std::byte> into) = 0;
-  virtual Position earliest() const = 0;   // the first position that can be read; end() when empty
-  virtual Position end() const = 0;        // durable end
+  virtual Position earliest() const = 0;  // the first position that can be read; end() when empty
+  virtual Position end() const = 0;       // durable end
   // The start of the first segment that may hold a record of that time or later; end() if there is none.
   virtual Position segment_at_time(std::uint64_t time_ns) const = 0;
   virtual std::uint64_t file_bytes() const = 0;
   virtual std::uint64_t file_count() const = 0;
 
-  // ---- retention. Never removes the newest file, nor one that reaches above `keep_from`.
+  // ---- retention. Never removes the newest file, nor one that reaches above `keep_from`. No request may be in flight
+  // on a file that lies below the durable position.
   virtual Result<Trimmed> retain(const RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from) = 0;
 
-  // Closes files; after a clean stop the next open() has little to read.
+  // Closes files, cut at their durable end; after a clean stop the next open() has little to read. What was written and
+  // is not durable stays as it is, for recovery. No request may be in flight; no other member may be called afterwards.
   virtual Status close() = 0;
 };
 

@@ -1,0 +1,452 @@
+#include "daemon/log/recovery.h"
+
+#include <algorithm>
+#include <array>
+#include <optional>
+#include <utility>
+
+#include "daemon/log/log_file.h"
+#include "daemon/log/recovery_look.h"
+#include "daemon/log/segment_scan.h"
+#include "shm/base/limits.h"
+#include "shm/layout/record.h"
+#include "shm/layout/segment.h"
+
+namespace sluice::log {
+namespace {
+
+// How far behind the end torn bytes are looked for: what they are is only reported.
+constexpr std::uint64_t kTailScanMax = 8 * 1024 * 1024;
+constexpr std::uint64_t kChunkSize = 1024 * 1024;
+
+// What the scan found about one file, and what is to be done with it.
+struct FilePlan {
+  enum class Action : std::uint8_t {
+    keep,       // closed already, or complete: nothing of it is cut
+    cut,        // at data_end
+    remove,     // nothing of it is below the end
+    set_aside,  // as remove, but bytes are in it that nobody can name
+    leave,      // not served, not touched
+  };
+  Action action = Action::keep;
+  Position data_end;
+  std::uint64_t records = 0;
+  std::uint64_t time_max_ns = 0;
+  bool write_index = false;
+};
+
+class Recovery {
+ public:
+  Recovery(io::Disk& disk, const LogOptions& options, Position scan_from, const RecordVisitor& visitor,
+           RecoveryReport& report)
+      : disk_(disk),
+        options_(options),
+        scan_from_(scan_from),
+        visitor_(visitor),
+        report_(report),
+        buffer_(disk, options.segment_size) {}
+
+  Result<Recovered> run();
+
+ private:
+  // What of a file must be there, and what may follow it.
+  struct Bounds {
+    Position must_reach;
+    Position range_end;
+    bool life_ends = false;  // the file was cut by an earlier recovery, whose closing of the index is lost
+  };
+
+  Status scan_all();
+  Status scan_one(std::size_t index);
+  void plan_foreign(std::size_t index);
+  Status plan_blank(std::size_t index);
+  Status scan_closed(std::size_t index);
+  Status scan_open(std::size_t index);
+  Result<std::optional<Position>> scan_segments(std::size_t index, SegmentNumber first, Position must_reach,
+                                                Position range_end, bool& stopped_clean);
+  Status end_earlier_life(std::size_t index, Position stopped, bool stopped_clean, Position range_end);
+  void find_missing_files();
+  Bounds bounds_of(std::size_t index) const;
+  const FileLook* next_with_data(std::size_t index) const;
+  Position bound() const { return look_.claims.empty() ? Position() : look_.claims.back(); }
+  SegmentNumber first_to_scan(const FileLook& file) const;
+  Result<std::uint64_t> last_byte_behind(const FileLook& file, Position from);
+  void note_end(Position end);
+
+  Status apply();
+  Status apply_one(FileLook& file, FilePlan& plan);
+  Status remove_file(FileLook& file);
+  Status set_aside(FileLook& file);
+  Status save_index(FileLook& file, const FilePlan& plan);
+  Recovered result();
+
+  io::Disk& disk_;
+  const LogOptions& options_;
+  const Position scan_from_;
+  const RecordVisitor& visitor_;
+  RecoveryReport& report_;
+  SegmentBuffer buffer_;
+  DirectoryLook look_;
+  std::vector<FilePlan> plans_;  // of look_.files, same order
+  bool ended_ = false;           // the log's end is found: what follows is torn
+  Position end_;
+  std::uint64_t time_max_ns_ = 0;  // running maximum over the files walked over
+  std::vector<Damage> lost_;       // damage that no file's index can hold
+};
+
+Result<Recovered> Recovery::run() {
+  report_ = {};
+  SLUICE_TRY(disk_.make_directories(options_.directory));
+  SLUICE_ASSIGN(look_, look(disk_, options_, scan_from_));
+  plans_.resize(look_.files.size());
+  SLUICE_TRY(scan_all());
+  find_missing_files();
+  SLUICE_TRY(apply());
+  return result();
+}
+
+// ---- scan: nothing is changed
+
+Status Recovery::scan_all() {
+  for (std::size_t i = 0; i < look_.files.size(); ++i) SLUICE_TRY(scan_one(i));
+  end_ = std::max(end_, bound());
+  note_end(end_);
+  report_.end = end_;
+  return {};
+}
+
+void Recovery::note_end(Position end) { report_.used_end = std::max(report_.used_end, end); }
+
+Status Recovery::scan_one(std::size_t index) {
+  const FileLook& file = look_.files[index];
+  note_end(file.base + file.used_segments * options_.segment_size);
+  switch (file.kind) {
+    case FileLook::Kind::closed: return scan_closed(index);
+    case FileLook::Kind::blank: return plan_blank(index);
+    case FileLook::Kind::foreign: plan_foreign(index); return {};
+    case FileLook::Kind::ours: break;
+  }
+  if (!ended_) return scan_open(index);
+  // Behind the end, and nothing names a position of it as durable.
+  plans_[index].action = FilePlan::Action::remove;
+  SLUICE_ASSIGN(const std::uint64_t bytes, last_byte_behind(file, file.base));
+  report_.torn_bytes += bytes;
+  return {};
+}
+
+const FileLook* Recovery::next_with_data(std::size_t index) const {
+  for (std::size_t i = index + 1; i < look_.files.size(); ++i)
+    if (look_.files[i].has_data()) return &look_.files[i];
+  return nullptr;
+}
+
+void Recovery::plan_foreign(std::size_t index) {
+  const FileLook& file = look_.files[index];
+  plans_[index].action = FilePlan::Action::leave;
+  Position end = file.base + full_file_size(options_);
+  if (index + 1 < look_.files.size()) end = std::min(end, look_.files[index + 1].base);
+  lost_.push_back({file.base, end, DamageReason::unrecognised});
+  report_.unparsed.push_back(file.path);
+  note_end(end);
+}
+
+Status Recovery::plan_blank(std::size_t index) {
+  const FileLook& file = look_.files[index];
+  FilePlan& plan = plans_[index];
+  if (bound() > file.base) {
+    plan.action = FilePlan::Action::leave;
+    Position end = file.base + full_file_size(options_);
+    if (const FileLook* next = next_with_data(index)) end = std::min(end, next->base);
+    lost_.push_back({file.base, end, DamageReason::missing});
+    return {};
+  }
+  // Made ahead of need, or its first write was lost with the power.
+  ended_ = true;
+  // One that does not continue another file was made by a start that chose its base: all below is recovered.
+  const FileLook* before = nullptr;
+  for (std::size_t i = 0; i < index; ++i)
+    if (look_.files[i].has_data()) before = &look_.files[i];
+  if (before == nullptr || file.base - before->base != full_file_size(options_)) end_ = std::max(end_, file.base);
+  SLUICE_ASSIGN(const std::uint64_t bytes, last_byte_behind(file, file.base));
+  plan.action = bytes == 0 ? FilePlan::Action::remove : FilePlan::Action::set_aside;
+  report_.torn_bytes += bytes;
+  return {};
+}
+
+Status Recovery::scan_closed(std::size_t index) {
+  FileLook& file = look_.files[index];
+  FilePlan& plan = plans_[index];
+  const IndexClosed closed = *file.index.closed;
+  plan.data_end = closed.data_end;
+  note_end(closed.data_end);
+  end_ = std::max(end_, closed.data_end);
+  if (scan_from_ < closed.data_end) {
+    const std::vector<Damage> known = file.index.damaged;
+    const Position from = std::max(scan_from_, file.base);
+    bool clean = false;
+    SLUICE_ASSIGN(const auto stopped, scan_segments(index, SegmentNumber(from.value / options_.segment_size),
+                                                    closed.data_end, closed.data_end, clean));
+    static_cast<void>(stopped);
+    file.index.closed = closed;
+    plan.write_index = file.index.damaged != known;
+  }
+  plan.records = closed.records;
+  plan.time_max_ns = closed.time_max_ns;
+  time_max_ns_ = std::max(time_max_ns_, closed.time_max_ns);
+  return {};
+}
+
+Recovery::Bounds Recovery::bounds_of(std::size_t index) const {
+  const FileLook& file = look_.files[index];
+  const FileLook* next = next_with_data(index);
+  Bounds bounds;
+  // Of a closed file no incarnation is known: a file before it that is not whole was cut.
+  bounds.life_ends =
+      next != nullptr &&
+      (next->begins_life || (next->kind == FileLook::Kind::closed && file.size < full_file_size(options_)));
+  bounds.range_end = file.base + full_file_size(options_);
+  if (next != nullptr) bounds.range_end = std::min(bounds.range_end, next->base);
+  bounds.must_reach = std::min(file.indexed_end, bounds.range_end);
+  for (const Position claim : look_.claims) {
+    const bool of_next_life = bounds.life_ends && claim == next->base;
+    if (claim <= bounds.range_end && !of_next_life) bounds.must_reach = std::max(bounds.must_reach, claim);
+  }
+  if (bounds.life_ends) {
+    // It was cut at the end of its data, rounded up to a block: the data ends in its last block.
+    const std::uint64_t size = std::min(file.size, bounds.range_end - file.base);
+    const std::uint64_t least = size % kDirectIoAlignment == 0 && size != 0
+                                    ? size - kDirectIoAlignment + layout::kRecordAlignment
+                                    : size / layout::kRecordAlignment * layout::kRecordAlignment;
+    bounds.must_reach = std::max(bounds.must_reach, file.base + least);
+  } else if (bound() > bounds.range_end) {
+    bounds.must_reach = bounds.range_end;
+  }
+  return bounds;
+}
+
+// Segments from the file's start on that have an index entry need no scan, unless the caller wants to see their
+// records.
+SegmentNumber Recovery::first_to_scan(const FileLook& file) const {
+  SegmentNumber first(file.base.value / options_.segment_size);
+  const SegmentNumber wanted(scan_from_.value / options_.segment_size);
+  for (const SegmentSummary& entry : file.index.segments) {
+    if (entry.segment != first || first >= wanted) break;
+    first = first.next();
+  }
+  return first;
+}
+
+// Scans from `first` on to `range_end`, and makes the index anew from there. Returns where the log stopped, if it did.
+Result<std::optional<Position>> Recovery::scan_segments(std::size_t index, SegmentNumber first, Position must_reach,
+                                                        Position range_end, bool& stopped_clean) {
+  FileLook& file = look_.files[index];
+  IndexContent& content = file.index;
+  const std::uint64_t segment_size = options_.segment_size;
+  const Position from(first.value * segment_size);
+  std::erase_if(content.segments, [&](const SegmentSummary& s) { return s.segment >= first; });
+  std::erase_if(content.damaged, [&](const Damage& d) { return d.begin >= from; });
+  std::uint64_t time_max_ns = time_max_ns_;
+  if (!content.segments.empty()) time_max_ns = std::max(time_max_ns, content.segments.back().time_max_ns);
+
+  SegmentScan scan(buffer_, options_);
+  for (SegmentNumber segment = first; segment.value * segment_size < range_end.value; segment = segment.next()) {
+    const std::uint64_t offset = Position(segment.value * segment_size) - file.base;
+    buffer_.start(file.file.id(), offset, file.size > offset ? file.size - offset : 0);
+    SLUICE_ASSIGN(const SegmentOutcome outcome, scan.run(segment, must_reach, scan_from_, visitor_));
+    report_.records += outcome.records;
+    report_.bytes_read = buffer_.bytes_read();
+    time_max_ns = std::max(time_max_ns, outcome.time_max_ns);
+    content.damaged.insert(content.damaged.end(), outcome.damaged.begin(), outcome.damaged.end());
+    const Position first_record(segment.value * segment_size + layout::kSegmentHeaderSize);
+    const bool nothing = outcome.stopped && *outcome.stopped <= first_record && outcome.damaged.empty();
+    if (!nothing) content.segments.push_back({segment, outcome.records, time_max_ns});
+    if (outcome.stopped) {
+      stopped_clean = outcome.stopped_clean;
+      return outcome.stopped;
+    }
+  }
+  return std::optional<Position>();
+}
+
+Status Recovery::scan_open(std::size_t index) {
+  FileLook& file = look_.files[index];
+  FilePlan& plan = plans_[index];
+  const Bounds bounds = bounds_of(index);
+  bool clean = false;
+  SLUICE_ASSIGN(const std::optional<Position> stopped,
+                scan_segments(index, first_to_scan(file), bounds.must_reach, bounds.range_end, clean));
+  plan.write_index = true;
+  plan.data_end = bounds.range_end;
+  if (stopped && bounds.life_ends) {
+    SLUICE_TRY(end_earlier_life(index, *stopped, clean, bounds.range_end));
+  } else if (stopped) {
+    ended_ = true;
+    plan.action = FilePlan::Action::cut;
+    plan.data_end = *stopped;
+    SLUICE_ASSIGN(const std::uint64_t bytes, last_byte_behind(file, *stopped));
+    report_.torn_bytes += bytes;
+    // A segment without a record is as good as one that was never begun.
+    if (stopped->value % options_.segment_size == layout::kSegmentHeaderSize)
+      plan.data_end = *stopped - layout::kSegmentHeaderSize;
+    if (plan.data_end == file.base) plan.action = FilePlan::Action::remove;
+  }
+  for (const SegmentSummary& entry : file.index.segments) plan.records += entry.records;
+  if (!file.index.segments.empty()) time_max_ns_ = std::max(time_max_ns_, file.index.segments.back().time_max_ns);
+  plan.time_max_ns = time_max_ns_;
+  end_ = std::max(end_, plan.data_end);
+  note_end(plan.data_end);
+  return {};
+}
+
+// The file was cut once already, in the block that `stopped` lies in. If more than zeros follows, it was rot that
+// stopped the scan.
+Status Recovery::end_earlier_life(std::size_t index, Position stopped, bool stopped_clean, Position range_end) {
+  FileLook& file = look_.files[index];
+  FilePlan& plan = plans_[index];
+  plan.data_end = stopped;
+  SLUICE_ASSIGN(const std::uint64_t behind, last_byte_behind(file, stopped));
+  if (stopped_clean && behind == 0) return {};
+  const std::uint64_t size = file.size / layout::kRecordAlignment * layout::kRecordAlignment;
+  plan.data_end = std::min(range_end, file.base + size);
+  if (plan.data_end > stopped) file.index.damaged.push_back({stopped, plan.data_end, DamageReason::checksum});
+  plan.data_end = std::max(plan.data_end, stopped);
+  return {};
+}
+
+// How many bytes behind `from` there are up to the last one that is not zero, within kTailScanMax.
+Result<std::uint64_t> Recovery::last_byte_behind(const FileLook& file, Position from) {
+  std::uint64_t last = 0;
+  std::vector<std::byte> chunk(kChunkSize);
+  const std::uint64_t start = from - file.base;
+  const std::uint64_t end = std::min(file.size, start + kTailScanMax);
+  for (std::uint64_t at = start; at < end;) {
+    const std::span into = std::span(chunk).first(std::min<std::uint64_t>(kChunkSize, end - at));
+    SLUICE_ASSIGN(const std::size_t got, disk_.read(file.file.id(), at, into));
+    if (got == 0) break;
+    for (std::size_t i = got; i > 0; --i) {
+      if (into[i - 1] == std::byte{0}) continue;
+      last = at + i - start;
+      break;
+    }
+    at += got;
+  }
+  // A segment further behind that has a header: at least that much was written.
+  const std::uint64_t used = file.used_segments * options_.segment_size;
+  const std::uint64_t headers_end = used == 0 ? 0 : used - options_.segment_size + layout::kSegmentHeaderSize;
+  if (headers_end > end) last = std::max(last, headers_end - start);
+  return last;
+}
+
+// Two files of one life with a gap between them: what was there is gone.
+void Recovery::find_missing_files() {
+  const FileLook* before = nullptr;
+  for (std::size_t i = 0; i < look_.files.size(); ++i) {
+    const FileLook& file = look_.files[i];
+    const Position full_end = before == nullptr ? Position() : before->base + full_file_size(options_);
+    const bool adjacent = i > 0 && before == &look_.files[i - 1];
+    if (before != nullptr && adjacent && file.has_data() && file.base > full_end && before->last_incarnation &&
+        before->last_incarnation == file.first_incarnation && before->size >= full_file_size(options_))
+      lost_.push_back({full_end, file.base, DamageReason::missing});
+    if (file.has_data()) before = &file;
+  }
+}
+
+// ---- apply
+
+Status Recovery::apply() {
+  bool changed = false;
+  for (const auto* list : {&look_.temporaries, &look_.orphans}) {
+    for (const std::string& path : *list) {
+      SLUICE_TRY(disk_.unlink(path));
+      changed = true;
+    }
+  }
+  // The newest first: what a crash leaves of it is a log that ends earlier.
+  for (std::size_t i = look_.files.size(); i-- > 0;) {
+    const FilePlan::Action action = plans_[i].action;
+    if (action != FilePlan::Action::remove && action != FilePlan::Action::set_aside) continue;
+    if (action == FilePlan::Action::remove) SLUICE_TRY(remove_file(look_.files[i]));
+    if (action == FilePlan::Action::set_aside) SLUICE_TRY(set_aside(look_.files[i]));
+    SLUICE_TRY(disk_.sync_directory(options_.directory));
+    changed = false;
+  }
+  if (changed) SLUICE_TRY(disk_.sync_directory(options_.directory));
+  for (std::size_t i = 0; i < look_.files.size(); ++i) SLUICE_TRY(apply_one(look_.files[i], plans_[i]));
+  report_.unparsed.insert(report_.unparsed.end(), look_.unparsed.begin(), look_.unparsed.end());
+  report_.unparsed.insert(report_.unparsed.end(), look_.set_aside.begin(), look_.set_aside.end());
+  return {};
+}
+
+Status Recovery::apply_one(FileLook& file, FilePlan& plan) {
+  if (plan.action == FilePlan::Action::cut) {
+    SLUICE_ASSIGN(file.size, cut_log_file(disk_, file.file.id(), file.base, plan.data_end));
+  }
+  const bool kept = plan.action == FilePlan::Action::cut || plan.action == FilePlan::Action::keep;
+  if (kept && plan.write_index) SLUICE_TRY(save_index(file, plan));
+  file.file.reset();
+  return {};
+}
+
+Status Recovery::remove_file(FileLook& file) {
+  file.file.reset();
+  SLUICE_TRY(disk_.unlink(file.path));
+  Status gone = disk_.unlink(index_path(options_.directory, file.base));
+  if (!gone && gone.error().code() == ErrorCode::not_found) return {};
+  return gone;
+}
+
+Status Recovery::set_aside(FileLook& file) {
+  file.file.reset();
+  const std::string aside = file.path + ".torn";
+  if (std::find(look_.set_aside.begin(), look_.set_aside.end(), aside) != look_.set_aside.end())
+    return fail(ErrorCode::exists, "setting " + file.path + " aside: " + aside + " is there already: move it away");
+  SLUICE_TRY(disk_.rename(file.path, aside));
+  look_.set_aside.push_back(aside);
+  return {};
+}
+
+// The index can be made again, so a full disk does not keep the log from opening.
+Status Recovery::save_index(FileLook& file, const FilePlan& plan) {
+  file.index.closed = IndexClosed{plan.data_end, plan.records, plan.time_max_ns};
+  Status saved = write_index(disk_, options_.directory, index_key(options_, file.base), file.index);
+  if (!saved && saved.error().code() == ErrorCode::would_block) return {};
+  return saved;
+}
+
+Recovered Recovery::result() {
+  Recovered recovered;
+  recovered.end = end_;
+  std::vector<Damage> damaged = lost_;
+  for (std::size_t i = 0; i < look_.files.size(); ++i) {
+    FileLook& file = look_.files[i];
+    const FilePlan& plan = plans_[i];
+    if (plan.action != FilePlan::Action::keep && plan.action != FilePlan::Action::cut) continue;
+    damaged.insert(damaged.end(), file.index.damaged.begin(), file.index.damaged.end());
+    recovered.files.push_back(
+        {file.base, plan.data_end, file.size, plan.records, plan.time_max_ns, std::move(file.index.damaged)});
+  }
+  std::sort(damaged.begin(), damaged.end(), [](const Damage& a, const Damage& b) { return a.begin < b.begin; });
+  for (const Damage& d : damaged) report_.damaged.push_back({d.begin, d.end, text(d.reason)});
+  return recovered;
+}
+
+}  // namespace
+
+Result<Recovered> recover(io::Disk& disk, const LogOptions& options, Position scan_from, const RecordVisitor& visitor,
+                          RecoveryReport& report) {
+  return Recovery(disk, options, scan_from, visitor, report).run();
+}
+
+Result<std::uint64_t> cut_log_file(io::Disk& disk, io::FileId file, Position base, Position data_end) {
+  const std::uint64_t end = data_end - base;
+  const std::uint64_t size = layout::align_up(end, kDirectIoAlignment);
+  const std::uint64_t block = size - kDirectIoAlignment;
+  std::array<std::byte, kDirectIoAlignment> bytes{};
+  SLUICE_TRY(disk.truncate(file, size));
+  SLUICE_TRY(disk.read(file, block, std::span(bytes).first(end - block)));
+  // Writing the last block again, with zeros behind the data, syncs the new size with it.
+  SLUICE_TRY(disk.write_synced(file, block, bytes));
+  return size;
+}
+
+}  // namespace sluice::log
