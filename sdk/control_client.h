@@ -112,6 +112,14 @@ class ControlClient {
   struct Shared;
 
   explicit ControlClient(ConnectOptions options);
+  // One message's worth of each.
+  Result<ReaderGrant> open_reader_once(std::string_view topic, const std::vector<PartitionNumber>& wanted, bool cursors,
+                                       std::vector<PartitionGrant>& first, Duration timeout);
+  Result<std::vector<PartitionGrant>> open_partitions_once(std::string_view topic, Access access, PartitionNumber first,
+                                                           std::uint32_t count, std::uint64_t memory_generation,
+                                                           Duration timeout);
+  // What belonged to a lost memory is closed already.
+  Status gone_is_closed(std::uint64_t memory_generation, Status status) const;
 
   // Written by the control thread, release: pairs with the acquire in word(); publishes memory().
   std::atomic<std::uint64_t> word_{0};
