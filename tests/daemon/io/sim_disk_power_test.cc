@@ -152,6 +152,29 @@ TEST(SimDiskPower, SizesAreLostUnlessSynced) {
   EXPECT_EQ(unsynced, (std::set<std::size_t>{0, 4 * kBlock}));
 }
 
+TEST(SimDiskPower, WhatASyncedCutTookOffStaysOff) {
+  for (std::uint64_t seed = 1; seed <= kSeeds; ++seed) {
+    OneFile one(seed);
+    one.write(kNew);
+    one.disk.inject(SimFault::sync, 1);
+    ASSERT_EQ(sync_and_wait(one.disk, one.file), -EIO);
+    ASSERT_TRUE(one.disk.truncate(one.file, 0));
+    one.sync();
+    ASSERT_EQ(one.after_power_loss().size(), 0u);
+  }
+}
+
+TEST(SimDiskPower, AnOldCutDoesNotUndoYoungerSyncedWrites) {
+  const auto counts = outcomes([](OneFile& one) {
+    ASSERT_TRUE(one.disk.truncate(one.file, 0));
+    one.disk.inject(SimFault::sync, 1);
+    ASSERT_EQ(sync_and_wait(one.disk, one.file), -EIO);
+    one.write(kNew);
+    one.sync();
+  });
+  EXPECT_EQ(counts, (std::map<Outcome, int>{{Outcome::new_bytes, kSeeds}}));
+}
+
 // ---- names
 
 // How often each list of names in "/d" was found.
