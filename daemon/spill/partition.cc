@@ -9,13 +9,15 @@
 #include "shm/base/clock.h"
 #include "shm/base/failpoint.h"
 #include "shm/layout/trailer.h"
+#include "shm/ring/membarrier.h"
 
 namespace sluice::spill {
 namespace {
 
 constexpr std::uint64_t kScanRecordsMax = 16384;      // of one partition in one turn
 constexpr std::uint32_t kPrepareStepsMax = 16;        // of one partition in one turn
-constexpr std::uint64_t kCheckpointSegments = 64;     // audit checkpoints: one in so many segments
+constexpr std::uint64_t kPinsLookNs = 50'000'000;     // producers wait for slots that pins hold: nobody says when they go
+constexpr std::uint64_t kMemoryRetryNs = 100'000'000; // producers wait for memory that was refused
 
 ring::PartitionMemory with_start(const ring::PartitionMemory& memory) {
   const std::uint64_t start = memory.control->start_position;
@@ -33,6 +35,7 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
     : memory_(with_start(memory)),
       identity_(std::move(identity)),
       environment_(environment),
+      checkpoint_segments_(options.checkpoint_segments),
       visible_durable_(config.visibility == core::Visibility::durable),
       volatile_(config.durability == core::Durability::volatile_),
       overflow_(config.overflow),
@@ -64,10 +67,18 @@ WorkResult Partition::do_work(std::uint64_t now_ns) {
   if (slots_.release_unpinned() != 0) result.progressed = true;
   result.progressed |= retire();
   result.progressed |= prepare();
-  const std::uint64_t claim = scan_.claim_deadline_ns();
-  const std::uint64_t write = writer_ ? writer_->deadline_ns() : 0;
-  result.deadline_ns = claim == 0 ? write : write == 0 ? claim : std::min(claim, write);
+  for (const std::uint64_t deadline :
+       {scan_.claim_deadline_ns(), writer_ ? writer_->deadline_ns() : 0, room_deadline_ns(now_ns)})
+    if (deadline != 0 && (result.deadline_ns == 0 || deadline < result.deadline_ns)) result.deadline_ns = deadline;
   return result;
+}
+
+// When to look again for room that comes back without an event; 0: there is enough for the largest record.
+std::uint64_t Partition::room_deadline_ns(std::uint64_t now_ns) const {
+  const Position used = std::max(scan_.frontier(), tail());
+  if (slots_.prepared() >= used + slots_.lookahead()) return 0;
+  if (!memory_error_.empty()) return now_ns + kMemoryRetryNs;
+  return slots_.counts().limbo != 0 ? now_ns + kPinsLookNs : 0;
 }
 
 bool Partition::scan(std::uint64_t now_ns) {
@@ -75,7 +86,7 @@ bool Partition::scan(std::uint64_t now_ns) {
   for (const log::SegmentSummary& summary : scan_.take_summaries()) {
     if (!writer_) continue;
     summaries_.push_back(summary);
-    if (++checkpoint_segment_ >= kCheckpointSegments) note_checkpoint();
+    if (++checkpoint_segment_ >= checkpoint_segments_) note_checkpoint();
   }
   return true;
 }
@@ -187,16 +198,40 @@ bool Partition::prepare() {
 std::uint32_t Partition::sweep(const std::function<bool(ProducerId)>& is_gone) {
   const std::uint32_t aborted = scan_.abort_claims(is_gone, false);
   SLUICE_FAILPOINT("spill.swept");
-  ring::Bell(memory_).published();
+  ring::Bell(memory_).ring_for_dead();
   return aborted;
 }
 
-Result<ProducerMark> Partition::fence(ProducerId old_id, ProducerId new_id) {
+// The entry stands in the table before the fence's position is known, and every producer has seen it (membarrier) before
+// the fence record is appended. So a commit whose owner looked at the table before the entry stood was claimed below the
+// fence, and its receipt holds; every later one finds the entry, waits for its position, and knows.
+Result<FenceMark> Partition::fence(ProducerId old_id, ProducerId new_id) {
+  if (const auto known = scan_.fence_of(old_id)) return FenceMark{*known, scan_.last_of(old_id, *known)};
   layout::ControlRegion& control = *memory_.control;
-  const std::uint32_t count = control.fence_count.load(std::memory_order_relaxed);
-  if (count >= kFencesMax)
+  const std::uint32_t index = control.fence_count.load(std::memory_order_relaxed);
+  if (index >= kFencesMax)
     return fail(ErrorCode::quota, "attaching a producer name again on " + identity_.name + ": its fence table holds " +
-                                      std::to_string(kFencesMax) + " entries; wait until retention has passed older ones");
+                                      std::to_string(kFencesMax) +
+                                      " entries; wait until retention has passed older ones");
+  control.fences[index].producer = old_id.value;
+  control.fences[index].position.store(layout::kFencePending, std::memory_order_relaxed);
+  // release: pairs with the acquire of readers and producers; publishes the entry.
+  control.fence_count.store(index + 1, std::memory_order_release);
+  ring::membarrier_all();
+  auto position = append_fence(old_id, new_id);
+  // Without a fence nothing of the old holder's is above it.
+  const std::uint64_t stands = position ? position->value : layout::kFenceNone;
+  control.fences[index].position.store(stands, std::memory_order_release);
+  if (!position) {
+    control.fence_count.store(index, std::memory_order_release);
+    return fail(position.error());
+  }
+  scan_.add_fence(old_id, *position);
+  scan_.abort_claims([&](ProducerId producer) { return producer == old_id; }, true);
+  return FenceMark{*position, scan_.last_of(old_id, *position)};
+}
+
+Result<Position> Partition::append_fence(ProducerId old_id, ProducerId new_id) {
   layout::TrailerBuilder trailer;
   trailer.fence({old_id, new_id, Sequence(0)});
   ring::Appender appender(memory_, ProducerId(0), own_pin_, true, Sequence(1));
@@ -209,19 +244,34 @@ Result<ProducerMark> Partition::fence(ProducerId old_id, ProducerId new_id) {
       prepare();
     }
   }
+  if (result == ring::AppendResult::ok) return appended.position;
   if (result == ring::AppendResult::gate_closed) return fail(ErrorCode::io, identity_.name + ": " + reason());
-  if (result != ring::AppendResult::ok)
-    return fail(ErrorCode::would_block, "attaching a producer name again on " + identity_.name +
-                                            ": the ring is full; try again");
-  control.fences[count] = {old_id.value, 0, appended.position.value};
-  // release: pairs with the acquire of readers; publishes the entry.
-  control.fence_count.store(count + 1, std::memory_order_release);
-  scan_.add_fence(old_id, appended.position);
-  scan_.abort_claims([&](ProducerId producer) { return producer == old_id; }, true);
-  return scan_.last_of(old_id, appended.position);
+  return fail(ErrorCode::would_block,
+              "attaching a producer name again on " + identity_.name + ": the ring is full; try again");
 }
 
-ProducerMark Partition::last_of(ProducerId producer) const { return scan_.last_of(producer, tail()); }
+void Partition::attach_name(ProducerId producer, const std::string& name, ProducerMark mark) {
+  audit_.on_attach(producer, name, mark.sequence.next());
+  if (!mark.bookmark.empty()) scan_.set_bookmark(producer, std::move(mark));
+}
+
+void Partition::restore(const std::map<ProducerId, ProducerMark>& bookmarks, std::uint64_t time_max_ns) {
+  for (const auto& [producer, mark] : bookmarks) scan_.set_bookmark(producer, mark);
+  scan_.set_time_max(time_max_ns);
+}
+
+void Partition::restore_fence(ProducerId producer, Position position) {
+  scan_.add_fence(producer, position);
+  layout::ControlRegion& control = *memory_.control;
+  const std::uint32_t index = control.fence_count.load(std::memory_order_relaxed);
+  if (index >= kFencesMax) return;  // its records were counted as fenced; readers of old files would see them
+  control.fences[index].producer = producer.value;
+  control.fences[index].position.store(position.value, std::memory_order_relaxed);
+  control.fence_count.store(index + 1, std::memory_order_release);
+}
+
+// To the end of the chain, not to the tail: that is moved late.
+ProducerMark Partition::last_of(ProducerId producer) const { return scan_.last_of(producer, slots_.prepared()); }
 
 void Partition::close_gate(layout::Gate gate) {
   // release: pairs with the acquire in Appender::claim_span and DurableWait::wait.

@@ -31,6 +31,7 @@ namespace sluice::spill {
 struct PartitionOptions {
   std::uint64_t flush_interval_ns = kFlushIntervalNsDefault;
   std::uint64_t token_base = 0;  // see WriterOptions
+  std::uint64_t checkpoint_segments = 64;  // audit checkpoints: one in so many segments
 };
 
 struct WorkResult {
@@ -43,6 +44,12 @@ struct Checkpoint {
   Position upto;
   std::vector<core::AuditRow> rows;
   std::vector<std::pair<ProducerId, ProducerMark>> bookmarks;
+};
+
+// A fence that stands: where, and what the old holder had sent below it.
+struct FenceMark {
+  Position position;
+  ProducerMark mark;
 };
 
 class Partition {
@@ -60,11 +67,16 @@ class Partition {
   // After a client's proven death, before its pins are cleared and its ids forgotten: aborts its open claims. Returns how
   // many. Rings the bell in any case: it may have died between commit and wake.
   std::uint32_t sweep(const std::function<bool(ProducerId)>& is_gone);
-  // A new holder of a producer name: appends the fence, aborts the old id's open claims, and answers what stands.
-  // would_block when there is no room for the fence now.
-  Result<ProducerMark> fence(ProducerId old_id, ProducerId new_id);
+  // A new holder of a producer name while the old one lives: fences the old one, aborts its open claims, and answers what
+  // stands. would_block when there is no room for the fence record now; called again it does not fence twice.
+  Result<FenceMark> fence(ProducerId old_id, ProducerId new_id);
   // What stands for a producer that nobody needs to fence.
   ProducerMark last_of(ProducerId producer) const;
+  // The new holder's sequences and bookmark go on from `mark`.
+  void attach_name(ProducerId producer, const std::string& name, ProducerMark mark);
+  // After recovery, before the first do_work().
+  void restore(const std::map<ProducerId, ProducerMark>& bookmarks, std::uint64_t time_max_ns);
+  void restore_fence(ProducerId producer, Position position);
 
   // ---- gate
   void close_gate(layout::Gate gate);
@@ -107,6 +119,8 @@ class Partition {
   void count_dropped(SegmentNumber segment);
   bool prepare();
   Position prepare_target() const;
+  std::uint64_t room_deadline_ns(std::uint64_t now_ns) const;
+  Result<Position> append_fence(ProducerId old_id, ProducerId new_id);
   void publish_durable();
   void note_checkpoint();
 
@@ -114,6 +128,7 @@ class Partition {
   const ring::PartitionMemory memory_;
   const PartitionIdentity identity_;
   const Environment environment_;
+  const std::uint64_t checkpoint_segments_;
   const bool visible_durable_;
   const bool volatile_;
   // Owned by the bus thread.

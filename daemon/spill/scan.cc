@@ -1,11 +1,13 @@
 #include "daemon/spill/scan.h"
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include <spdlog/spdlog.h>
 
 #include "shm/base/assert.h"
+#include "shm/base/limits.h"
 #include "shm/layout/trailer.h"
 #include "shm/ring/bell.h"
 
@@ -58,31 +60,74 @@ ring::SegmentView Scan::view_at(Position position) const {
 
 std::uint64_t Scan::advance(std::uint64_t now_ns, std::uint64_t records_max) {
   std::uint64_t passed = 0;
-  while (passed < records_max && slots_.is_ready(slots_.memory().segment_of(frontier_))) {
+  // Looks are counted, not passes: whoever rewrites a word all the time keeps us here no longer than others do.
+  std::uint64_t looks = 0;
+  while (looks < records_max && slots_.is_ready(slots_.memory().segment_of(frontier_))) {
     const ring::SegmentView segment = view_at(frontier_);
-    ring::RecordView record;
-    bool on = true;
-    while (on && passed < records_max) {
-      switch (ring::scan_record(segment, frontier_, record)) {
-        case ScanResult::record: on_record(record); break;
-        case ScanResult::aborted: on_skip(record, segment, false); break;
-        case ScanResult::pad: on_skip(record, segment, true); break;
-        case ScanResult::corrupt_record: on_corrupt(record); break;
-        case ScanResult::claimed:
-          if (!on_claimed(record, segment, now_ns)) return passed;
-          continue;
-        case ScanResult::broken_chain: close_chain(segment); continue;
-        case ScanResult::free:
-        case ScanResult::limit: halted_since_ns_ = 0; return passed;
-        case ScanResult::segment_end:
-          finish_segment(slots_.memory().segment_of(segment.start));
-          on = false;
-          continue;
-      }
-      ++passed;
+    while (looks < records_max && frontier_ < segment.end) {
+      ++looks;
+      const Look look = look_at_frontier(segment, now_ns);
+      if (look == Look::halted) return passed;
+      if (look == Look::passed) ++passed;
     }
   }
   return passed;
+}
+
+Scan::Look Scan::look_at_frontier(const ring::SegmentView& segment, std::uint64_t now_ns) {
+  Position next = frontier_;
+  ring::RecordView record;
+  const ScanResult seen = ring::scan_record(segment, next, record);
+  const ScanResult result = was_aborted_here(record, next, seen);
+  switch (result) {
+    case ScanResult::claimed: return on_claimed(record, segment, now_ns) ? Look::again : Look::halted;
+    case ScanResult::broken_chain: return close_chain(segment, record.position) ? Look::passed : Look::halted;
+    case ScanResult::free:
+    case ScanResult::limit:
+    case ScanResult::segment_end: halted_since_ns_ = 0; return Look::halted;
+    case ScanResult::record:
+    case ScanResult::aborted:
+    case ScanResult::pad:
+    case ScanResult::corrupt_record: break;
+  }
+  // None of our writers claims above `prepared`; a hostile word may say so. Memory comes a segment ahead, so this ends.
+  if (next > segment.limit) {
+    halted_since_ns_ = 0;
+    return Look::halted;
+  }
+  if (result == ScanResult::record && is_credible(record)) {
+    on_record(record);
+  } else if (result == ScanResult::aborted || result == ScanResult::pad) {
+    on_skip(record, segment, result == ScanResult::pad);
+  } else {
+    on_corrupt(record, segment);
+  }
+  move_frontier(record.position, next, segment);
+  return Look::passed;
+}
+
+// A claim that was aborted is aborted, whatever its owner has made of the word since.
+ScanResult Scan::was_aborted_here(ring::RecordView& record, Position& next, ScanResult seen) const {
+  if (zombies_.empty() || seen == ScanResult::limit || seen == ScanResult::segment_end) return seen;
+  const auto zombie = zombies_.find(record.position);
+  if (zombie == zombies_.end()) return seen;
+  record.fields.claim = zombie->second.word;
+  next = record.position + record.fields.claim.span_size();
+  return ScanResult::aborted;
+}
+
+void Scan::move_frontier(Position record, Position next, const ring::SegmentView& segment) {
+  // Aborts that were decided ahead of the frontier, in a chain that somebody has changed since: no records start there.
+  if (!zombies_.empty()) zombies_.erase(zombies_.upper_bound(record), zombies_.lower_bound(next));
+  frontier_ = next;
+  halted_since_ns_ = 0;
+  if (frontier_ == segment.end) finish_segment(slots_.memory().segment_of(segment.start));
+}
+
+// True for what is no fence, and for the fences that this daemon has appended: they are known before they are met.
+bool Scan::is_credible(const ring::RecordView& record) const {
+  if (record.fields.claim.kind() != RecordKind::fence) return true;
+  return std::any_of(fences_.begin(), fences_.end(), [&](const auto& fence) { return fence.second == record.position; });
 }
 
 bool Scan::is_fenced(ProducerId producer, Position position) const {
@@ -92,7 +137,6 @@ bool Scan::is_fenced(ProducerId producer, Position position) const {
 }
 
 void Scan::on_record(const ring::RecordView& record) {
-  halted_since_ns_ = 0;
   const ProducerId producer = record.fields.claim.producer();
   if (record.fields.claim.kind() == RecordKind::fence) return;  // the daemon's own: no sequence of a producer
   if (is_fenced(producer, record.position)) {
@@ -105,62 +149,80 @@ void Scan::on_record(const ring::RecordView& record) {
   time_max_ns_ = std::max(time_max_ns_, record.fields.time_ns);
   if (!record.trailer.empty()) {
     const auto bookmark = layout::find_entry(record.trailer, layout::TrailerType::bookmark);
-    if (bookmark.data() != nullptr)
+    if (bookmark.data() != nullptr && bookmark.size() <= kBookmarkSizeMax)
       bookmarks_[producer] = {record.fields.sequence, std::string(layout::as_text(bookmark))};
   }
 }
 
 void Scan::on_skip(const ring::RecordView& record, const ring::SegmentView& segment, bool pad) {
-  halted_since_ns_ = 0;
   const ProducerId producer = record.fields.claim.producer();
   const bool counts = !pad && record.fields.claim.kind() != RecordKind::fence;
   const Sequence sequence = counts ? audit_.on_abort(producer) : Sequence(0);
-  for (Zombie& zombie : zombies_)
-    if (zombie.begin == record.position) zombie.sequence = sequence;
+  if (const auto zombie = zombies_.find(record.position); zombie != zombies_.end()) zombie->second.sequence = sequence;
   complete_skip(header_at(segment, record.position), record.fields.claim, sequence, record.position,
                 segment.checksum);
 }
 
-void Scan::on_corrupt(const ring::RecordView& record) {
-  halted_since_ns_ = 0;
-  const ProducerId producer = record.fields.claim.producer();
-  audit_.on_quarantined(producer, audit_.next_sequence(producer));
+// Memory keeps its bytes, so that readers there report them; the disk gets an abort in their place, for a recovery must
+// be able to walk on to the records behind.
+void Scan::on_corrupt(const ring::RecordView& record, const ring::SegmentView& segment) {
+  const ClaimWord word = record.fields.claim;
+  const ProducerId producer = word.producer();
+  const Sequence sequence = audit_.next_sequence(producer);
+  audit_.on_quarantined(producer, sequence);
+  zombies_[record.position] = {
+      ClaimWord::make(producer, word.span_units(), RecordKind::data, false, RecordState::aborted), sequence,
+      segment.checksum};
   ++counters_.corrupt_records;
-  counters_.quarantined_bytes += record.fields.claim.span_size();
+  counters_.quarantined_bytes += word.span_size();
   spdlog::error("record fails its checks, readers pass over it address={}@{} producer={} bytes={}", identity_.name,
-                record.position.value, producer.value, record.fields.claim.span_size());
+                record.position.value, producer.value, word.span_size());
 }
 
 // Nothing behind an impossible word can be found: the rest of the segment becomes one pad, and everybody goes on in the
-// next segment.
-void Scan::close_chain(const ring::SegmentView& segment) {
-  const std::uint64_t rest = segment.end - frontier_;
-  RecordHeader* header = header_at(segment, frontier_);
+// next segment. False: not before the whole segment is prepared, for the pad covers all of it.
+bool Scan::close_chain(const ring::SegmentView& segment, Position position) {
+  halted_since_ns_ = 0;
+  if (segment.limit < segment.end) return false;
+  const std::uint64_t rest = segment.end - position;
+  RecordHeader* header = header_at(segment, position);
   const ClaimWord pad = ClaimWord::make(ProducerId(0), rest / layout::kRecordAlignment, RecordKind::pad, false,
                                         RecordState::aborted);
   const std::uint64_t found = header->claim.exchange(pad.bits, std::memory_order_acq_rel);
+  complete_skip(header, pad, Sequence(0), position, segment.checksum);
+  // Whoever wrote the word may write another: what we have decided stands in the private copy.
+  zombies_[position] = {pad, Sequence(0), segment.checksum};
   counters_.quarantined_bytes += rest;
   spdlog::error("impossible claim word, the rest of the segment is closed address={}@{} word={:#x} bytes={}",
-                identity_.name, frontier_.value, found, rest);
+                identity_.name, position.value, found, rest);
+  // Producers that had walked past it would go on where nobody looks any more.
+  std::atomic<std::uint64_t>& tail = slots_.memory().log->tail;
+  std::uint64_t seen = tail.load(std::memory_order_relaxed);
+  while (seen < segment.end.value &&
+         !tail.compare_exchange_weak(seen, segment.end.value, std::memory_order_release, std::memory_order_relaxed)) {
+  }
   ring::Bell(slots_.memory()).published();
+  move_frontier(position, segment.end, segment);
+  return true;
 }
 
 // True if the claim was aborted, and the scan may look at it again.
 bool Scan::on_claimed(const ring::RecordView& record, const ring::SegmentView& segment, std::uint64_t now_ns) {
   const ClaimWord word = record.fields.claim;
-  if (!attached_.is_producer_alive(word.producer())) {
-    if (abort_at(segment, frontier_, word, false)) ++counters_.repaired_claims;
+  const bool fenced = is_fenced(word.producer(), record.position);
+  const bool alive = attached_.is_producer_alive(word.producer());
+  if (fenced || !alive) {
+    if (abort_at(segment, record.position, word, alive) && !alive) ++counters_.repaired_claims;
     return true;
   }
-  if (halted_since_ns_ == 0 || halted_word_ != word) {
-    halted_since_ns_ = now_ns;
-    halted_word_ = word;
-  }
+  // One claim stands at one position: its time runs from the first look, whatever its word says later.
+  if (halted_since_ns_ == 0) halted_since_ns_ = now_ns;
+  halted_word_ = word;
   if (deadline_ns_ == 0 || now_ns < halted_since_ns_ + deadline_ns_) return false;
-  if (abort_at(segment, frontier_, word, true)) {
+  if (abort_at(segment, record.position, word, true)) {
     ++counters_.expired_claims;
     spdlog::warn("claim past its deadline is aborted address={}@{} producer={} bytes={}", identity_.name,
-                 frontier_.value, word.producer().value, word.span_size());
+                 record.position.value, word.producer().value, word.span_size());
   }
   halted_since_ns_ = 0;
   return true;
@@ -177,7 +239,7 @@ bool Scan::abort_at(const ring::SegmentView& segment, Position position, ClaimWo
                            ->claim.compare_exchange_strong(expected, word.with_state(RecordState::aborted).bits,
                                                            std::memory_order_acq_rel, std::memory_order_acquire);
   if (!aborted) return false;
-  if (zombie) zombies_.push_back({position, word.with_state(RecordState::aborted), Sequence(0), segment.checksum});
+  if (zombie) zombies_[position] = {word.with_state(RecordState::aborted), Sequence(0), segment.checksum};
   // Records behind it have become visible, and their owners' wake-ups found the hole.
   ring::Bell(slots_.memory()).published();
   return true;
@@ -232,7 +294,7 @@ ProducerMark Scan::last_of(ProducerId producer, Position end) const {
         mark.sequence = record.fields.sequence;
         const auto bookmark = layout::find_entry(record.trailer, layout::TrailerType::bookmark);
         if (bookmark.data() != nullptr) mark.bookmark = std::string(layout::as_text(bookmark));
-      } else if (result == ScanResult::aborted && mine) {
+      } else if ((result == ScanResult::aborted || result == ScanResult::corrupt_record) && mine) {
         mark.sequence = mark.sequence.next();
       } else if (result == ScanResult::claimed) {
         at = at + record.fields.claim.span_size();
@@ -254,23 +316,24 @@ void Scan::finish_segment(SegmentNumber segment) {
 std::vector<log::SegmentSummary> Scan::take_summaries() { return std::exchange(summaries_, {}); }
 
 bool Scan::has_zombies(Position begin, Position end) const {
-  return std::any_of(zombies_.begin(), zombies_.end(), [&](const Zombie& zombie) {
-    return zombie.begin < end && zombie.begin + zombie.word.span_size() > begin;
-  });
+  // Spans do not overlap: the last one that starts below `end` reaches farthest.
+  const auto after = zombies_.lower_bound(end);
+  if (after == zombies_.begin()) return false;
+  const auto& [position, zombie] = *std::prev(after);
+  return position + zombie.word.span_size() > begin;
 }
 
 void Scan::fix_zombies(Position begin, std::span<std::byte> bytes) const {
-  for (const Zombie& zombie : zombies_) {
+  const Position end = begin + bytes.size();
+  for (auto next = zombies_.lower_bound(begin); next != zombies_.end() && next->first < end; ++next) {
+    const auto& [position, zombie] = *next;
     // A header is 32 bytes at a multiple of 64: it lies in the copy whole, or not at all.
-    if (zombie.begin < begin || zombie.begin >= begin + bytes.size()) continue;
-    auto* header = reinterpret_cast<RecordHeader*>(bytes.data() + (zombie.begin - begin));
+    auto* header = reinterpret_cast<RecordHeader*>(bytes.data() + (position - begin));
     header->claim.store(zombie.word.bits, std::memory_order_relaxed);  // a private copy
-    complete_skip(header, zombie.word, zombie.sequence, zombie.begin, zombie.segment_checksum);
+    complete_skip(header, zombie.word, zombie.sequence, position, zombie.segment_checksum);
   }
 }
 
-void Scan::forget_zombies_below(Position position) {
-  std::erase_if(zombies_, [&](const Zombie& zombie) { return zombie.begin < position; });
-}
+void Scan::forget_zombies_below(Position position) { zombies_.erase(zombies_.begin(), zombies_.lower_bound(position)); }
 
 }  // namespace sluice::spill

@@ -6,17 +6,21 @@
 //
 // State at the frontier
 //   free ──▶ waits · final ──▶ counted, on · claimed ──▶ halted: owner dead → aborted, deadline passed → aborted (zombie)
+//   · fails its checks, or a fence that this daemon did not append ──▶ counted as quarantined, on (an abort on disk)
 //   · impossible word ──▶ rest of the segment closed by a pad, counted as quarantined
 //
 // Invariants
-//  1. The frontier never goes back, and lies at a record's start (or a segment's).
-//  2. A zombie's span (aborted while its owner lives) may still be written by that owner until its pin is gone: such bytes
-//     go to disk from a private copy only (fix_zombies).
+//  1. The frontier never goes back, lies at a record's start (or a segment's), and never above `prepared`.
+//  2. Zombies are spans whose bytes in memory are not to be trusted any more: aborted while their owner lives (who may
+//     write there until its pin is gone), failed checks, closed chains. They go to disk from a private copy only, with
+//     the header that was decided here (fix_zombies).
+//  3. What is in the slots decides how far a call gets, never how long it takes: each looks at records_max words at most.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
+#include <optional>
 #include <span>
 #include <string>
 #include <vector>
@@ -49,7 +53,7 @@ class Scan {
   Scan(ring::SlotManager& slots, core::PartitionAudit& audit, const PartitionIdentity& identity,
        const Attached& attached);
 
-  // Walks on, at most `records_max` records. Returns how many it passed.
+  // Walks on, at most `records_max` looks. Returns how many records it passed.
   std::uint64_t advance(std::uint64_t now_ns, std::uint64_t records_max);
   Position frontier() const { return frontier_; }
   // When the claim at the frontier expires (monotonic ns); 0: none is open there, or claims have no deadline.
@@ -72,7 +76,11 @@ class Scan {
   // Segments that are complete since the last call, in order.
   std::vector<log::SegmentSummary> take_summaries();
   // Records at and above `position` of this producer count as fenced.
-  void add_fence(ProducerId producer, Position position) { fences_[producer] = position; }
+  void add_fence(ProducerId producer, Position position) { fences_.emplace(producer, position); }
+  std::optional<Position> fence_of(ProducerId producer) const {
+    const auto fence = fences_.find(producer);
+    return fence == fences_.end() ? std::nullopt : std::optional(fence->second);
+  }
   // Restores the running time maximum after recovery.
   void set_time_max(std::uint64_t ns) { time_max_ns_ = ns; }
   std::uint64_t time_max_ns() const { return time_max_ns_; }
@@ -83,17 +91,22 @@ class Scan {
 
  private:
   struct Zombie {
-    Position begin;
-    layout::ClaimWord word;
+    layout::ClaimWord word;  // final
     Sequence sequence;
     std::uint32_t segment_checksum;
   };
 
+  enum class Look : std::uint8_t { passed, again, halted };
+
   ring::SegmentView view_at(Position position) const;
+  Look look_at_frontier(const ring::SegmentView& segment, std::uint64_t now_ns);
+  ring::ScanResult was_aborted_here(ring::RecordView& record, Position& next, ring::ScanResult seen) const;
+  void move_frontier(Position record, Position next, const ring::SegmentView& segment);
+  bool is_credible(const ring::RecordView& record) const;
   void on_record(const ring::RecordView& record);
   void on_skip(const ring::RecordView& record, const ring::SegmentView& segment, bool pad);
-  void on_corrupt(const ring::RecordView& record);
-  void close_chain(const ring::SegmentView& segment);
+  void on_corrupt(const ring::RecordView& record, const ring::SegmentView& segment);
+  bool close_chain(const ring::SegmentView& segment, Position position);
   bool on_claimed(const ring::RecordView& record, const ring::SegmentView& segment, std::uint64_t now_ns);
   bool abort_at(const ring::SegmentView& segment, Position position, layout::ClaimWord word, bool zombie);
   bool abort_claims_in(const ring::SegmentView& segment, Position at, const std::function<bool(ProducerId)>& is_gone,
@@ -112,7 +125,7 @@ class Scan {
   Position frontier_;
   std::uint64_t halted_since_ns_ = 0;   // first sight of the claim at the frontier; 0: not halted
   layout::ClaimWord halted_word_;
-  std::vector<Zombie> zombies_;         // by position
+  std::map<Position, Zombie> zombies_;
   std::map<ProducerId, Position> fences_;
   std::map<ProducerId, ProducerMark> bookmarks_;
   std::uint64_t segment_records_ = 0;

@@ -20,6 +20,7 @@ namespace {
 constexpr std::uint64_t kBlock = kDirectIoAlignment;
 constexpr std::uint32_t kAttemptsMax = 3;                       // of a write that came back short
 constexpr std::uint64_t kRetryNs = 100'000'000;                 // after a full disk
+constexpr std::uint64_t kQueueFullNs = 1'000'000;               // after a full queue, if no completion comes before
 constexpr std::uint32_t kSyncTokenBit = 0x8000'0000;
 
 Position block_floor(Position p) { return Position(p.value & ~(kBlock - 1)); }
@@ -46,30 +47,41 @@ Writer::Writer(io::Disk& disk, log::PartitionLog& log, ring::SlotManager& slots,
       durable_(next_),
       sync_covers_(next_),
       flush_target_(next_),
-      registrations_(slots.memory().slots, 0),
+      registrations_(slots.memory().slots),
       copy_(allocate_copy(), std::free) {}
 
 Writer::~Writer() {
   SLUICE_ASSERT(is_idle());
-  for (const std::uint32_t registration : registrations_)
-    if (registration != 0) disk_.unregister_memory(registration);
+  for (const auto& registration : registrations_)
+    if (registration.value_or(0) != 0) disk_.unregister_memory(*registration);
 }
 
 bool Writer::do_work(Position frontier, std::uint64_t now_ns) {
-  if (is_poisoned() || now_ns < retry_at_ns_) return false;
+  if (is_poisoned()) return false;
+  queue_full_until_ns_ = 0;
   if (frontier > durable_ && dirty_since_ns_ == 0) dirty_since_ns_ = now_ns;
   const bool due = dirty_since_ns_ != 0 && (flush_now_ || now_ns >= dirty_since_ns_ + options_.flush_interval_ns);
-  if (due && syncs_in_flight_ == 0 && flush_target_ <= durable_) flush_target_ = frontier;
+  if (due && syncs_in_flight_ == 0 && flush_target_ <= durable_) {
+    flush_target_ = frontier;
+    flush_now_ = false;
+  }
   const bool flushing = flush_target_ > durable_ && syncs_in_flight_ == 0;
-  bool worked = submit_writes(frontier, flushing, now_ns);
-  if (flushing && !is_poisoned() && written_ >= flush_target_) worked |= submit_sync();
+  bool worked = false;
+  if (now_ns >= retry_at_ns_) {
+    retry_at_ns_ = 0;
+    worked |= submit_again(now_ns);
+    worked |= submit_writes(frontier, flushing, now_ns);
+  }
+  // What is written becomes durable also while a full disk holds up the rest.
+  const bool enough = written_ >= flush_target_ || (is_obstructed() && writes_at_disk_ == 0 && written_ > durable_);
+  if (flushing && enough && !is_poisoned()) worked |= submit_sync(now_ns);
   check_invariants(frontier);
   return worked;
 }
 
 bool Writer::submit_writes(Position frontier, bool with_partial, std::uint64_t now_ns) {
   bool worked = false;
-  while (in_flight_.size() < kWritesInFlightMax && frontier > submitted_ && !is_poisoned()) {
+  while (in_flight_.size() < kWritesInFlightMax && frontier > submitted_ && !is_poisoned() && !is_obstructed()) {
     // A partial write of this very block must have ended before the block is written again.
     if (!in_flight_.empty() && in_flight_.back().partial) break;
     const Position blocks_end = block_floor(frontier);
@@ -81,8 +93,38 @@ bool Writer::submit_writes(Position frontier, bool with_partial, std::uint64_t n
   return worked;
 }
 
+// Those that came back short, or found no room on the disk.
+bool Writer::submit_again(std::uint64_t now_ns) {
+  bool worked = false;
+  for (Write& write : in_flight_) {
+    if (!write.waiting) continue;
+    if (!hand_over(write, now_ns)) break;
+    worked = true;
+  }
+  return worked;
+}
+
+// False: the disk's queue is full.
+bool Writer::hand_over(Write& write, std::uint64_t now_ns) {
+  write.waiting = !disk_.submit_write(write.file, write.offset, {write.bytes, write.size}, write.token);
+  if (write.waiting) {
+    queue_full_until_ns_ = now_ns + kQueueFullNs;
+    return false;
+  }
+  ++writes_at_disk_;
+  SLUICE_FAILPOINT("spill.write_submitted");
+  return true;
+}
+
+// A full disk: what waits for room is tried again until there is some. Says so once.
+void Writer::obstruct(const std::string& what, std::uint64_t now_ns) {
+  if (obstacle_.empty()) spdlog::error("no room on the disk, producers wait partition={} reason={}", identity_.name, what);
+  obstacle_ = what;
+  retry_at_ns_ = now_ns + kRetryNs;
+}
+
 void Writer::register_slot(std::uint32_t slot, SegmentNumber segment) {
-  if (registrations_[slot] != 0 || slots_.prepared() < slots_.memory().start_of(segment.next())) return;
+  if (registrations_[slot] || slots_.prepared() < slots_.memory().start_of(segment.next())) return;
   registrations_[slot] = disk_.register_memory({slots_.memory().slot_base(slot), slots_.memory().segment_size()});
 }
 
@@ -95,19 +137,13 @@ bool Writer::submit_write(Position end, bool partial, std::uint64_t now_ns) {
     static_cast<void>(log_.prepare_next(next_));
   }
   auto target = log_.target(next_);
-  if (!target) {
-    if (target.error().code() != ErrorCode::would_block) {
-      poison(target.error().message(), target.error().system_errno());
-    } else {
-      if (obstacle_.empty()) spdlog::error("log file cannot grow partition={} reason={}", identity_.name, target.error().message());
-      obstacle_ = target.error().message();
-      retry_at_ns_ = now_ns + kRetryNs;
-    }
+  if (!target && target.error().code() == ErrorCode::would_block) {
+    obstruct(target.error().message(), now_ns);
     return false;
   }
-  if (!obstacle_.empty()) {
-    spdlog::info("log file grows again partition={}", identity_.name);
-    obstacle_.clear();
+  if (!target) {
+    poison(target.error().message(), target.error().system_errno());
+    return false;
   }
   end = std::min(end, memory.start_of(segment.next()));
   Write write;
@@ -132,8 +168,7 @@ bool Writer::submit_write(Position end, bool partial, std::uint64_t now_ns) {
     write.bytes = source;
   }
   write.token = options_.token_base | (next_token_++ & ~kSyncTokenBit);
-  if (!disk_.submit_write(write.file, write.offset, {write.bytes, write.size}, write.token)) return false;
-  SLUICE_FAILPOINT("spill.write_submitted");
+  if (!hand_over(write, now_ns)) return false;
   copy_in_use_ |= write.uses_copy;
   submitted_ = write.end;
   if (!partial) next_ = write.end;
@@ -141,7 +176,7 @@ bool Writer::submit_write(Position end, bool partial, std::uint64_t now_ns) {
   return true;
 }
 
-bool Writer::submit_sync() {
+bool Writer::submit_sync(std::uint64_t now_ns) {
   const std::vector<io::FileId> files = log_.files_between(durable_, written_);
   SLUICE_ASSERT(!files.empty());
   sync_covers_ = written_;
@@ -151,12 +186,11 @@ bool Writer::submit_sync() {
       ++syncs_in_flight_;
       continue;
     }
-    // The queue is full: with nothing submitted yet, try again later; else what is missing makes this round worthless.
-    if (syncs_in_flight_ == 0) return false;
+    queue_full_until_ns_ = now_ns + kQueueFullNs;
+    // With nothing submitted yet, try again later; else what is missing makes this round worthless.
     sync_covers_ = durable_;
-    break;
+    return syncs_in_flight_ > 0;
   }
-  flush_now_ = false;
   return true;
 }
 
@@ -169,29 +203,35 @@ bool Writer::on_completion(const io::Completion& completion, std::uint64_t now_n
   const auto found = std::find_if(in_flight_.begin(), in_flight_.end(),
                                   [&](const Write& write) { return write.token == completion.token; });
   SLUICE_ASSERT(found != in_flight_.end());
-  if (!on_write(*found, completion.result)) return false;
-  while (!in_flight_.empty() && in_flight_.front().done) {
-    if (!is_poisoned()) written_ = in_flight_.front().end;
+  SLUICE_ASSERT(writes_at_disk_ > 0);
+  --writes_at_disk_;
+  on_write(*found, completion.result, now_ns);
+  while (!is_poisoned() && !in_flight_.empty() && in_flight_.front().done) {
+    written_ = in_flight_.front().end;
     in_flight_.pop_front();
   }
   return false;
 }
 
-// True if the request has ended, well or badly.
-bool Writer::on_write(Write& write, std::int64_t result) {
-  if (result >= 0 && static_cast<std::uint64_t>(result) < write.size && write.attempts < kAttemptsMax && !is_poisoned()) {
-    ++write.attempts;
-    // Short: the whole range again; the bytes are the same.
-    if (disk_.submit_write(write.file, write.offset, {write.bytes, write.size}, write.token)) return false;
+void Writer::on_write(Write& write, std::int64_t result, std::uint64_t now_ns) {
+  if (result == static_cast<std::int64_t>(write.size)) {
+    write.done = true;
+    if (write.uses_copy) copy_in_use_ = false;
+    if (!obstacle_.empty()) spdlog::info("there is room on the disk again partition={}", identity_.name);
+    obstacle_.clear();
+    return;
   }
-  write.done = true;
-  if (write.uses_copy) copy_in_use_ = false;
-  if (result != static_cast<std::int64_t>(write.size)) {
-    poison("writing " + std::to_string(write.size) + " bytes of " + identity_.name + "@" +
-               std::to_string(write.begin.value) + (result < 0 ? " failed" : " stayed short"),
-           result < 0 ? static_cast<int>(-result) : 0);
+  const std::string what = "writing " + std::to_string(write.size) + " bytes of " + identity_.name + "@" +
+                           std::to_string(write.begin.value);
+  write.waiting = true;
+  if (result == -ENOSPC || result == -EDQUOT) {
+    obstruct(what + " failed: " + std::generic_category().message(static_cast<int>(-result)), now_ns);
+  } else if (result >= 0 && ++write.attempts <= kAttemptsMax) {
+    // Short: the whole range again; the bytes are the same. Where there is no place in the queue, with the next do_work.
+    if (!is_poisoned() && !is_obstructed()) hand_over(write, now_ns);
+  } else {
+    poison(what + (result < 0 ? " failed" : " stayed short"), result < 0 ? static_cast<int>(-result) : 0);
   }
-  return true;
 }
 
 void Writer::on_sync(std::int64_t result, std::uint64_t now_ns) {
@@ -208,7 +248,8 @@ void Writer::on_sync(std::int64_t result, std::uint64_t now_ns) {
 
 std::uint64_t Writer::deadline_ns() const {
   if (is_poisoned()) return 0;
-  if (retry_at_ns_ != 0 && !obstacle_.empty()) return retry_at_ns_;
+  if (is_obstructed()) return retry_at_ns_;
+  if (queue_full_until_ns_ != 0) return queue_full_until_ns_;
   if (!is_idle() || dirty_since_ns_ == 0) return 0;
   return dirty_since_ns_ + options_.flush_interval_ns;
 }
@@ -226,6 +267,7 @@ void Writer::check_invariants(Position frontier) const {
   SLUICE_ASSERT(written_ <= submitted_);
   SLUICE_ASSERT(submitted_ <= frontier);
   SLUICE_ASSERT(sync_covers_ <= written_);
+  SLUICE_ASSERT(writes_at_disk_ <= in_flight_.size());
 }
 
 }  // namespace sluice::spill

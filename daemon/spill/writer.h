@@ -3,6 +3,10 @@
 // Owner: the bus thread. It is told how far records are final (the frontier) and answers with a durable position.
 //
 //   frontier ─ submit ─▶ in flight (≤ kWritesInFlightMax) ─ complete ─▶ written ─ sync ─▶ durable
+//                          │      ▲
+//                 short, no room  │ again
+//                          ▼      │
+//                         waiting
 //
 // Whole blocks are written from the slot itself; the last partial block, and ranges that a zombie could still change, from a
 // private copy. A partial block is written again as it fills, never twice at once; that relies on sectors being old or new,
@@ -17,6 +21,7 @@
 #include <cstdint>
 #include <deque>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -48,8 +53,9 @@ class Writer {
 
   Position durable() const { return durable_; }
   Position written() const { return written_; }
-  bool is_idle() const { return in_flight_.empty() && syncs_in_flight_ == 0; }
-  // When it wants do_work next, monotonic ns; 0: not before something happens.
+  // The disk holds no request of ours. Writes that wait for room on it may be left.
+  bool is_idle() const { return writes_at_disk_ == 0 && syncs_in_flight_ == 0; }
+  // When it wants do_work next, monotonic ns; 0: not before something happens. As the last do_work() left it.
   std::uint64_t deadline_ns() const;
   bool is_poisoned() const { return !poison_.empty(); }
   const std::string& poison() const { return poison_; }
@@ -68,13 +74,18 @@ class Writer {
     std::uint32_t attempts = 1;
     bool uses_copy = false;
     bool partial = false;
+    bool waiting = false;  // not at the disk: to be submitted again
     bool done = false;
   };
 
   bool submit_writes(Position frontier, bool with_partial, std::uint64_t now_ns);
   bool submit_write(Position end, bool partial, std::uint64_t now_ns);
-  bool submit_sync();
-  bool on_write(Write& write, std::int64_t result);
+  bool submit_again(std::uint64_t now_ns);
+  bool hand_over(Write& write, std::uint64_t now_ns);
+  bool submit_sync(std::uint64_t now_ns);
+  void on_write(Write& write, std::int64_t result, std::uint64_t now_ns);
+  void obstruct(const std::string& what, std::uint64_t now_ns);
+  bool is_obstructed() const { return retry_at_ns_ != 0; }
   void on_sync(std::int64_t result, std::uint64_t now_ns);
   void poison(const std::string& what, int system_errno);
   void register_slot(std::uint32_t slot, SegmentNumber segment);
@@ -92,15 +103,17 @@ class Writer {
   Position submitted_;   // valid bytes submitted
   Position written_;
   Position durable_;
-  std::deque<Write> in_flight_;         // by position
+  std::deque<Write> in_flight_;         // by position; at the disk, waiting, or done behind one that is not
+  std::uint32_t writes_at_disk_ = 0;
   std::uint32_t next_token_ = 0;
   std::uint32_t syncs_in_flight_ = 0;
   Position sync_covers_;                // what becomes durable when they succeed
   Position flush_target_;               // written up to here, then sync
   std::uint64_t dirty_since_ns_ = 0;    // 0: everything is durable
   bool flush_now_ = false;
-  std::uint64_t retry_at_ns_ = 0;
-  std::vector<std::uint32_t> registrations_;  // by slot; 0: not registered
+  std::uint64_t retry_at_ns_ = 0;       // the disk is full: not before then; 0: it is not
+  std::uint64_t queue_full_until_ns_ = 0;  // its queue is: look again then, or at the next completion; 0: it is not
+  std::vector<std::optional<std::uint32_t>> registrations_;  // by slot; none: not tried yet, 0: refused
   std::unique_ptr<std::byte[], void (*)(void*)> copy_;  // kWriteChunkSizeMax bytes, aligned
   bool copy_in_use_ = false;
   std::string poison_;

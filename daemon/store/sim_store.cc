@@ -15,7 +15,7 @@ struct SimStoreState {
   std::uint32_t topic_last = 0;
   std::uint32_t producer_last = 0;
   std::map<std::uint32_t, core::TopicRecord> topics;
-  std::map<std::pair<std::uint32_t, std::string>, ProducerId> named;
+  std::map<std::pair<std::uint32_t, ProducerId>, std::string> named;  // by topic and id
   std::map<std::pair<Place, std::uint32_t>, Position> fences;  // by old id
   std::map<Place, Position> leases;
   std::map<Place, AuditSnapshot> audits;
@@ -102,14 +102,26 @@ class SimStore final : public Store {
   Result<std::vector<NamedProducer>> named_producers(TopicId topic) override {
     SLUICE_TRY(alive());
     std::vector<NamedProducer> all;
-    for (const auto& [key, id] : medium_.state_->named)
-      if (key.first == topic.value) all.push_back({key.second, id});
+    for (const auto& [key, name] : medium_.state_->named)
+      if (key.first == topic.value) all.push_back({name, key.second});
     return all;
   }
 
-  Status set_named_producer(TopicId topic, const NamedProducer& producer) override {
+  Status add_named_producer(TopicId topic, const NamedProducer& producer) override {
     return commit_to(topic, [&](SimStoreState& state) -> Status {
-      state.named[{topic.value, producer.name}] = producer.id;
+      state.named[{topic.value, producer.id}] = producer.name;
+      return {};
+    });
+  }
+
+  Status forget_former_producers(TopicId topic) override {
+    return commit_to(topic, [&](SimStoreState& state) -> Status {
+      std::map<std::string, ProducerId> holders;
+      for (const auto& [key, name] : state.named)
+        if (key.first == topic.value) holders[name] = key.second;
+      std::erase_if(state.named, [&](const auto& entry) {
+        return entry.first.first == topic.value && holders[entry.second] != entry.first.second;
+      });
       return {};
     });
   }

@@ -31,7 +31,7 @@ CREATE TABLE topic_grants (
 
 CREATE TABLE named_producers (
   topic INTEGER NOT NULL REFERENCES topics ON DELETE CASCADE, name TEXT NOT NULL, producer INTEGER NOT NULL,
-  PRIMARY KEY (topic, name)) WITHOUT ROWID;
+  PRIMARY KEY (topic, producer)) WITHOUT ROWID;
 
 CREATE TABLE fences (
   topic INTEGER NOT NULL REFERENCES topics ON DELETE CASCADE, partition INTEGER NOT NULL, old_producer INTEGER NOT NULL,
@@ -85,7 +85,8 @@ class SqliteStore final : public Store {
   Status delete_topic(TopicId id) override;
   Result<ProducerId> lease_producer_ids(std::uint32_t count) override;
   Result<std::vector<NamedProducer>> named_producers(TopicId topic) override;
-  Status set_named_producer(TopicId topic, const NamedProducer& producer) override;
+  Status add_named_producer(TopicId topic, const NamedProducer& producer) override;
+  Status forget_former_producers(TopicId topic) override;
   Result<std::vector<FenceRecord>> fences(TopicId topic) override;
   Status add_fence(TopicId topic, const FenceRecord& fence) override;
   Status drop_fences_below(TopicId topic, PartitionNumber partition, Position trimmed) override;
@@ -271,7 +272,7 @@ Result<ProducerId> SqliteStore::lease_producer_ids(std::uint32_t count) {
 Result<std::vector<NamedProducer>> SqliteStore::named_producers(TopicId topic) {
   std::vector<NamedProducer> all;
   SLUICE_ASSIGN(Statement * select,
-                database_->statement("SELECT name, producer FROM named_producers WHERE topic = ? ORDER BY name"));
+                database_->statement("SELECT name, producer FROM named_producers WHERE topic = ? ORDER BY producer"));
   select->bind(topic.value);
   for (;;) {
     SLUICE_ASSIGN(const bool row, select->step());
@@ -280,11 +281,19 @@ Result<std::vector<NamedProducer>> SqliteStore::named_producers(TopicId topic) {
   }
 }
 
-Status SqliteStore::set_named_producer(TopicId topic, const NamedProducer& producer) {
+Status SqliteStore::add_named_producer(TopicId topic, const NamedProducer& producer) {
   return database_->transaction("naming a producer", [&]() -> Status {
     SLUICE_TRY(require_topic(topic, "naming a producer of"));
-    return run("INSERT INTO named_producers VALUES (?,?,?) ON CONFLICT DO UPDATE SET producer = excluded.producer",
-               topic.value, std::string_view(producer.name), producer.id.value);
+    return run("INSERT INTO named_producers VALUES (?,?,?)", topic.value, std::string_view(producer.name),
+               producer.id.value);
+  });
+}
+
+Status SqliteStore::forget_former_producers(TopicId topic) {
+  return database_->transaction("forgetting former producers", [&]() -> Status {
+    return run("DELETE FROM named_producers WHERE topic = ?1 AND producer NOT IN "
+               "(SELECT max(producer) FROM named_producers WHERE topic = ?1 GROUP BY name)",
+               topic.value);
   });
 }
 

@@ -21,9 +21,11 @@
 
 namespace sluice::store {
 
+// One attach of a producer name. Earlier ones are kept until an audit snapshot of every partition holds their rows, so
+// that recovery knows whose records it meets.
 struct NamedProducer {
   std::string name;
-  ProducerId id;  // the holder now
+  ProducerId id;
 };
 
 struct FenceRecord {
@@ -60,8 +62,11 @@ class Store {
 
   // Reserves `count` producer ids that nobody had before; returns the first. The daemon leases them in blocks.
   virtual Result<ProducerId> lease_producer_ids(std::uint32_t count) = 0;
+  // By ascending id: the last one of a name is its holder.
   virtual Result<std::vector<NamedProducer>> named_producers(TopicId topic) = 0;
-  virtual Status set_named_producer(TopicId topic, const NamedProducer& producer) = 0;
+  virtual Status add_named_producer(TopicId topic, const NamedProducer& producer) = 0;
+  // Forgets the attaches of every name but the last.
+  virtual Status forget_former_producers(TopicId topic) = 0;
   virtual Result<std::vector<FenceRecord>> fences(TopicId topic) = 0;
   virtual Status add_fence(TopicId topic, const FenceRecord& fence) = 0;
   virtual Status drop_fences_below(TopicId topic, PartitionNumber partition, Position trimmed) = 0;

@@ -61,11 +61,14 @@ struct SlotEntry {
   constexpr SegmentNumber segment() const { return SegmentNumber(bits >> 16); }
 };
 
+// Records of `producer` at and above `position` count as aborted.
 struct FenceEntry {
-  std::uint32_t producer;  // the old id: its records at and above `position` count as aborted
-  std::uint32_t reserved;  // 0
-  std::uint64_t position;
+  std::uint32_t producer;               // an old id of a name
+  std::uint32_t reserved;               // 0
+  std::atomic<std::uint64_t> position;  // kFencePending until the fence record stands; release
 };
+inline constexpr std::uint64_t kFencePending = 0xffff'ffff'ffff'fffe;  // look again: it is known in a moment
+inline constexpr std::uint64_t kFenceNone = 0xffff'ffff'ffff'ffff;     // nothing lies above it
 
 struct ControlRegion {
   RegionHeader header;

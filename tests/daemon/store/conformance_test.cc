@@ -179,7 +179,7 @@ TEST_P(StoreConformance, altering_or_deleting_what_is_not_there_is_not_found) {
   config.name = "a";
   EXPECT_EQ(store_->alter_topic(TopicId(5), config).error().code(), ErrorCode::not_found);
   EXPECT_EQ(store_->delete_topic(TopicId(5)).error().code(), ErrorCode::not_found);
-  EXPECT_EQ(store_->set_named_producer(TopicId(5), {"n", ProducerId(1)}).error().code(), ErrorCode::not_found);
+  EXPECT_EQ(store_->add_named_producer(TopicId(5), {"n", ProducerId(1)}).error().code(), ErrorCode::not_found);
   EXPECT_EQ(store_->add_fence(TopicId(5), {}).error().code(), ErrorCode::not_found);
   EXPECT_EQ(store_->set_position_lease(TopicId(5), 0, Position(1)).error().code(), ErrorCode::not_found);
   EXPECT_EQ(store_->save_audit_snapshot(TopicId(5), 0, {}).error().code(), ErrorCode::not_found);
@@ -213,20 +213,23 @@ TEST_P(StoreConformance, producer_ids_end_with_quota_and_not_with_a_repeat) {
   EXPECT_EQ(store_->lease_producer_ids(1).error().code(), ErrorCode::quota);
 }
 
-TEST_P(StoreConformance, the_holder_of_a_producer_name_is_the_last_one_set) {
+TEST_P(StoreConformance, attaches_of_a_producer_name_are_kept_until_the_former_ones_are_forgotten) {
   const TopicId a = create("a");
   const TopicId b = create("b");
-  ASSERT_TRUE(store_->set_named_producer(a, {"feed", ProducerId(1)}));
-  ASSERT_TRUE(store_->set_named_producer(a, {"feed", ProducerId(2)}));
-  ASSERT_TRUE(store_->set_named_producer(a, {"audit", ProducerId(3)}));
-  ASSERT_TRUE(store_->set_named_producer(b, {"feed", ProducerId(4)}));
+  ASSERT_TRUE(store_->add_named_producer(a, {"feed", ProducerId(1)}));
+  ASSERT_TRUE(store_->add_named_producer(a, {"feed", ProducerId(2)}));
+  ASSERT_TRUE(store_->add_named_producer(a, {"audit", ProducerId(3)}));
+  ASSERT_TRUE(store_->add_named_producer(b, {"feed", ProducerId(4)}));
+  crash();
+  ASSERT_EQ(store_->named_producers(a)->size(), 3u);
+  ASSERT_TRUE(store_->forget_former_producers(a));
   crash();
   const auto named = store_->named_producers(a);
   ASSERT_TRUE(named);
   ASSERT_EQ(named->size(), 2u);
-  EXPECT_EQ((*named)[0].name, "audit");
-  EXPECT_EQ((*named)[1].name, "feed");
-  EXPECT_EQ((*named)[1].id, ProducerId(2));
+  EXPECT_EQ((*named)[0].name, "feed");
+  EXPECT_EQ((*named)[0].id, ProducerId(2));
+  EXPECT_EQ((*named)[1].name, "audit");
   EXPECT_EQ(store_->named_producers(b)->front().id, ProducerId(4));
 }
 
@@ -299,7 +302,7 @@ TEST_P(StoreConformance, an_audit_snapshot_comes_back_whole_and_replaces_the_one
 
 TEST_P(StoreConformance, a_deleted_topic_takes_everything_that_belongs_to_it_along) {
   const TopicId id = create("a");
-  ASSERT_TRUE(store_->set_named_producer(id, {"feed", ProducerId(1)}));
+  ASSERT_TRUE(store_->add_named_producer(id, {"feed", ProducerId(1)}));
   ASSERT_TRUE(store_->add_fence(id, {0, ProducerId(1), Position(100)}));
   ASSERT_TRUE(store_->set_position_lease(id, 0, Position(5)));
   ASSERT_TRUE(store_->save_audit_snapshot(id, 0, snapshot_of(1)));

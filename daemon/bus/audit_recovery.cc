@@ -1,0 +1,75 @@
+#include "daemon/bus/audit_recovery.h"
+
+#include <algorithm>
+
+#include "shm/layout/trailer.h"
+
+namespace sluice::bus {
+
+using layout::RecordKind;
+using layout::RecordState;
+
+AuditRecovery::AuditRecovery(const store::AuditSnapshot& snapshot, const std::vector<store::NamedProducer>& attaches,
+                             const std::vector<store::FenceRecord>& fences, PartitionNumber partition) {
+  for (const store::NamedProducer& attach : attaches) names_[attach.id] = attach.name;
+  for (const core::AuditRow& row : snapshot.rows) {
+    audit_.restore(row);
+    met_[row.producer] = true;
+    if (row.name.empty()) continue;
+    names_[row.producer] = row.name;
+    ProducerId& last = last_of_name_[row.name];
+    last = std::max(last, row.producer);
+  }
+  for (const auto& bookmark : snapshot.bookmarks) {
+    const auto holder = last_of_name_.find(bookmark.producer_name);
+    if (holder != last_of_name_.end()) bookmarks_[holder->second] = {bookmark.sequence, bookmark.bookmark};
+  }
+  for (const store::FenceRecord& fence : fences)
+    if (fence.partition == partition) fences_[fence.old_id] = fence.position;
+}
+
+// The first sight of a producer: a named one continues where its name stood.
+void AuditRecovery::meet(ProducerId producer) {
+  bool& met = met_[producer];
+  if (met) return;
+  met = true;
+  const auto name = names_.find(producer);
+  if (name == names_.end()) return;
+  const auto last = last_of_name_.find(name->second);
+  const Sequence next = last == last_of_name_.end() ? Sequence(1) : audit_.next_sequence(last->second);
+  if (last != last_of_name_.end()) {
+    if (const auto mark = bookmarks_.find(last->second); mark != bookmarks_.end()) bookmarks_[producer] = mark->second;
+  }
+  audit_.on_attach(producer, name->second, next);
+  last_of_name_[name->second] = producer;
+}
+
+void AuditRecovery::visit(Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer) {
+  const RecordKind kind = fields.claim.kind();
+  if (kind == RecordKind::pad) return;
+  if (kind == RecordKind::fence) {
+    if (const auto fence = layout::as_fence(layout::find_entry(trailer, layout::TrailerType::fence)))
+      fences_[fence->old_id] = position;
+    return;
+  }
+  const ProducerId producer = fields.claim.producer();
+  meet(producer);
+  if (fields.claim.state() == RecordState::aborted) {
+    audit_.on_abort(producer);
+    return;
+  }
+  if (const auto fence = fences_.find(producer); fence != fences_.end() && position >= fence->second) {
+    audit_.on_fenced(producer, fields.sequence);
+    return;
+  }
+  audit_.on_data(producer, fields.sequence);
+  time_max_ns_ = std::max(time_max_ns_, fields.time_ns);
+  const auto bookmark = layout::find_entry(trailer, layout::TrailerType::bookmark);
+  if (bookmark.data() != nullptr) bookmarks_[producer] = {fields.sequence, std::string(layout::as_text(bookmark))};
+}
+
+void AuditRecovery::finish() {
+  for (const auto& [producer, name] : names_) meet(producer);
+}
+
+}  // namespace sluice::bus

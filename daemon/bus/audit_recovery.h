@@ -1,0 +1,45 @@
+// Rebuilds a partition's audit from its last snapshot and the records behind it: what the running scan would have counted.
+// Owner: the bus thread, during a start.
+#pragma once
+
+#include <map>
+#include <span>
+#include <string>
+#include <vector>
+
+#include "daemon/core/audit.h"
+#include "daemon/spill/scan.h"
+#include "daemon/store/store.h"
+#include "shm/layout/record.h"
+
+namespace sluice::bus {
+
+class AuditRecovery {
+ public:
+  // `attaches`: every known attach of a producer name, by ascending id.
+  AuditRecovery(const store::AuditSnapshot& snapshot, const std::vector<store::NamedProducer>& attaches,
+                const std::vector<store::FenceRecord>& fences, PartitionNumber partition);
+
+  // One intact final record at or above the snapshot's position, in order.
+  void visit(Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer);
+  // Names that have sent nothing since get their rows, so that their sequences continue.
+  void finish();
+
+  core::PartitionAudit& audit() { return audit_; }
+  const std::map<ProducerId, spill::ProducerMark>& bookmarks() const { return bookmarks_; }
+  const std::map<ProducerId, Position>& fences() const { return fences_; }
+  std::uint64_t time_max_ns() const { return time_max_ns_; }
+
+ private:
+  void meet(ProducerId producer);
+
+  core::PartitionAudit audit_;
+  std::map<ProducerId, std::string> names_;
+  std::map<ProducerId, bool> met_;                       // has a row
+  std::map<std::string, ProducerId> last_of_name_;       // the newest id of the name that has a row
+  std::map<ProducerId, spill::ProducerMark> bookmarks_;
+  std::map<ProducerId, Position> fences_;
+  std::uint64_t time_max_ns_ = 0;
+};
+
+}  // namespace sluice::bus

@@ -1,0 +1,298 @@
+#include "daemon/bus/bus.h"
+
+#include <algorithm>
+#include <array>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "shm/base/assert.h"
+#include "shm/base/clock.h"
+#include "shm/region/memfd.h"
+#include "shm/ring/bell.h"
+
+namespace sluice::bus {
+namespace {
+constexpr std::size_t kCompletionsMax = 256;  // of one turn
+}  // namespace
+
+Bus::Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, store::Store& store, int wake_fd)
+    : settings_(std::move(settings)),
+      directory_(directory),
+      disk_(disk),
+      store_(store),
+      wake_fd_(wake_fd),
+      started_ns_(realtime_ns()) {
+  budget_.limit = settings_.memory_budget;
+}
+
+Bus::~Bus() = default;
+
+Result<std::unique_ptr<Bus>> Bus::start(BusSettings settings, const DataDirectory& directory, io::Disk& disk,
+                                        store::Store& store, int wake_fd) {
+  std::unique_ptr<Bus> bus(new Bus(std::move(settings), directory, disk, store, wake_fd));
+  SLUICE_TRY(bus->load());
+  return bus;
+}
+
+Status Bus::load() {
+  SLUICE_ASSIGN(incarnation_, store_.next_incarnation());
+  sessions_ = std::make_unique<session::SessionTable>(incarnation_);
+  SLUICE_TRY(directory_.remove_deleted(disk_));
+  SLUICE_ASSIGN(std::vector<core::TopicRecord> records, store_.topics());
+  for (core::TopicRecord& record : records) SLUICE_TRY(open_topic(std::move(record), false));
+  return {};
+}
+
+OpenContext Bus::open_context() {
+  return {directory_, store_,  disk_, *sessions_, *this, budget_, incarnation_, settings_.flush_interval_ns,
+          settings_.segments_per_file, wake_fd_};
+}
+
+Status Bus::open_topic(core::TopicRecord record, bool fresh) {
+  auto topic = std::make_unique<Topic>(std::move(record));
+  SLUICE_ASSIGN(const std::vector<store::NamedProducer> attaches, store_.named_producers(topic->id()));
+  topic->set_attaches(attaches);
+  SLUICE_ASSIGN(std::vector<store::FenceRecord> fences, store_.fences(topic->id()));
+  topic->set_fences(std::move(fences));
+  Topic& opened = *topic;
+  // Known before its partitions are, so that a failure half-way leaves nothing behind that do_work() would miss.
+  topics_[opened.name()] = std::move(topic);
+  by_id_[opened.id()] = &opened;
+  for (PartitionNumber number = 0; number < opened.config().partitions; ++number)
+    SLUICE_TRY(add_partition(opened, number, fresh));
+  if (!fresh && !opened.is_volatile()) SLUICE_TRY(store_.forget_former_producers(opened.id()));
+  return {};
+}
+
+Status Bus::add_partition(Topic& topic, PartitionNumber number, bool fresh) {
+  const std::uint32_t handle = next_handle_++;
+  SLUICE_TRY(topic.open_partition(number, handle, fresh, open_context(), findings_));
+  by_handle_[handle] = topic.partitions().back().partition.get();
+  return {};
+}
+
+// ---- the loop
+
+TurnResult Bus::do_work(std::uint64_t now_ns) {
+  TurnResult turn;
+  for (auto& [name, topic] : topics_) {
+    for (PartitionUnit& unit : topic->partitions()) {
+      const spill::WorkResult work = unit.partition->do_work(now_ns);
+      turn.progressed |= work.progressed;
+      if (work.deadline_ns != 0 && (turn.deadline_ns == 0 || work.deadline_ns < turn.deadline_ns))
+        turn.deadline_ns = work.deadline_ns;
+      if (auto checkpoint = unit.partition->take_checkpoint()) {
+        if (auto saved = topic->save_checkpoint(store_, *unit.partition, *checkpoint); !saved)
+          spdlog::error("audit checkpoint not saved partition={} reason={}", unit.partition->identity().name,
+                        saved.error().message());
+      }
+    }
+    if (turn.progressed && topic->is_volatile()) {
+      if (auto renewed = topic->renew_leases(store_); !renewed)
+        spdlog::error("lease on positions not renewed topic={} reason={}", name, renewed.error().message());
+    }
+  }
+  turn.progressed |= reap(now_ns);
+  turn.progressed |= bury_deleted();
+  if (now_ns >= retention_at_ns_) run_retention(now_ns);
+  if (turn.deadline_ns == 0 || retention_at_ns_ < turn.deadline_ns) turn.deadline_ns = retention_at_ns_;
+  return turn;
+}
+
+bool Bus::reap(std::uint64_t now_ns) {
+  std::array<io::Completion, kCompletionsMax> completions;
+  const std::size_t count = disk_.reap(completions);
+  for (std::size_t i = 0; i < count; ++i) {
+    const auto owner = by_handle_.find(static_cast<std::uint32_t>(completions[i].token >> 32));
+    SLUICE_ASSERT(owner != by_handle_.end());
+    owner->second->on_completion(completions[i], now_ns);
+  }
+  return count != 0;
+}
+
+void Bus::run_retention(std::uint64_t now_ns) {
+  retention_at_ns_ = now_ns + settings_.retention_interval_ns;
+  const std::uint64_t wall = realtime_ns();
+  for (auto& [name, topic] : topics_) {
+    const log::RetentionLimits limits{topic->config().retention_bytes, topic->config().retention_time_ns};
+    if (topic->is_volatile() || (limits.bytes == 0 && limits.age_ns == 0)) continue;
+    for (PartitionUnit& unit : topic->partitions()) {
+      if (auto retained = unit.partition->retain(limits, wall); !retained) {
+        spdlog::error("retention failed partition={} reason={}", unit.partition->identity().name,
+                      retained.error().message());
+        continue;
+      }
+      if (auto dropped = store_.drop_fences_below(topic->id(), unit.partition->identity().partition,
+                                                  unit.partition->earliest());
+          !dropped)
+        spdlog::error("fences not trimmed topic={} reason={}", name, dropped.error().message());
+    }
+  }
+}
+
+// A deleted topic's memory and files go once nothing of it is in flight.
+bool Bus::bury_deleted() {
+  if (dying_.empty()) return false;
+  bool buried = false;
+  std::erase_if(dying_, [&](std::unique_ptr<Topic>& topic) {
+    for (PartitionUnit& unit : topic->partitions())
+      if (!unit.partition->is_idle()) return false;
+    for (PartitionUnit& unit : topic->partitions()) {
+      by_handle_.erase(unit.handle);
+      if (unit.partition->log() != nullptr) static_cast<void>(unit.partition->log()->close());
+    }
+    buried = true;
+    return true;
+  });
+  if (buried) {
+    if (auto removed = directory_.remove_deleted(disk_); !removed)
+      spdlog::error("files of a deleted topic not removed, tried again at the next start reason={}",
+                    removed.error().message());
+  }
+  return buried;
+}
+
+void Bus::arm(std::uint32_t flag) {
+  for (const auto& [handle, partition] : by_handle_) ring::Bell(partition->memory()).daemon_arms(flag);
+}
+
+void Bus::disarm() {
+  for (const auto& [handle, partition] : by_handle_) ring::Bell(partition->memory()).daemon_disarms();
+}
+
+// ---- stop
+
+void Bus::begin_stop() {
+  stopping_ = true;
+  for (const auto& [handle, partition] : by_handle_) {
+    if (partition->gate() == layout::Gate::open) partition->close_gate(layout::Gate::closing);
+    partition->flush_now();
+  }
+}
+
+bool Bus::drained() const {
+  return std::all_of(by_handle_.begin(), by_handle_.end(), [](const auto& entry) {
+    const spill::Partition& partition = *entry.second;
+    if (!partition.is_idle()) return false;
+    if (partition.gate() == layout::Gate::poisoned || !partition.reason().empty()) return true;
+    return !partition.has_open_claims() && partition.everything_durable();
+  });
+}
+
+Status Bus::finish_stop() {
+  Status first;
+  const auto keep = [&](Status status) {
+    if (!status && first) first = std::move(status);
+  };
+  for (auto& [name, topic] : topics_) {
+    for (PartitionUnit& unit : topic->partitions()) {
+      spill::Partition& partition = *unit.partition;
+      if (partition.log() == nullptr) continue;
+      if (partition.gate() != layout::Gate::poisoned && partition.everything_durable())
+        keep(topic->save_checkpoint(store_, partition, partition.checkpoint_now()));
+      keep(partition.log()->close());
+    }
+  }
+  return first;
+}
+
+// ---- topics
+
+Status Bus::require_operator(const session::Session& session, std::string_view doing) const {
+  if (settings_.policy.is_operator(session.peer())) return {};
+  return fail(ErrorCode::permission, std::string(doing) + ": only root and the daemon's user may; you are uid " +
+                                         std::to_string(session.peer().uid));
+}
+
+Result<Topic*> Bus::find_topic(const std::string& name) const {
+  const auto found = topics_.find(name);
+  if (found == topics_.end())
+    return fail(ErrorCode::not_found, "no topic is named \"" + name + "\"; `sluice topic list` shows those there are");
+  return found->second.get();
+}
+
+Result<Topic*> Bus::find_topic(TopicId id) const {
+  const auto found = by_id_.find(id);
+  if (found == by_id_.end())
+    return fail(ErrorCode::closed, "the topic with id " + std::to_string(id.value) + " was deleted");
+  return found->second;
+}
+
+Result<PartitionUnit*> Bus::find_partition(TopicId id, PartitionNumber number) const {
+  SLUICE_ASSIGN(Topic * topic, find_topic(id));
+  if (number >= topic->partitions().size())
+    return fail(ErrorCode::not_found, "topic " + topic->name() + " has no partition " + std::to_string(number));
+  return &topic->partitions()[number];
+}
+
+Status Bus::create_topic(SessionId session_id, core::TopicConfig config) {
+  SLUICE_ASSIGN(session::Session * session, live_session(session_id));
+  if (config.segment_size == 0) config.segment_size = settings_.segment_size_default;
+  if (config.slots == 0) config.slots = settings_.slots_default;
+  SLUICE_TRY(core::check(config));
+  SLUICE_TRY(session::AccessList::resolve(config.publishers));
+  SLUICE_TRY(session::AccessList::resolve(config.consumers));
+  const std::string doing = "creating topic " + config.name;
+  if (topics_.count(config.name) != 0) return fail(ErrorCode::exists, doing + ": it exists already");
+  if (topics_.size() >= kTopicsMax || by_handle_.size() + config.partitions > settings_.partitions_max)
+    return fail(ErrorCode::quota, doing + ": the daemon holds " + std::to_string(topics_.size()) + " topics and " +
+                                      std::to_string(by_handle_.size()) + " partitions, the limits are " +
+                                      std::to_string(kTopicsMax) + " and " + std::to_string(settings_.partitions_max));
+  // Each partition needs a segment and a step from the start; without them no producer would ever find room.
+  const std::uint64_t least = config.partitions * (config.segment_size + kPrepareStepSize);
+  if (budget_.used + least > budget_.limit)
+    return fail(ErrorCode::no_memory, doing + ": it needs " + std::to_string(least) + " bytes of slot memory at least, " +
+                                          std::to_string(budget_.limit - std::min(budget_.limit, budget_.used)) +
+                                          " of the memory budget are left; use fewer partitions or smaller segments, or "
+                                          "raise memory_budget");
+  const std::uint64_t now = realtime_ns();
+  SLUICE_ASSIGN(const TopicId id, store_.create_topic(config, now));
+  const std::string name = config.name;
+  if (auto opened = open_topic({id, std::move(config), now}, true); !opened) {
+    static_cast<void>(delete_topic(session_id, name));
+    return opened;
+  }
+  spdlog::info("topic created topic={} id={} partitions={} uid={}", name, id.value,
+               by_id_[id]->config().partitions, session->peer().uid);
+  return {};
+}
+
+Status Bus::alter_topic(SessionId session_id, const std::string& name, core::TopicChange change) {
+  SLUICE_ASSIGN(session::Session * session, live_session(session_id));
+  SLUICE_TRY(require_operator(*session, "altering topic " + name));
+  SLUICE_ASSIGN(Topic * topic, find_topic(name));
+  SLUICE_ASSIGN(core::TopicConfig config, core::apply(topic->config(), change));
+  if (config.partitions > topic->config().partitions &&
+      by_handle_.size() + config.partitions - topic->config().partitions > settings_.partitions_max)
+    return fail(ErrorCode::quota, "altering topic " + name + ": the limit is " + std::to_string(settings_.partitions_max) +
+                                      " partitions in all");
+  SLUICE_TRY(store_.alter_topic(topic->id(), config));
+  const auto had = static_cast<PartitionNumber>(topic->partitions().size());
+  topic->set_config(config);
+  for (PartitionUnit& unit : topic->partitions()) unit.partition->set_overflow(config.overflow);
+  for (PartitionNumber number = had; number < config.partitions; ++number)
+    SLUICE_TRY(add_partition(*topic, number, true));
+  retention_at_ns_ = 0;
+  return {};
+}
+
+Status Bus::delete_topic(SessionId session_id, const std::string& name) {
+  SLUICE_ASSIGN(session::Session * session, live_session(session_id));
+  SLUICE_TRY(require_operator(*session, "deleting topic " + name));
+  SLUICE_ASSIGN(Topic * topic, find_topic(name));
+  SLUICE_TRY(store_.delete_topic(topic->id()));
+  for (PartitionUnit& unit : topic->partitions()) unit.partition->close_gate(layout::Gate::deleted);
+  if (!topic->is_volatile()) {
+    if (auto aside = directory_.set_aside(disk_, name, topic->id()); !aside)
+      spdlog::error("files of a deleted topic not set aside topic={} reason={}", name, aside.error().message());
+  }
+  spdlog::info("topic deleted topic={} id={} uid={}", name, topic->id().value, session->peer().uid);
+  by_id_.erase(topic->id());
+  const auto found = topics_.find(name);
+  dying_.push_back(std::move(found->second));
+  topics_.erase(found);
+  return {};
+}
+
+}  // namespace sluice::bus

@@ -1,0 +1,162 @@
+// The bus: every topic, partition and session of the daemon, on one thread.
+//
+// Owner: the bus thread (bus_loop.h runs it; tests may call do_work() themselves). The control thread reaches it through
+// BusPoster only.
+//
+// Invariants
+//  1. A producer id is alive from before its grant until its session's death was proven and its claims were swept.
+//  2. What a call answers is durable in the store before the answer where a restart must remember it (topics, names,
+//     fences, leases).
+//  3. Nothing here waits for a client, a ring or the disk's data path.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "daemon/bus/data_directory.h"
+#include "daemon/bus/partition_regions.h"
+#include "daemon/bus/topic.h"
+#include "daemon/io/disk.h"
+#include "daemon/session/bus_interface.h"
+#include "daemon/session/session.h"
+#include "daemon/spill/environment.h"
+#include "daemon/store/store.h"
+
+namespace sluice::bus {
+
+struct BusSettings {
+  std::string socket;                    // for status
+  std::string version;
+  std::string config_toml;               // the effective configuration
+  session::Policy policy;
+  std::uint64_t memory_budget = 0;       // bytes of slot memory
+  std::uint64_t flush_interval_ns = kFlushIntervalNsDefault;
+  std::uint32_t segments_per_file = kSegmentsPerFileDefault;
+  std::uint64_t segment_size_default = kSegmentSizeDefault;
+  std::uint32_t slots_default = kSlotsDefault;
+  std::uint32_t partitions_max = kPartitionsMax;
+  std::uint32_t sessions_max = kSessionsMax;
+  std::uint64_t retention_interval_ns = 10'000'000'000;
+};
+
+struct TurnResult {
+  bool progressed = false;
+  std::uint64_t deadline_ns = 0;  // monotonic; 0: none
+};
+
+class Bus final : public session::BusInterface, public spill::Attached {
+ public:
+  // Opens everything that the store knows. `wake_fd`: the eventfd by which clients wake the bus thread.
+  static Result<std::unique_ptr<Bus>> start(BusSettings settings, const DataDirectory& directory, io::Disk& disk,
+                                            store::Store& store, int wake_fd);
+  ~Bus() override;
+
+  // ---- the loop
+  TurnResult do_work(std::uint64_t now_ns);
+  // Raises the daemon's flag (layout::kBellDaemon or kBellDaemonNap) in every bell; takes both down.
+  void arm(std::uint32_t flag);
+  void disarm();
+
+  // ---- stop: gates close, then do_work() until drained(), then finish_stop().
+  void begin_stop();
+  bool drained() const;
+  Status finish_stop();
+  std::uint32_t partition_count() const { return static_cast<std::uint32_t>(by_handle_.size()); }
+
+  // ---- session::BusInterface
+  Result<session::Welcome> attach(session::HelloRequest request) override;
+  bool on_peer(SessionId session, session::PeerEvent event) override;
+  Status create_topic(SessionId session, core::TopicConfig config) override;
+  Status alter_topic(SessionId session, const std::string& name, core::TopicChange change) override;
+  Status delete_topic(SessionId session, const std::string& name) override;
+  Result<std::vector<session::TopicInfo>> list_topics(SessionId session) override;
+  Result<session::TopicInfo> describe_topic(SessionId session, const std::string& name) override;
+  Result<session::ProducerGrant> open_producer(SessionId session, session::OpenProducer request) override;
+  Status close_producer(SessionId session, ProducerId producer) override;
+  Result<session::ReaderGrant> open_reader(SessionId session, session::OpenReader request) override;
+  Status close_reader(SessionId session, std::uint64_t reader) override;
+  Result<std::vector<session::PartitionGrant>> open_partitions(SessionId session, const std::string& topic,
+                                                               session::Access access, PartitionNumber first,
+                                                               std::uint32_t count) override;
+  Result<session::LocateAnswer> locate(SessionId session, TopicId topic, PartitionNumber partition,
+                                       Position position) override;
+  Result<Position> seek_time(SessionId session, TopicId topic, PartitionNumber partition,
+                             std::uint64_t time_ns) override;
+  Result<std::vector<session::PartitionRange>> end_positions(SessionId session, const std::string& topic) override;
+  Status report_sequences(SessionId session, TopicId topic, std::vector<session::SequenceReport> reports) override;
+  Result<session::AuditReport> audit(SessionId session, const std::string& topic) override;
+  Result<session::BusStatus> status(SessionId session) override;
+  Result<std::vector<session::DoctorCheck>> doctor(SessionId session, bool quick) override;
+  Result<std::vector<session::SessionInfo>> list_sessions(SessionId session) override;
+  Status kill_session(SessionId session, SessionId victim) override;
+  Result<std::string> config(SessionId session) override;
+
+  // ---- spill::Attached
+  bool is_producer_alive(ProducerId producer) const override;
+  std::optional<Position> reader_cursor_min(std::uint32_t handle) const override;
+
+ private:
+  struct LiveProducer {
+    SessionId session;
+    TopicId topic;
+  };
+
+  Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, store::Store& store, int wake_fd);
+  Status load();
+  OpenContext open_context();
+  Status open_topic(core::TopicRecord record, bool fresh);
+  Status add_partition(Topic& topic, PartitionNumber number, bool fresh);
+
+  Result<session::Session*> live_session(SessionId id) const;
+  Result<Topic*> find_topic(const std::string& name) const;
+  Result<Topic*> find_topic(TopicId id) const;
+  Result<PartitionUnit*> find_partition(TopicId id, PartitionNumber number) const;
+  Status require_operator(const session::Session& session, std::string_view doing) const;
+
+  Result<ProducerId> next_producer_id();
+  Status take_over_name(Topic& topic, const std::string& name, ProducerId id, session::ProducerGrant& grant);
+  void end_producers(const session::Session& session);
+  void end_producer(ProducerId id);
+  void repair(session::Session& session);
+  Result<std::vector<session::PartitionGrant>> grants(const Topic& topic, session::Access access, PartitionNumber first,
+                                                      std::uint32_t count) const;
+  session::TopicInfo info_of(const Topic& topic) const;
+  session::PartitionInfo info_of(const PartitionUnit& unit) const;
+  std::uint32_t count_sessions_with(const Topic& topic, bool producers) const;
+
+  bool reap(std::uint64_t now_ns);
+  void run_retention(std::uint64_t now_ns);
+  bool bury_deleted();
+
+  // Constant after construction.
+  const BusSettings settings_;
+  const DataDirectory& directory_;
+  io::Disk& disk_;
+  store::Store& store_;
+  const int wake_fd_;
+  const std::uint64_t started_ns_;  // wall clock
+  // Owned by the bus thread.
+  Incarnation incarnation_;
+  MemoryBudget budget_;
+  std::unique_ptr<session::SessionTable> sessions_;
+  std::map<std::string, std::unique_ptr<Topic>> topics_;
+  std::map<TopicId, Topic*> by_id_;
+  std::vector<std::unique_ptr<Topic>> dying_;                        // deleted, with requests in flight
+  std::unordered_map<std::uint32_t, spill::Partition*> by_handle_;   // dying ones included
+  std::unordered_map<ProducerId, LiveProducer> producers_;
+  std::uint32_t next_handle_ = 1;
+  ProducerId next_producer_;
+  std::uint32_t producer_ids_left_ = 0;
+  std::uint64_t retention_at_ns_ = 0;
+  std::unordered_map<SessionId, std::uint64_t> hung_up_at_ns_;
+  std::uint64_t repair_ns_max_ = 0;
+  std::uint64_t repair_ns_last_ = 0;
+  std::vector<std::string> findings_;  // of the last start
+  bool stopping_ = false;
+};
+
+}  // namespace sluice::bus

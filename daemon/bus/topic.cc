@@ -1,0 +1,167 @@
+#include "daemon/bus/topic.h"
+
+#include <algorithm>
+#include <chrono>
+#include <thread>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "shm/base/clock.h"
+#include "shm/base/limits.h"
+#include "shm/layout/record.h"
+
+namespace sluice::bus {
+namespace {
+
+// Volatile topics lease positions in blocks of this size, renewed while a quarter of it is left.
+constexpr std::uint64_t kVolatileLeaseSize = 64ull << 30;
+// How long a start waits for the writes of a dead predecessor to end.
+constexpr std::uint64_t kPredecessorWaitNs = 60'000'000'000;
+constexpr std::uint64_t kPredecessorLookNs = 20'000'000;
+
+// Opens the log once its files are free: a killed predecessor's writes outlive it, and hold its locks.
+template <typename Open>
+auto wait_for_predecessor(const std::string& name, Open&& open) -> decltype(open()) {
+  const std::uint64_t deadline = monotonic_ns() + kPredecessorWaitNs;
+  bool told = false;
+  for (;;) {
+    auto opened = open();
+    if (opened || opened.error().code() != ErrorCode::in_use || monotonic_ns() > deadline) return opened;
+    if (!std::exchange(told, true))
+      spdlog::warn("waiting for the writes of a dead daemon to end partition={}", name);
+    std::this_thread::sleep_for(std::chrono::nanoseconds(kPredecessorLookNs));
+  }
+}
+
+void report_findings(const std::string& name, const log::RecoveryReport& report, std::vector<std::string>& findings) {
+  const auto tell = [&](const std::string& text) {
+    findings.push_back(name + ": " + text);
+    spdlog::warn("recovery partition={} finding=\"{}\"", name, text);
+  };
+  if (report.torn_bytes != 0)
+    tell("cut a torn tail of " + std::to_string(report.torn_bytes) + " bytes above " + std::to_string(report.end.value));
+  for (const log::DamagedRange& range : report.damaged)
+    tell("quarantined positions " + std::to_string(range.begin.value) + " to " + std::to_string(range.end.value) + ": " +
+         range.reason);
+  for (const std::string& path : report.unparsed) tell("left alone, cannot be parsed: " + path);
+}
+
+}  // namespace
+
+Topic::Topic(core::TopicRecord record) : record_(std::move(record)) {
+  std::vector<std::string> unknown;
+  publishers_ = session::AccessList::resolve_known(record_.config.publishers, unknown);
+  consumers_ = session::AccessList::resolve_known(record_.config.consumers, unknown);
+  for (const std::string& entry : unknown)
+    spdlog::warn("access list names nobody the system knows topic={} entry={}", name(), entry);
+}
+
+void Topic::set_attaches(const std::vector<store::NamedProducer>& attaches) {
+  attaches_ = attaches;
+  for (const store::NamedProducer& attach : attaches) holders_[attach.name] = attach.id;
+}
+
+Result<Topic::Recovered> Topic::recover(PartitionNumber number, const OpenContext& context,
+                                        std::vector<std::string>& findings) const {
+  const std::string name = record_.config.name + "/" + std::to_string(number);
+  SLUICE_ASSIGN(const store::AuditSnapshot snapshot, context.store.audit_snapshot(id(), number));
+  log::LogOptions options{context.directory.partition_path(record_.config.name, number),
+                          name,
+                          id(),
+                          number,
+                          config().segment_size,
+                          context.segments_per_file,
+                          config().checksum};
+  log::RecoveryReport report;
+  AuditRecovery audit(snapshot, attaches_, fences_, number);
+  // A second try starts from nothing counted.
+  const auto open = [&] {
+    audit = AuditRecovery(snapshot, attaches_, fences_, number);
+    report = {};
+    return log::PartitionLog::open(
+        context.disk, options, snapshot.upto,
+        [&](Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer) {
+          audit.visit(position, fields, trailer);
+        },
+        report);
+  };
+  SLUICE_ASSIGN(std::unique_ptr<log::PartitionLog> log, wait_for_predecessor(name, open));
+  audit.finish();
+  report_findings(name, report, findings);
+  return Recovered{std::move(log), std::move(audit), report.end};
+}
+
+Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool fresh, const OpenContext& context,
+                             std::vector<std::string>& findings) {
+  const std::uint64_t ring_size = config().segment_size * config().slots;
+  Recovered recovered{nullptr, AuditRecovery({}, attaches_, fences_, number), Position(0)};
+  if (!is_volatile()) {
+    SLUICE_ASSIGN(recovered, recover(number, context, findings));
+  }
+  // A position is never used twice: nothing that the lost memory may have held comes again.
+  Position start(0);
+  if (!fresh) {
+    SLUICE_ASSIGN(const Position lease, context.store.position_lease(id(), number));
+    const Position above(layout::align_up(recovered.end.value, config().segment_size) + ring_size);
+    start = std::max(is_volatile() ? Position(0) : above,
+                     Position(layout::align_up(lease.value, config().segment_size)));
+  }
+  PartitionUnit unit;
+  unit.handle = handle;
+  unit.lease = start + (is_volatile() ? kVolatileLeaseSize : ring_size);
+  SLUICE_TRY(context.store.set_position_lease(id(), number, unit.lease));
+
+  const std::string name = config().name + "/" + std::to_string(number);
+  SLUICE_ASSIGN(unit.regions, PartitionRegions::create(config(), {name, id(), number, handle, context.incarnation},
+                                                       start, context.budget));
+  unit.partition = std::make_unique<spill::Partition>(
+      unit.regions->memory(context.wake_fd), config(), spill::PartitionIdentity{name, id(), number, context.incarnation},
+      spill::Environment{&context.disk, &context.pins, unit.regions.get(), &context.attached}, std::move(recovered.log),
+      std::move(recovered.audit.audit()),
+      spill::PartitionOptions{context.flush_interval_ns, std::uint64_t{handle} << 32});
+  restore_fences(unit, recovered.audit);
+  unit.partition->restore(recovered.audit.bookmarks(), recovered.audit.time_max_ns());
+  // With this snapshot in place the next start need not read what this one has read.
+  if (!fresh && !is_volatile()) {
+    spill::Checkpoint checkpoint = unit.partition->checkpoint_now();
+    checkpoint.upto = recovered.end;
+    SLUICE_TRY(save_checkpoint(context.store, *unit.partition, checkpoint));
+  }
+  partitions_.push_back(std::move(unit));
+  return {};
+}
+
+void Topic::restore_fences(PartitionUnit& unit, const AuditRecovery& audit) const {
+  for (const auto& [producer, position] : audit.fences())
+    if (position >= unit.partition->earliest()) unit.partition->restore_fence(producer, position);
+}
+
+Status Topic::renew_leases(store::Store& store) {
+  for (PartitionUnit& unit : partitions_) {
+    const Position prepared(unit.partition->memory().control->prepared.load(std::memory_order_relaxed));
+    if (prepared + kVolatileLeaseSize / 4 < unit.lease) continue;
+    const Position lease = unit.lease + kVolatileLeaseSize;
+    SLUICE_TRY(store.set_position_lease(id(), unit.partition->identity().partition, lease));
+    unit.lease = lease;
+  }
+  return {};
+}
+
+Status Topic::save_checkpoint(store::Store& store, const spill::Partition& partition,
+                              const spill::Checkpoint& checkpoint) const {
+  store::AuditSnapshot snapshot;
+  snapshot.upto = checkpoint.upto;
+  snapshot.rows = checkpoint.rows;
+  for (const auto& [producer, mark] : checkpoint.bookmarks) {
+    const auto row = std::find_if(checkpoint.rows.begin(), checkpoint.rows.end(),
+                                  [&](const core::AuditRow& candidate) { return candidate.producer == producer; });
+    if (row == checkpoint.rows.end() || row->name.empty()) continue;
+    const auto holder = holders_.find(row->name);
+    if (holder != holders_.end() && holder->second == producer)
+      snapshot.bookmarks.push_back({row->name, mark.sequence, mark.bookmark});
+  }
+  return store.save_audit_snapshot(id(), partition.identity().partition, snapshot);
+}
+
+}  // namespace sluice::bus

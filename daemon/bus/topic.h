@@ -1,0 +1,89 @@
+// A topic in the daemon: its record, who may use it, its partitions, the holders of its producer names.
+// Owner: the bus thread.
+#pragma once
+
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "daemon/bus/audit_recovery.h"
+#include "daemon/bus/data_directory.h"
+#include "daemon/bus/partition_regions.h"
+#include "daemon/core/topic.h"
+#include "daemon/session/access.h"
+#include "daemon/spill/partition.h"
+#include "daemon/store/store.h"
+#include "shm/base/types.h"
+
+namespace sluice::bus {
+
+// What opening a partition needs from the bus.
+struct OpenContext {
+  const DataDirectory& directory;
+  store::Store& store;
+  io::Disk& disk;
+  const ring::PinSource& pins;
+  const spill::Attached& attached;
+  MemoryBudget& budget;
+  Incarnation incarnation;
+  std::uint64_t flush_interval_ns = 0;
+  std::uint32_t segments_per_file = 0;
+  int wake_fd = -1;
+};
+
+// A partition and the memory it stands on.
+struct PartitionUnit {
+  std::uint32_t handle = 0;
+  Position lease;  // positions below it may be in use; kept in the store
+  std::unique_ptr<PartitionRegions> regions;  // outlives `partition`
+  std::unique_ptr<spill::Partition> partition;
+};
+
+class Topic {
+ public:
+  explicit Topic(core::TopicRecord record);
+
+  // Opens the partition: recovers its log, chooses its start, makes its memory. `fresh`: the topic was created just now.
+  // What recovery found worth telling goes to `findings`.
+  Status open_partition(PartitionNumber number, std::uint32_t handle, bool fresh, const OpenContext& context,
+                        std::vector<std::string>& findings);
+  // Volatile topics: keeps the lease on positions ahead of their use.
+  Status renew_leases(store::Store& store);
+  // Saves an audit snapshot of one partition.
+  Status save_checkpoint(store::Store& store, const spill::Partition& partition, const spill::Checkpoint& checkpoint) const;
+
+  const core::TopicRecord& record() const { return record_; }
+  TopicId id() const { return record_.id; }
+  const std::string& name() const { return record_.config.name; }
+  const core::TopicConfig& config() const { return record_.config; }
+  void set_config(core::TopicConfig config) { record_.config = std::move(config); }
+  bool is_volatile() const { return record_.config.durability == core::Durability::volatile_; }
+  const session::AccessList& publishers() const { return publishers_; }
+  const session::AccessList& consumers() const { return consumers_; }
+  std::vector<PartitionUnit>& partitions() { return partitions_; }
+  const std::vector<PartitionUnit>& partitions() const { return partitions_; }
+  // Name → the id that holds it (or held it last).
+  std::map<std::string, ProducerId>& holders() { return holders_; }
+  void set_attaches(const std::vector<store::NamedProducer>& attaches);
+  void set_fences(std::vector<store::FenceRecord> fences) { fences_ = std::move(fences); }
+
+ private:
+  struct Recovered {
+    std::unique_ptr<log::PartitionLog> log;
+    AuditRecovery audit;
+    Position end;
+  };
+  Result<Recovered> recover(PartitionNumber number, const OpenContext& context, std::vector<std::string>& findings) const;
+  void restore_fences(PartitionUnit& unit, const AuditRecovery& audit) const;
+
+  core::TopicRecord record_;
+  session::AccessList publishers_;
+  session::AccessList consumers_;
+  std::vector<store::NamedProducer> attaches_;  // used while partitions are opened
+  std::vector<store::FenceRecord> fences_;
+  std::map<std::string, ProducerId> holders_;
+  std::vector<PartitionUnit> partitions_;
+};
+
+}  // namespace sluice::bus

@@ -1,0 +1,175 @@
+#include "daemon/main/daemon.h"
+
+#include <pthread.h>
+#include <signal.h>
+#include <systemd/sd-daemon.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <memory>
+#include <optional>
+#include <string>
+#include <thread>
+#include <utility>
+
+#include <spdlog/spdlog.h>
+
+#include "daemon/bus/bus.h"
+#include "daemon/bus/bus_loop.h"
+#include "daemon/bus/data_directory.h"
+#include "daemon/control/server.h"
+#include "daemon/io/uring_disk.h"
+#include "daemon/main/socket_group.h"
+#include "daemon/store/store.h"
+
+#ifndef SLUICE_VERSION
+#error "the build names the version"
+#endif
+
+namespace sluice::daemon {
+namespace {
+
+// What stop, reload and the end of a thread come as; blocked in every thread and taken by run() alone.
+sigset_t handled_signals() {
+  sigset_t set;
+  sigemptyset(&set);
+  for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGUSR1}) sigaddset(&set, signal);
+  return set;
+}
+
+// Everything below run(), in order of construction; destroyed the other way round.
+struct Parts {
+  std::optional<bus::DataDirectory> directory;
+  std::unique_ptr<store::Store> store;
+  std::unique_ptr<io::UringDisk> disk;
+  std::unique_ptr<bus::BusLoop> loop;
+  std::unique_ptr<control::Server> server;
+  std::unique_ptr<bus::Bus> bus;
+};
+
+bus::BusSettings settings_of(const Config& config, const session::Policy& policy) {
+  bus::BusSettings settings;
+  settings.socket = config.socket;
+  settings.version = SLUICE_VERSION;
+  settings.config_toml = to_toml(config);
+  settings.policy = policy;
+  settings.memory_budget = memory_budget_bytes(config);
+  settings.flush_interval_ns = config.topics.flush_interval_ns;
+  settings.segments_per_file = config.topics.segments_per_file;
+  settings.segment_size_default = config.topics.segment_size;
+  settings.slots_default = config.topics.slots;
+  settings.partitions_max = config.limits.partitions_max;
+  settings.sessions_max = config.limits.sessions_max;
+  settings.retention_interval_ns = config.retention.check_interval_ns;
+  return settings;
+}
+
+Status open_parts(const Config& config, Parts& parts) {
+  SLUICE_ASSIGN(parts.directory, bus::DataDirectory::open(config.data_dir));
+  SLUICE_ASSIGN(const std::optional<gid_t> group, resolve_group(config.socket_group));
+  const session::Policy policy{::geteuid(), group};
+  SLUICE_ASSIGN(parts.disk, io::UringDisk::create({}));
+  SLUICE_ASSIGN(parts.loop, bus::BusLoop::create(*parts.disk));
+  SLUICE_ASSIGN(parts.server, control::Server::listen({config.socket, group, UniqueFd(), policy.owner}, *parts.loop));
+  SLUICE_ASSIGN(parts.store, store::open_sqlite_store(parts.directory->store_path()));
+  SLUICE_ASSIGN(parts.bus, bus::Bus::start(settings_of(config, policy), *parts.directory, *parts.disk, *parts.store,
+                                           parts.loop->wake_fd()));
+  return {};
+}
+
+void name_thread(const char* name) { ::pthread_setname_np(::pthread_self(), name); }
+
+void set_log_level(const std::string& level) { spdlog::set_level(spdlog::level::from_str(level)); }
+
+void reload(const Config& config) {
+  if (config.file.empty()) {
+    spdlog::info("nothing to reload: started without a configuration file");
+    return;
+  }
+  auto fresh = read_config(config.file, default_config(Environment::of_process()));
+  if (!fresh) {
+    spdlog::error("configuration not reloaded reason=\"{}\"", fresh.error().message());
+    return;
+  }
+  set_log_level(fresh->log_level);
+  spdlog::info("configuration reloaded, log_level={}; other settings take effect at the next start", fresh->log_level);
+}
+
+// Until a stop is asked for, or a thread has ended by itself (it raises SIGUSR1).
+void wait_for_end(const Config& config, const std::atomic<bool>& thread_ended) {
+  const sigset_t signals = handled_signals();
+  for (;;) {
+    int signal = 0;
+    if (::sigwait(&signals, &signal) != 0) continue;
+    if (signal == SIGHUP) {
+      reload(config);
+      continue;
+    }
+    if (signal == SIGUSR1 && !thread_ended.load(std::memory_order_acquire)) continue;
+    spdlog::info("stopping signal={}", ::strsignal(signal));
+    return;
+  }
+}
+
+int report(const Error& error) {
+  spdlog::critical("{}", error.message());
+  return exit_code(error);
+}
+
+}  // namespace
+
+int exit_code(const Error& error) {
+  switch (error.code()) {
+    case ErrorCode::invalid: return 2;
+    case ErrorCode::in_use: return 3;
+    case ErrorCode::version:
+    case ErrorCode::corrupt:
+    case ErrorCode::io: return 7;
+    default: return 4;
+  }
+}
+
+int run(const Config& config) {
+  set_log_level(config.log_level);
+  ::signal(SIGPIPE, SIG_IGN);
+  const sigset_t signals = handled_signals();
+  ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
+
+  Parts parts;
+  if (auto opened = open_parts(config, parts); !opened) return report(opened.error());
+
+  const pid_t self = ::getpid();
+  std::atomic<bool> thread_ended{false};
+  Status bus_status;
+  Status server_status;
+  std::thread bus_thread([&] {
+    name_thread("sluice-bus");
+    bus_status = parts.loop->run(*parts.bus);
+    // release: pairs with the acquire in wait_for_end.
+    thread_ended.store(true, std::memory_order_release);
+    ::kill(self, SIGUSR1);
+  });
+  std::thread control_thread([&] {
+    name_thread("sluice-control");
+    server_status = parts.server->run();
+    thread_ended.store(true, std::memory_order_release);
+    ::kill(self, SIGUSR1);
+  });
+  spdlog::info("ready version={} data_dir={} socket={} partitions={}", SLUICE_VERSION, config.data_dir, config.socket,
+               parts.bus->partition_count());
+  ::sd_notify(0, "READY=1");
+  wait_for_end(config, thread_ended);
+
+  ::sd_notify(0, "STOPPING=1");
+  parts.loop->stop();
+  bus_thread.join();
+  parts.server->stop();
+  control_thread.join();
+  if (!server_status) return report(server_status.error());
+  if (!bus_status) return report(bus_status.error());
+  if (auto closed = parts.store->close(); !closed) return report(closed.error());
+  spdlog::info("stopped");
+  return 0;
+}
+
+}  // namespace sluice::daemon

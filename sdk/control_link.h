@@ -1,0 +1,47 @@
+// BusLink over a connection to sluiced.
+//
+// Owner: shared by a Client and its producers and readers; the last of them ends the connection.
+// Thread safety: every member from any thread.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "sdk/bus_link.h"
+#include "sdk/control_client.h"
+
+namespace sluice::internal {
+
+class ControlLink final : public BusLink {
+ public:
+  // As ControlClient::connect(); `options.socket` must be given.
+  static Result<std::shared_ptr<ControlLink>> connect(ConnectOptions options);
+
+  ControlClient& control() const { return *control_; }
+
+  std::uint64_t word() const override { return control_->word(); }
+  ConnectionState state() const override { return control_->state(); }
+  Status health() const override { return control_->health(); }
+  Status wait_online(Duration timeout) const override { return control_->wait_online(timeout); }
+  std::shared_ptr<SessionMemory> memory() const override { return control_->memory(); }
+  Result<ProducerGrant> open_producer(std::string_view topic, std::string_view name, const GrantSink& sink) override;
+  void close_producer(ProducerId id, std::uint64_t generation) override;
+  Result<ReaderGrant> open_reader(std::string_view topic, const std::vector<PartitionNumber>& partitions,
+                                  const GrantSink& sink) override;
+  Status close_reader(std::uint64_t id, std::uint64_t generation) override;
+  Status open_partitions(std::string_view topic, bool produce, PartitionNumber first, const GrantSink& sink,
+                         Duration timeout) override;
+  Result<LocateAnswer> locate(TopicId topic, PartitionNumber partition, Position position) override;
+  Result<Position> seek_time(TopicId topic, PartitionNumber partition, std::uint64_t time_ns) override;
+  Status report_sequences(TopicId topic, const std::vector<SequenceReport>& reports) override;
+  Result<std::string> gate_reason(std::string_view topic, PartitionNumber partition) override;
+
+ private:
+  ControlLink() = default;
+
+  std::unique_ptr<ControlClient> control_;
+};
+
+}  // namespace sluice::internal
