@@ -18,7 +18,7 @@
 #include "daemon/bus/bus_loop.h"
 #include "daemon/bus/data_directory.h"
 #include "daemon/control/server.h"
-#include "daemon/io/uring_disk.h"
+#include "daemon/io/open_disk.h"
 #include "daemon/main/socket_group.h"
 #include "daemon/store/store.h"
 
@@ -41,7 +41,7 @@ sigset_t handled_signals() {
 struct Parts {
   std::optional<bus::DataDirectory> directory;
   std::unique_ptr<store::Store> store;
-  std::unique_ptr<io::UringDisk> disk;
+  std::unique_ptr<io::Disk> disk;
   std::unique_ptr<bus::BusLoop> loop;
   std::unique_ptr<control::Server> server;
   std::unique_ptr<bus::Bus> bus;
@@ -68,7 +68,7 @@ Status open_parts(const Config& config, Parts& parts) {
   SLUICE_ASSIGN(parts.directory, bus::DataDirectory::open(config.data_dir));
   SLUICE_ASSIGN(const std::optional<gid_t> group, resolve_group(config.socket_group));
   const session::Policy policy{::geteuid(), group};
-  SLUICE_ASSIGN(parts.disk, io::UringDisk::create({}));
+  SLUICE_ASSIGN(parts.disk, io::open_disk({}));
   SLUICE_ASSIGN(parts.loop, bus::BusLoop::create(*parts.disk));
   SLUICE_ASSIGN(parts.server, control::Server::listen({config.socket, group, UniqueFd(), policy.owner}, *parts.loop));
   SLUICE_ASSIGN(parts.store, store::open_sqlite_store(parts.directory->store_path()));
