@@ -44,6 +44,12 @@ class ClientProcess {
     waitpid(pid_, nullptr, 0);
   }
   void signal(int number) const { kill(pid_, number); }
+  void stop() const {
+    kill(pid_, SIGSTOP);
+    int status = 0;
+    EXPECT_EQ(waitpid(pid_, &status, WUNTRACED), pid_);
+    EXPECT_TRUE(WIFSTOPPED(status));
+  }
 
  private:
   pid_t pid_;
@@ -77,7 +83,7 @@ TEST_F(Death, AKilledClientIsNoticedAndProven) {
 }
 
 TEST_F(Death, AStoppedClientIsNotTakenForDead) {
-  client_.signal(SIGSTOP);
+  client_.stop();
   std::this_thread::sleep_for(100ms);
   bus_.run([](test::FakeBus& bus) {
     EXPECT_TRUE(bus.proven_dead.empty());
@@ -89,7 +95,7 @@ TEST_F(Death, AStoppedClientIsNotTakenForDead) {
 }
 
 TEST_F(Death, AStoppedClientThatLostItsSocketLivesAndIsProvenDeadLater) {
-  client_.signal(SIGSTOP);
+  client_.stop();
   server_->end_session(SessionId(1));  // closes the socket; the client cannot come back while it is stopped
   ASSERT_TRUE(bus_.eventually([](test::FakeBus& bus) { return saw(bus, session::PeerEvent::look); }));
   bus_.run([](test::FakeBus& bus) {
