@@ -1,0 +1,124 @@
+// The whole command line where no daemon is: what is refused before one is asked, and what happens where none answers.
+
+#include <string>
+#include <vector>
+
+#include <gtest/gtest.h>
+
+#include "sdk/cli/command.h"
+
+namespace sluice::cli {
+namespace {
+
+struct Outcome {
+  int exit_code;
+  std::string out;
+  std::string err;
+};
+
+Outcome run(std::vector<const char*> arguments) {
+  arguments.insert(arguments.begin(), "sluice");
+  testing::internal::CaptureStdout();
+  testing::internal::CaptureStderr();
+  const int code = run_command_line(static_cast<int>(arguments.size()), arguments.data());
+  return {code, testing::internal::GetCapturedStdout(), testing::internal::GetCapturedStderr()};
+}
+
+constexpr const char* kNoSocket = "/nonexistent/sluice.sock";
+
+TEST(CommandLine, usage_errors_end_with_two_and_say_so_on_stderr_alone) {
+  const std::vector<std::vector<const char*>> wrong = {
+      {},
+      {"bogus"},
+      {"topic"},
+      {"topic", "create"},
+      {"topic", "create", "a", "--durability", "safe"},
+      {"topic", "create", "a", "--segment-size", "4MB"},
+      {"topic", "create", "a", "--partitions", "0"},
+      {"topic", "create", "a", "--claim-deadline", "1"},
+      {"topic", "create", "a", "--checksum", "maybe"},
+      {"topic", "alter", "a"},
+      {"topic", "alter", "a", "--partitions", "4"},
+      {"topic", "describe"},
+      {"produce"},
+      {"produce", "a", "--rate", "-1"},
+      {"produce", "a", "--header", "x"},
+      {"produce", "a", "--durability", "async"},
+      {"produce", "a", "--key", "k", "--key-delimiter", ":"},
+      {"produce", "a", "--key-delimiter", "::"},
+      {"produce", "a", "--timeout", "5"},
+      {"consume"},
+      {"consume", "a", "--from", "there"},
+      {"consume", "a", "--format", "%x"},
+      {"consume", "a", "--format", "%s", "--json"},
+      {"consume", "a", "--count", "0"},
+      {"consume", "a", "--timeout", "soon"},
+      {"msg", "show", "a"},
+      {"msg", "show", "a/b@c"},
+      {"audit"},
+      {"session", "kill", "x"},
+      {"group", "list"},
+      {"txn", "list"},
+      {"top"},
+  };
+  for (const auto& arguments : wrong) {
+    const Outcome outcome = run(arguments);
+    std::string line;
+    for (const char* argument : arguments) line += std::string(" ") + argument;
+    EXPECT_EQ(outcome.exit_code, 2) << "sluice" << line;
+    EXPECT_EQ(outcome.out, "") << "sluice" << line;
+    EXPECT_NE(outcome.err, "") << "sluice" << line;
+  }
+}
+
+TEST(CommandLine, every_command_has_help) {
+  for (const std::vector<const char*>& arguments :
+       std::vector<std::vector<const char*>>{{"--help"},
+                                             {"topic", "--help"},
+                                             {"topic", "create", "--help"},
+                                             {"topic", "list", "--help"},
+                                             {"topic", "describe", "--help"},
+                                             {"topic", "alter", "--help"},
+                                             {"topic", "delete", "--help"},
+                                             {"produce", "--help"},
+                                             {"consume", "--help"},
+                                             {"audit", "--help"},
+                                             {"msg", "show", "--help"},
+                                             {"status", "--help"},
+                                             {"doctor", "--help"},
+                                             {"config", "--help"},
+                                             {"session", "list", "--help"},
+                                             {"session", "kill", "--help"}}) {
+    const Outcome outcome = run(arguments);
+    EXPECT_EQ(outcome.exit_code, 0);
+    EXPECT_NE(outcome.out, "");
+    EXPECT_EQ(outcome.err, "");
+  }
+  EXPECT_EQ(run({"--version"}).out.substr(0, 7), "sluice ");
+}
+
+TEST(CommandLine, where_no_daemon_answers_every_command_ends_with_three_and_says_what_to_do) {
+  for (const std::vector<const char*>& arguments : std::vector<std::vector<const char*>>{{"topic", "list"},
+                                                                                         {"topic", "create", "a"},
+                                                                                         {"produce", "a"},
+                                                                                         {"consume", "a", "--exit"},
+                                                                                         {"audit", "a"},
+                                                                                         {"msg", "show", "a/0@64"},
+                                                                                         {"status"},
+                                                                                         {"doctor", "--quick"},
+                                                                                         {"config", "--json"},
+                                                                                         {"session", "list"}}) {
+    std::vector<const char*> all = arguments;
+    all.push_back("--socket");
+    all.push_back(kNoSocket);
+    const Outcome outcome = run(all);
+    EXPECT_EQ(outcome.exit_code, 3) << outcome.err;
+    EXPECT_EQ(outcome.out, "");
+    EXPECT_NE(outcome.err.find(kNoSocket), std::string::npos) << outcome.err;
+    EXPECT_NE(outcome.err.find("sluiced"), std::string::npos) << outcome.err;
+    EXPECT_LE(std::count(outcome.err.begin(), outcome.err.end(), '\n'), 2) << outcome.err;
+  }
+}
+
+}  // namespace
+}  // namespace sluice::cli
