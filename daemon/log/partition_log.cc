@@ -393,7 +393,9 @@ Status FilePartitionLog::close_file(LogFile& file) {
     file.handle.reset();
     return {};
   }
-  if (data_end == file.base) {
+  // The first file of this life stays, if only for its base: positions from there on may have been given out.
+  const bool made_ahead = &file != &files_.front() && !std::prev(&file)->recovered;
+  if (data_end == file.base && made_ahead) {
     file.handle.reset();
     SLUICE_TRY(disk_.unlink(log_path(options_.directory, file.base)));
     file.size = 0;

@@ -60,6 +60,7 @@ class Recovery {
   Status scan_one(std::size_t index);
   void plan_foreign(std::size_t index);
   Status plan_blank(std::size_t index);
+  bool continues(std::size_t index) const;
   Status scan_closed(std::size_t index);
   Status scan_open(std::size_t index);
   Result<std::optional<Position>> scan_segments(std::size_t index, SegmentNumber first, Position must_reach,
@@ -108,6 +109,7 @@ Result<Recovered> Recovery::run() {
 // ---- scan: nothing is changed
 
 Status Recovery::scan_all() {
+  for (const SetAside& torn : look_.set_aside) note_end(torn.base + full_file_size(options_));
   for (std::size_t i = 0; i < look_.files.size(); ++i) SLUICE_TRY(scan_one(i));
   end_ = std::max(end_, bound());
   note_end(end_);
@@ -153,7 +155,8 @@ void Recovery::plan_foreign(std::size_t index) {
 Status Recovery::plan_blank(std::size_t index) {
   const FileLook& file = look_.files[index];
   FilePlan& plan = plans_[index];
-  if (bound() > file.base) {
+  plan.data_end = file.base;
+  if (bound() > file.base && file.size > kDirectIoAlignment) {
     plan.action = FilePlan::Action::leave;
     Position end = file.base + full_file_size(options_);
     if (const FileLook* next = next_with_data(index)) end = std::min(end, next->base);
@@ -161,16 +164,35 @@ Status Recovery::plan_blank(std::size_t index) {
     return {};
   }
   // Made ahead of need, or its first write was lost with the power.
-  ended_ = true;
-  // One that does not continue another file was made by a start that chose its base: all below is recovered.
+  SLUICE_ASSIGN(const std::uint64_t bytes, last_byte_behind(file, file.base));
+  report_.torn_bytes += bytes;
+  if (bytes != 0) {
+    ended_ = true;
+    plan.action = FilePlan::Action::set_aside;
+    note_end(file.base + full_file_size(options_));
+  } else if (continues(index)) {
+    ended_ = true;
+    plan.action = FilePlan::Action::remove;
+  } else {
+    // A start chose its base, so everything below was recovered, and positions from there on may have been given out.
+    plan.action = FilePlan::Action::cut;
+    plan.write_index = true;
+    plan.records = 0;
+    plan.time_max_ns = time_max_ns_;
+    end_ = std::max(end_, file.base);
+  }
+  return {};
+}
+
+// Whether the life that wrote the file with data before this one made this one too: one that was cut goes on nowhere.
+bool Recovery::continues(std::size_t index) const {
   const FileLook* before = nullptr;
   for (std::size_t i = 0; i < index; ++i)
     if (look_.files[i].has_data()) before = &look_.files[i];
-  if (before == nullptr || file.base - before->base != full_file_size(options_)) end_ = std::max(end_, file.base);
-  SLUICE_ASSIGN(const std::uint64_t bytes, last_byte_behind(file, file.base));
-  plan.action = bytes == 0 ? FilePlan::Action::remove : FilePlan::Action::set_aside;
-  report_.torn_bytes += bytes;
-  return {};
+  if (before == nullptr || before->size < full_file_size(options_)) return false;
+  const Position full_end = before->base + full_file_size(options_);
+  const bool cut = before->index.closed && before->index.closed->data_end < full_end;
+  return look_.files[index].base == full_end && !cut;
 }
 
 Status Recovery::scan_closed(std::size_t index) {
@@ -285,10 +307,10 @@ Status Recovery::scan_open(std::size_t index) {
     plan.data_end = *stopped;
     SLUICE_ASSIGN(const std::uint64_t bytes, last_byte_behind(file, *stopped));
     report_.torn_bytes += bytes;
-    // A segment without a record is as good as one that was never begun.
-    if (stopped->value % options_.segment_size == layout::kSegmentHeaderSize)
+    // A segment without a record is as good as one that was never begun; but the file stays, if only for its base.
+    if (*stopped - file.base > options_.segment_size &&
+        stopped->value % options_.segment_size == layout::kSegmentHeaderSize)
       plan.data_end = *stopped - layout::kSegmentHeaderSize;
-    if (plan.data_end == file.base) plan.action = FilePlan::Action::remove;
   }
   for (const SegmentSummary& entry : file.index.segments) plan.records += entry.records;
   if (!file.index.segments.empty()) time_max_ns_ = std::max(time_max_ns_, file.index.segments.back().time_max_ns);
@@ -373,7 +395,7 @@ Status Recovery::apply() {
   if (changed) SLUICE_TRY(disk_.sync_directory(options_.directory));
   for (std::size_t i = 0; i < look_.files.size(); ++i) SLUICE_TRY(apply_one(look_.files[i], plans_[i]));
   report_.unparsed.insert(report_.unparsed.end(), look_.unparsed.begin(), look_.unparsed.end());
-  report_.unparsed.insert(report_.unparsed.end(), look_.set_aside.begin(), look_.set_aside.end());
+  for (const SetAside& torn : look_.set_aside) report_.unparsed.push_back(torn.path);
   return {};
 }
 
@@ -398,10 +420,11 @@ Status Recovery::remove_file(FileLook& file) {
 Status Recovery::set_aside(FileLook& file) {
   file.file.reset();
   const std::string aside = file.path + ".torn";
-  if (std::find(look_.set_aside.begin(), look_.set_aside.end(), aside) != look_.set_aside.end())
+  if (std::any_of(look_.set_aside.begin(), look_.set_aside.end(),
+                  [&](const SetAside& torn) { return torn.base == file.base; }))
     return fail(ErrorCode::exists, "setting " + file.path + " aside: " + aside + " is there already: move it away");
   SLUICE_TRY(disk_.rename(file.path, aside));
-  look_.set_aside.push_back(aside);
+  look_.set_aside.push_back({file.base, aside});
   return {};
 }
 
@@ -439,7 +462,7 @@ Result<Recovered> recover(io::Disk& disk, const LogOptions& options, Position sc
 
 Result<std::uint64_t> cut_log_file(io::Disk& disk, io::FileId file, Position base, Position data_end) {
   const std::uint64_t end = data_end - base;
-  const std::uint64_t size = layout::align_up(end, kDirectIoAlignment);
+  const std::uint64_t size = std::max<std::uint64_t>(layout::align_up(end, kDirectIoAlignment), kDirectIoAlignment);
   const std::uint64_t block = size - kDirectIoAlignment;
   std::array<std::byte, kDirectIoAlignment> bytes{};
   SLUICE_TRY(disk.truncate(file, size));

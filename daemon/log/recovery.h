@@ -33,7 +33,7 @@ struct ClosedFile {
 };
 
 struct Recovered {
-  std::vector<ClosedFile> files;  // ascending, each with data
+  std::vector<ClosedFile> files;  // ascending
   Position end;                   // as RecoveryReport::end
 };
 

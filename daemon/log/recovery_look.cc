@@ -25,7 +25,7 @@ class Looker {
         case NameKind::log: SLUICE_TRY(look_at_log(parsed.base)); break;
         case NameKind::index: indexes.push_back(parsed.base); break;
         case NameKind::temporary: SLUICE_TRY(look_at_temporary(path)); break;
-        case NameKind::torn: look_.set_aside.push_back(path); break;
+        case NameKind::torn: look_.set_aside.push_back({parsed.base, path}); break;
         case NameKind::other: look_.unparsed.push_back(path); break;
       }
     }

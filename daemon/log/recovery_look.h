@@ -47,12 +47,17 @@ struct FileLook {
   bool has_data() const { return kind == Kind::closed || kind == Kind::ours; }
 };
 
+struct SetAside {
+  Position base;
+  std::string path;
+};
+
 struct DirectoryLook {
   std::vector<FileLook> files;           // ascending by base
   std::vector<std::string> temporaries;  // paths; never held anything
   std::vector<std::string> orphans;      // paths of indexes without their log file
   std::vector<std::string> unparsed;     // paths
-  std::vector<std::string> set_aside;    // paths of .torn files
+  std::vector<SetAside> set_aside;       // .torn files
   std::vector<Position> claims;          // ascending
 };
 

@@ -22,8 +22,9 @@ TEST(LogFileName, ParsesWhatItMakes) {
 }
 
 TEST(LogFileName, RefusesWhatIsNotOurs) {
-  for (const char* name : {"", "0.log", "00000000000000049153.log", "0000000000000004915x.log", "99999999999999999999.log",
-                           "00000000000000049152", "00000000000000049152.log2", "lost+found", "000000000000000049152.log"})
+  for (const char* name :
+       {"", "0.log", "00000000000000049153.log", "0000000000000004915x.log", "99999999999999999999.log",
+        "00000000000000049152", "00000000000000049152.log2", "lost+found", "000000000000000049152.log"})
     EXPECT_EQ(parse_name(name, kRigSegmentSize).kind, NameKind::other) << name;
 }
 

@@ -66,8 +66,7 @@ std::span<const std::byte> LogWriter::segment(SegmentNumber number) const {
 }
 
 void LogWriter::begin_segment(Position start) {
-  auto* bytes = static_cast<std::byte*>(::operator new(options_.segment_size, std::align_val_t{4096}));
-  std::memset(bytes, 0, options_.segment_size);
+  std::byte* bytes = allocate(options_.segment_size);
   const SegmentNumber number(start.value / options_.segment_size);
   segments_[number] = Segment(bytes);
   const auto header = layout::make_segment_header(options_.topic, options_.partition, number, Incarnation(incarnation_),
@@ -118,8 +117,7 @@ void LogWriter::append_pad() {
   const std::uint64_t in_segment = end_.value % options_.segment_size;
   if (in_segment == 0) return;
   const std::uint64_t rest = options_.segment_size - in_segment;
-  put(layout::ClaimWord::make(ProducerId(1), rest / 64, layout::RecordKind::pad, false,
-                              layout::RecordState::committed),
+  put(layout::ClaimWord::make(ProducerId(1), rest / 64, layout::RecordKind::pad, false, layout::RecordState::committed),
       {}, {});
 }
 
@@ -160,6 +158,25 @@ void LogWriter::append_some(std::uint64_t bytes, std::uint64_t seed) {
   }
 }
 
+std::byte* LogWriter::allocate(std::uint64_t size) {
+  auto* memory = static_cast<std::byte*>(::operator new (size, std::align_val_t{kDirectIoAlignment}));
+  std::memset(memory, 0, size);
+  return memory;
+}
+
+bool LogWriter::submit_piece(const WriteTarget& target, Position from, std::uint64_t size) {
+  const std::byte* bytes = at(from);
+  if (from + size > end_) {
+    bounces_.emplace_back(allocate(size));
+    std::memcpy(bounces_.back().get(), bytes, size);
+    bytes = bounces_.back().get();
+  }
+  while (!disk_.submit_write(target.file, target.offset, std::span(bytes, size), kTokenWrite))
+    if (!drain()) return false;
+  ++outstanding_;
+  return true;
+}
+
 bool LogWriter::submit(Position from, Position to) {
   while (from < to) {
     auto target = log_.target(from);
@@ -167,9 +184,7 @@ bool LogWriter::submit(Position from, Position to) {
     const std::uint64_t in_segment = from.value % options_.segment_size;
     const std::uint64_t size =
         std::min({to - from, target->room, options_.segment_size - in_segment, kChunk - in_segment % kChunk});
-    while (!disk_.submit_write(target->file, target->offset, std::span(at(from), size), kTokenWrite))
-      if (!drain()) return false;
-    ++outstanding_;
+    if (!submit_piece(*target, from, size)) return false;
     from = from + size;
   }
   return true;
@@ -196,6 +211,7 @@ bool LogWriter::drain() {
       if (completions[i].result < 0) fine = false;
     }
   }
+  bounces_.clear();
   return fine;
 }
 
@@ -283,7 +299,8 @@ class Server {
     return true;
   }
   bool take(Position& at, const Located& located) {
-    const std::uint64_t room = std::min(options_.segment_size - at.value % options_.segment_size, located.data_end - at);
+    const std::uint64_t room =
+        std::min(options_.segment_size - at.value % options_.segment_size, located.data_end - at);
     std::vector<std::byte> bytes;
     if (!fetch(at, layout::kRecordAlignment, bytes)) return false;
     layout::RecordFields fields;
@@ -345,8 +362,7 @@ void forget(std::unique_ptr<PartitionLog> log) {
 
 Position next_start(const RecoveryReport& report, const LogOptions& options) {
   constexpr std::uint64_t kRingSegments = 2;
-  return Position(layout::align_up(report.used_end.value, options.segment_size) +
-                  kRingSegments * options.segment_size);
+  return Position(layout::align_up(report.used_end.value, options.segment_size) + kRingSegments * options.segment_size);
 }
 
 std::vector<std::byte> read_file(io::Disk& disk, const std::string& path) {

@@ -63,8 +63,8 @@ class LogWriter {
   std::span<const std::byte> segment(SegmentNumber number) const;
 
  private:
-  struct Freed {
-    void operator()(std::byte* bytes) const { ::operator delete(bytes, std::align_val_t{4096}); }
+  struct Freed {  // of memory that is aligned to blocks
+    void operator()(std::byte* bytes) const { ::operator delete (bytes, std::align_val_t{4096}); }
   };
   using Segment = std::unique_ptr<std::byte, Freed>;
 
@@ -72,7 +72,9 @@ class LogWriter {
   void begin_segment(Position start);
   void make_room(std::uint64_t span);
   void put(layout::ClaimWord claim, const std::string& payload, const std::string& trailer);
+  static std::byte* allocate(std::uint64_t size);
   bool submit(Position from, Position to);
+  bool submit_piece(const WriteTarget& target, Position from, std::uint64_t size);
   bool sum_up(Position durable);
 
   io::Disk& disk_;
@@ -80,6 +82,8 @@ class LogWriter {
   const LogOptions options_;
   const std::uint64_t incarnation_;
   std::map<SegmentNumber, Segment> segments_;
+  std::vector<Segment>
+      bounces_;  // copies of last blocks that are being written, since what is behind them goes on growing
   std::map<SegmentNumber, SegmentSummary> summaries_;
   std::vector<RigRecord> records_;
   Position end_;
@@ -91,8 +95,8 @@ class LogWriter {
   std::size_t outstanding_ = 0;
 };
 
-// What a client sees of the log from `from` on: every record that is served. `damage` gets a line for each thing that is
-// served and does not hold; that must never happen.
+// What a client sees of the log from `from` on: every record that is served. `damage` gets a line for each thing that
+// is served and does not hold; that must never happen.
 struct Served {
   std::vector<RigRecord> records;  // committed ones, aborts and pads
   std::vector<std::string> damage;

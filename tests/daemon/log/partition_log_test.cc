@@ -1,9 +1,9 @@
 // Writing and reading through a PartitionLog that is not interrupted.
 #include "daemon/log/partition_log.h"
 
-#include <gtest/gtest.h>
-
 #include <string>
+
+#include <gtest/gtest.h>
 
 #include "daemon/io/sim_disk.h"
 #include "daemon/log/log_file.h"

@@ -1,9 +1,9 @@
 // What a start finds after a clean stop, a crash, and damage of each kind.
-#include <gtest/gtest.h>
-
 #include <algorithm>
 #include <cstring>
 #include <functional>
+
+#include <gtest/gtest.h>
 
 #include "daemon/io/sim_disk.h"
 #include "daemon/log/index.h"
@@ -163,8 +163,7 @@ TEST_F(Recovery, WithoutAnyIndexItIsTheSame) {
 
 TEST_F(Recovery, AGarbledIndexIsMadeAgain) {
   live(1, 2 * kRigFileSize, false);
-  for (const Position base : bases())
-    write_file(disk_, index_at(base), std::vector<std::byte>(200, std::byte{0x5a}));
+  for (const Position base : bases()) write_file(disk_, index_at(base), std::vector<std::byte>(200, std::byte{0x5a}));
   const RecoveryReport report = expect_served(records_);
   EXPECT_TRUE(report.damaged.empty());
 }
