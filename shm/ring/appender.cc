@@ -18,9 +18,48 @@ using layout::SlotEntry;
 using layout::SlotState;
 
 namespace {
-void copy_bytes(std::byte* to, std::span<const std::byte> from) {
-  if (!from.empty()) std::memcpy(to, from.data(), from.size());
+
+// Lines that far ahead of a claim are asked for in advance, for writing: the claim's locked instruction waits for every
+// store before it, so that a line that has to come from the reader's core would stop everything.
+constexpr std::uint64_t kPrefetchDistance = 1024;
+constexpr std::uint64_t kPrefetchSizeMax = 512;  // of a larger record the copy's own stores run ahead
+
+void prefetch_for_write([[maybe_unused]] const std::byte* at, [[maybe_unused]] std::uint64_t size) {
+#if defined(__x86_64__)
+  if (size > kPrefetchSizeMax) return;
+  for (std::uint64_t line = 0; line < size; line += kCacheLineSize) asm volatile("prefetchw %0" : : "m"(at[line]));
+#endif
 }
+
+template <typename T>
+void copy_ends(std::byte* to, const std::byte* from, std::size_t size) {
+  T first, last;
+  std::memcpy(&first, from, sizeof(T));
+  std::memcpy(&last, from + size - sizeof(T), sizeof(T));
+  std::memcpy(to, &first, sizeof(T));
+  std::memcpy(to + size - sizeof(T), &last, sizeof(T));
+}
+
+// Small sizes in line, by two overlapping moves each: a call of memcpy costs as much as the rest of the write.
+inline void copy_bytes(std::byte* to, std::span<const std::byte> from) {
+  struct Bytes16 { std::uint64_t word[2]; };
+  struct Bytes32 { std::uint64_t word[4]; };
+  const std::size_t size = from.size();
+  if (size > 64) {
+    std::memcpy(to, from.data(), size);
+  } else if (size > 32) {
+    copy_ends<Bytes32>(to, from.data(), size);
+  } else if (size >= 16) {
+    copy_ends<Bytes16>(to, from.data(), size);
+  } else if (size >= 8) {
+    copy_ends<std::uint64_t>(to, from.data(), size);
+  } else if (size >= 4) {
+    copy_ends<std::uint32_t>(to, from.data(), size);
+  } else {
+    for (std::size_t i = 0; i < size; ++i) to[i] = from[i];
+  }
+}
+
 }  // namespace
 
 Appender::Appender(const PartitionMemory& memory, ProducerId producer, std::atomic<std::uint64_t>& pin,
@@ -32,11 +71,11 @@ Appender::Appender(const PartitionMemory& memory, ProducerId producer, std::atom
       use_exchange_(use_exchange),
       plain_commit_((memory.control->flags & layout::kTopicFlagPlainCommit) != 0),
       checksums_((memory.control->flags & layout::kTopicFlagChecksums) != 0),
+      record_size_max_(memory.control->message_size_max),
       local_(memory.control->start_position),
       next_sequence_(next) {}
 
-void Appender::pin(std::uint64_t segment) {
-  const std::uint64_t word = layout::pin_word(memory_.handle, SegmentNumber(segment));
+inline void Appender::pin(std::uint64_t word) {
   if (use_exchange_) {
     pin_.exchange(word, std::memory_order_seq_cst);
     return;
@@ -48,21 +87,22 @@ void Appender::pin(std::uint64_t segment) {
   std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
-void Appender::unpin() {
+inline void Appender::unpin() {
   // release: pairs with the acquire in the reclaimer's look at the pins; our stores into the slot come before its reuse.
   pin_.store(0, std::memory_order_release);
 }
 
+// Called while pinned, once local_ has come to tail_due_.
 void Appender::move_tail() {
-  if (local_ - tail_seen_ < kTailLagMax && (local_ >> memory_.segment_shift) == (tail_seen_ >> memory_.segment_shift))
-    return;
   std::atomic<std::uint64_t>& tail = memory_.log->tail;
   std::uint64_t seen = tail.load(std::memory_order_relaxed);
   // release: pairs with the acquire in claim_span of others. Only forward.
   while (seen < local_ && !tail.compare_exchange_weak(seen, local_, std::memory_order_release,
                                                       std::memory_order_relaxed)) {
   }
-  tail_seen_ = std::max(seen, local_);
+  const std::uint64_t moved = std::max(seen, local_);
+  const std::uint64_t segment_end = ((moved >> memory_.segment_shift) + 1) << memory_.segment_shift;
+  tail_due_ = std::min(moved + kTailLagMax, segment_end);
 }
 
 // The tail is every producer's to write: taken in whole records, and not at all where it lies above `prepared`, where
@@ -87,18 +127,72 @@ bool Appender::enter(std::uint64_t segment, SlotEntry entry) {
   std::memcpy(&header, base_, sizeof header);
   segment_checksum_ = header.checksum;
   entry_bits_ = entry.bits;
+  entry_ = &memory_.table_entry(SegmentNumber(segment));
+  base_position_ = segment << memory_.segment_shift;
+  pin_word_ = layout::pin_word(memory_.handle, SegmentNumber(segment));
   return header.segment_number == segment;
 }
 
-AppendResult Appender::claim_span(std::uint64_t span, RecordKind kind, bool trailer, OpenClaim& claim) {
-  if (span > memory_.control->message_size_max) return AppendResult::too_large;
+// Steps 1 to 4 where nothing has changed since our last claim: the log ends in the segment that we know, below what was
+// prepared then. False: claim_anywhere() looks at everything anew.
+// The first look at tail is left out (it only chooses where to begin); the look after the pin is not.
+inline bool Appender::claim_here(std::uint64_t span, ClaimWord word, OpenClaim& claim) {
+  std::uint64_t p = local_;
+  if (p + span > room_end_ || span > record_size_max_) return false;
+  pin(pin_word_);
+  SLUICE_FAILPOINT("ring.pinned");
+  // acquire, all three: as in claim_anywhere.
+  if (memory_.log->tail.load(std::memory_order_acquire) > p ||
+      memory_.control->gate.load(std::memory_order_acquire) != static_cast<std::uint32_t>(layout::Gate::open) ||
+      entry_->load(std::memory_order_acquire) != entry_bits_)
+    return false;
+  for (;;) {
+    std::byte* at = base_ + (p - base_position_);
+    prefetch_for_write(at + kCacheLineSize, span - kCacheLineSize);
+    std::uint64_t found = 0;
+    // acq_rel: as in claim_in_segment.
+    if (reinterpret_cast<RecordHeader*>(at)->claim.compare_exchange_strong(found, word.bits, std::memory_order_acq_rel,
+                                                                           std::memory_order_acquire)) [[likely]] {
+      local_ = p + span;
+      take(at, p, word, claim);
+      if (local_ >= tail_due_) move_tail();
+      return true;
+    }
+    const ClaimWord other{found};
+    if (!other.is_possible(base_position_ + memory_.segment_size() - p)) return false;
+    p += other.span_size();
+    local_ = p;
+    if (p + span > room_end_) return false;
+  }
+}
+
+// What a won claim is to its owner.
+inline void Appender::take(std::byte* at, std::uint64_t position, ClaimWord word, OpenClaim& claim) {
+  SLUICE_FAILPOINT("ring.claimed");
+  claim.record = at;
+  claim.position = Position(position);
+  claim.word = word;
+  claim.sequence = next_sequence_;
+  claim.segment_checksum = segment_checksum_;
+  reinterpret_cast<RecordHeader*>(at)->sequence = next_sequence_.value;
+  next_sequence_ = next_sequence_.next();
+}
+
+inline AppendResult Appender::claim_span(std::uint64_t span, RecordKind kind, bool trailer, OpenClaim& claim) {
   const ClaimWord word =
       ClaimWord::make(producer_, span / layout::kRecordAlignment, kind, trailer, RecordState::claimed);
+  if (claim_here(span, word, claim)) [[likely]]
+    return AppendResult::ok;
+  return claim_anywhere(span, word, claim);
+}
+
+AppendResult Appender::claim_anywhere(std::uint64_t span, ClaimWord word, OpenClaim& claim) {
+  if (span > record_size_max_) return AppendResult::too_large;
   const std::uint32_t shift = memory_.segment_shift;
   std::uint64_t p = std::max(local_, shared_tail());
   for (;;) {
     const std::uint64_t segment = p >> shift;
-    pin(segment);
+    pin(layout::pin_word(memory_.handle, SegmentNumber(segment)));
     SLUICE_FAILPOINT("ring.pinned");
     const std::uint64_t tail = shared_tail();
     if ((tail >> shift) > segment) {
@@ -123,6 +217,7 @@ AppendResult Appender::claim_span(std::uint64_t span, RecordKind kind, bool trai
     }
     if (entry.bits != entry_bits_ && !enter(segment, entry)) ++broken_chains_;  // a peer has written over the header
     const Step step = claim_in_segment(p, (segment + 1) << shift, span, word, claim);
+    room_end_ = std::min(prepared_, (segment + 1) << shift);
     if (step == Step::claimed) return AppendResult::ok;
     local_ = p;
     if (step == Step::no_room) {
@@ -151,19 +246,12 @@ Appender::Step Appender::claim_in_segment(std::uint64_t& p, std::uint64_t segmen
       if (header->claim.compare_exchange_strong(found, desired.bits, std::memory_order_acq_rel,
                                                 std::memory_order_acquire)) {
         local_ = p + need;
-        move_tail();
+        if (local_ >= tail_due_) move_tail();
         if (!fits) {
           p = segment_end;
           return Step::next_segment;
         }
-        SLUICE_FAILPOINT("ring.claimed");
-        claim.record = reinterpret_cast<std::byte*>(header);
-        claim.position = Position(p);
-        claim.word = word;
-        claim.sequence = next_sequence_;
-        claim.segment_checksum = segment_checksum_;
-        header->sequence = next_sequence_.value;
-        next_sequence_ = next_sequence_.next();
+        take(reinterpret_cast<std::byte*>(header), p, word, claim);
         return Step::claimed;
       }
     } else {
@@ -184,12 +272,11 @@ Appender::Step Appender::claim_in_segment(std::uint64_t& p, std::uint64_t segmen
 AppendResult Appender::claim(std::uint64_t payload_size, std::uint64_t trailer_size, RecordKind kind,
                              OpenClaim& claim) {
   // Each alone first: their sum must not wrap around.
-  const std::uint64_t size_max = memory_.control->message_size_max;
-  if (payload_size > size_max || trailer_size > size_max) return AppendResult::too_large;
+  if (payload_size > record_size_max_ || trailer_size > record_size_max_) return AppendResult::too_large;
   return claim_span(layout::record_span(payload_size, trailer_size), kind, trailer_size != 0, claim);
 }
 
-void Appender::write_fields(const OpenClaim& claim, const RecordFields& fields) const {
+inline void Appender::write_fields(const OpenClaim& claim, const RecordFields& fields) const {
   auto* header = reinterpret_cast<RecordHeader*>(claim.record);
   header->time_ns = fields.time_ns;
   header->payload_size = fields.payload_size;
@@ -197,7 +284,7 @@ void Appender::write_fields(const OpenClaim& claim, const RecordFields& fields) 
 }
 
 // Steps 5 (commit) and 6.
-AppendResult Appender::finish(const OpenClaim& claim, ClaimWord final_word, std::uint64_t span, Appended& appended) {
+inline AppendResult Appender::finish(const OpenClaim& claim, ClaimWord final_word, std::uint64_t span, Appended& appended) {
   auto* header = reinterpret_cast<RecordHeader*>(claim.record);
   SLUICE_FAILPOINT("ring.written");
   bool committed = true;
@@ -216,6 +303,7 @@ AppendResult Appender::finish(const OpenClaim& claim, ClaimWord final_word, std:
   }
   SLUICE_FAILPOINT("ring.committed");
   unpin();
+  prefetch_for_write(claim.record + kPrefetchDistance, span);
   if (!committed) return AppendResult::claim_expired;
   appended = {claim.position, claim.position + span, claim.sequence};
   bell_.committed();
@@ -251,7 +339,7 @@ AppendResult Appender::append_batch(std::span<const std::span<const std::byte>> 
   content_checksums_.clear();
   for (const auto& payload : payloads) {
     total += layout::record_span(payload.size(), shared.trailer.size());
-    if (total > memory_.control->message_size_max) return AppendResult::too_large;
+    if (total > record_size_max_) return AppendResult::too_large;
     if (checksums_)
       content_checksums_.push_back(layout::content_checksum(payload.data(), payload.size(), shared.trailer.data(),
                                                             shared.trailer.size()));

@@ -4,6 +4,8 @@
 //
 // The protocol (tests/model holds a model of it, with the counterexample for each step left out)
 //  1. p = max(local, tail); pin the segment of p; read tail again: in a later segment, start over. Read the gate.
+//     Where the last claim's segment still has room, local is p, and tail is read once, after the pin: the first reading
+//     only chooses where to begin.
 //  2. The slot table must say that the segment is ready, and p + span must lie below `prepared`; else no_room.
 //  3. Compare-and-swap the claim word at p, 0 → claimed (producer, span, kind). Lost: check the length found, walk on. A
 //     record that does not fit leaves a pad, and goes on in the next segment.
@@ -102,6 +104,9 @@ class Appender {
   enum class Step : std::uint8_t { claimed, next_segment, no_room };
 
   AppendResult claim_span(std::uint64_t span, layout::RecordKind kind, bool trailer, OpenClaim& claim);
+  bool claim_here(std::uint64_t span, layout::ClaimWord word, OpenClaim& claim);
+  AppendResult claim_anywhere(std::uint64_t span, layout::ClaimWord word, OpenClaim& claim);
+  void take(std::byte* at, std::uint64_t position, layout::ClaimWord word, OpenClaim& claim);
   Step claim_in_segment(std::uint64_t& p, std::uint64_t segment_end, std::uint64_t span, layout::ClaimWord word,
                         OpenClaim& claim);
   bool enter(std::uint64_t segment, layout::SlotEntry entry);
@@ -109,7 +114,7 @@ class Appender {
   bool has_room(std::uint64_t end);
   void write_fields(const OpenClaim& claim, const layout::RecordFields& fields) const;
   AppendResult finish(const OpenClaim& claim, layout::ClaimWord final_word, std::uint64_t span, Appended& appended);
-  void pin(std::uint64_t segment);
+  void pin(std::uint64_t word);
   void unpin();
   void move_tail();
 
@@ -121,11 +126,17 @@ class Appender {
   const bool use_exchange_;
   const bool plain_commit_;
   const bool checksums_;
+  const std::uint64_t record_size_max_;
   // Owned by this thread.
   std::uint64_t local_ = 0;             // where the log ends, as far as we know
-  std::uint64_t tail_seen_ = 0;         // the tail when we last moved or read it
+  std::uint64_t tail_due_ = 0;          // the tail is moved once local_ comes here
   std::uint64_t prepared_ = 0;          // cached; only grows
-  std::uint64_t entry_bits_ = 0;        // slot table entry of the segment that base_ belongs to
+  // The segment of the last claim. room_end_ 0: none yet.
+  std::uint64_t room_end_ = 0;          // its end, or prepared_ if that is in it
+  std::uint64_t entry_bits_ = 0;        // its slot table entry, ready
+  const std::atomic<std::uint64_t>* entry_ = nullptr;
+  std::uint64_t pin_word_ = 0;
+  std::uint64_t base_position_ = 0;
   std::byte* base_ = nullptr;
   std::uint32_t segment_checksum_ = 0;
   Sequence next_sequence_;
