@@ -14,6 +14,7 @@
 
 #include "shm/base/result.h"
 #include "sluice/admin.h"
+#include "sluice/export.h"
 #include "sluice/producer.h"
 #include "sluice/reader.h"
 
@@ -73,6 +74,6 @@ class SLUICE_EXPORT Client {
 };
 
 // SLUICE_SOCKET, else /run/sluice/sluice.sock for root and $XDG_RUNTIME_DIR/sluice/sluice.sock for others.
-SLUICE_EXPORT std::string default_socket();
+SLUICE_EXPORT SLUICE_EXPORT std::string default_socket();
 
 }  // namespace sluice

@@ -11,11 +11,12 @@
 
 #include "shm/base/result.h"
 #include "shm/base/types.h"
+#include "sluice/export.h"
 
 namespace sluice {
 
 // "topic/partition@position": where a message stands, for ever.
-struct Address {
+struct SLUICE_EXPORT Address {
   std::string_view topic;
   PartitionNumber partition = 0;
   Position position;
@@ -25,11 +26,17 @@ struct Address {
 // Walks over a message's application headers. Valid as long as the message.
 class SLUICE_EXPORT HeaderRange {
  public:
-  class Iterator {
+  class SLUICE_EXPORT Iterator {
    public:
-    using value_type = std::pair<std::string_view, std::string_view>;
+    using value_type = std::pair<std::string_view, std::string_view>;  // name, value
+    using difference_type = std::ptrdiff_t;
     value_type operator*() const { return current_; }
     Iterator& operator++();
+    Iterator operator++(int) {
+      Iterator before = *this;
+      ++*this;
+      return before;
+    }
     bool operator==(const Iterator& other) const { return at_ == other.at_; }
 
    private:

@@ -15,8 +15,13 @@
 
 #include "shm/base/result.h"
 #include "shm/base/types.h"
+#include "sluice/export.h"
 
 namespace sluice {
+
+namespace internal {
+class ProducerCore;
+}  // namespace internal
 
 using Duration = std::chrono::nanoseconds;
 
@@ -30,7 +35,11 @@ struct ProducerOptions {
 
 // Everything of a message but its payload. Views must live until the call returns.
 struct MessageOptions {
-  std::string_view key;                 // also chooses the partition (by hash), unless `partition` is given
+  // Messages with the same key are in order among themselves. It also chooses the partition, unless that is given: FNV-1a
+  // (64 bits) of its bytes, through the finaliser of MurmurHash3, modulo the number of partitions; this never changes, but
+  // more partitions send a key elsewhere. At most kKeySizeMax (16 KiB).
+  std::string_view key;
+  // From 0. With neither key nor partition: each partition in turn, 64 messages at a time.
   std::optional<PartitionNumber> partition;
   std::string_view tag;
   std::span<const std::pair<std::string_view, std::string_view>> headers;
@@ -68,7 +77,7 @@ class SLUICE_EXPORT Claim {
  private:
   friend class Producer;
   Claim() = default;
-  class Producer* producer_ = nullptr;
+  internal::ProducerCore* core_ = nullptr;
   std::span<std::byte> payload_;
 };
 
@@ -78,16 +87,19 @@ struct LastSent {
   std::string bookmark;    // that came with it
 };
 
-// Sends to one topic. Belongs to one thread; a process makes as many as it likes (up to kSessionPinsMax a client).
-// Reconnects by itself with its Client: during a reconnect send() waits up to its timeout.
+// Sends to one topic. Belongs to one thread; a process makes as many as it likes (up to kSessionPinsMax, 256, a client).
+// Reconnects by itself with its Client: during a reconnect send() waits up to its timeout. Where the daemon's memory was
+// replaced, the producer gets a new id and goes on by itself.
 class SLUICE_EXPORT Producer {
  public:
   Producer(Producer&&) noexcept;
   Producer& operator=(Producer&&) noexcept;
   ~Producer();
 
-  // Copies the payload into the log and commits it. On a sync topic it returns once the message is durable, unless
-  // `wait_durable` is set to false (then wait() or flush() later, so that a window can be in flight).
+  // Copies the payload into the log and commits it. On a sync topic send() and send_batch() return once the messages are
+  // durable (waiting send_timeout at the most, 30 s if that is 0); send_async() returns as soon as they are committed:
+  // wait() or flush() later, so that a window can be in flight. On other topics send_async() is send().
+  // Partitions that are added to the topic are taken up within about 5 s, by the first message that names one at once.
   // Errors: too_large · would_block or timed_out (no room) · io (partition poisoned) · permission · fenced · closed (topic
   // deleted) · no_daemon (reconnect took longer than the timeout) · unknown (sync: committed, but its durability is not
   // known). Steady state: no system call, no allocation.
@@ -100,7 +112,8 @@ class SLUICE_EXPORT Producer {
   // quarter of a segment in all.
   Result<Receipt> send_batch(std::span<const std::span<const std::byte>> payloads, const MessageOptions& options = {});
 
-  // Memory for a message of exactly `size` bytes in the log itself.
+  // Memory for a message of exactly `size` bytes in the log itself. Until it is committed or aborted this producer sends
+  // nothing else (invalid). The Claim may outlive moves of the Producer, not the Producer. Errors as send().
   Result<Claim> claim(std::size_t size, const MessageOptions& options = {});
 
   // Waits until the message is durable. timed_out; unknown (memory was lost first); io (poisoned).
@@ -108,7 +121,8 @@ class SLUICE_EXPORT Producer {
   Status wait(const Receipt& receipt, Duration timeout = std::chrono::seconds(30));
   // Waits until all that this producer sent is durable (volatile topics: returns at once).
   Status flush(Duration timeout = std::chrono::seconds(30));
-  // Without waiting.
+  // Without waiting: what is known now. A receipt of a lost memory is durable if that was known before the loss, else
+  // unknown.
   ReceiptState state(const Receipt& receipt) const;
 
   // Named producers: what stood when the name was attached, one entry a partition.

@@ -13,6 +13,7 @@
 
 #include "shm/base/result.h"
 #include "shm/base/types.h"
+#include "sluice/export.h"
 #include "sluice/message.h"
 #include "sluice/producer.h"
 
@@ -53,7 +54,7 @@ struct ReaderOptions {
   WaitStrategy wait = WaitStrategy::spin_then_sleep;
   Duration spin_time = std::chrono::microseconds(30);
   std::string tag;                          // only messages with this tag; empty: all
-  // Called on the reader's thread inside next() and poll().
+  // Called on the reader's thread inside next() and poll(). Must not call the reader.
   std::function<void(const LossEvent&)> on_loss;
 };
 
@@ -64,6 +65,7 @@ struct ReaderCounters {
   std::uint64_t repeats = 0;
   std::uint64_t corrupt = 0;    // records that failed a check and were passed over
   std::uint64_t from_files = 0; // messages read from log files
+  std::uint64_t expired_bytes = 0;  // of log, passed over because retention (or drop-oldest) had taken them
   std::uint64_t sleeps = 0;
 };
 
@@ -76,17 +78,21 @@ class SLUICE_EXPORT Reader {
   ~Reader();
 
   // The next message. timed_out if none came (0: only what is there now). closed (topic deleted) · permission · no_daemon
-  // (reconnect took longer than the timeout) · io (a log file's disk failed) · revoked.
+  // (disconnected, and not back within the timeout) · io (a log file's disk failed) · quota (living messages hold too many
+  // segments: destroy some) · version (a log file of a newer format) · revoked. closed and permission are told once for
+  // each topic; the reader goes on with the others. Steady state: no system call, no allocation.
   Result<Message> next(Duration timeout = std::chrono::seconds(1));
   // Up to `count` messages to `handler` with one pin for all of them: the quickest way. The reference is good during the
   // call alone (copy the Message to keep it). Waits for the first one only; returns how many were handled, 0 on timeout.
   Result<std::size_t> poll(std::size_t count, Duration timeout, const std::function<void(const Message&)>& handler);
 
-  // The position of the next read of that partition.
+  // The position of the next read of that partition; 0 if this reader does not read it.
   Position position(std::string_view topic, PartitionNumber partition) const;
-  // Moves a partition's next read (to the record at or after `at`).
+  // Moves a partition's next read (to the record at or after `at`); not_found if this reader does not read it.
   Status seek(std::string_view topic, PartitionNumber partition, Position at);
-  // True once every partition has been read up to the end that stood when the reader was made.
+  // True once every partition has been read up to the end that stood when the reader was made. It changes in next() and
+  // poll(), also in one that answers timed_out (aborted claims may be the last thing before the end): call them with a
+  // short timeout until it is true.
   bool at_initial_end() const;
   const ReaderCounters& counters() const;
 

@@ -1,0 +1,356 @@
+#include "sdk/reader_core.h"
+
+#include <algorithm>
+#include <chrono>
+#include <utility>
+
+#include "sdk/message_access.h"
+#include "shm/base/clock.h"
+#include "shm/base/limits.h"
+
+namespace sluice::internal {
+namespace {
+
+// Records of one partition before the others get their turn: enough to be worth a pin.
+constexpr std::uint32_t kTurn = 256;
+// Empty looks between two looks at the clock while spinning.
+constexpr std::uint32_t kLooksPerClock = 32;
+// Added partitions are asked for at most so often, and the daemon may take so long to answer.
+constexpr std::uint64_t kAddedCheckNs = 5'000'000'000;
+constexpr Duration kAddedTimeout = std::chrono::milliseconds(20);
+// More partitions than one call can wait for: the others are looked at so often.
+constexpr std::uint64_t kManyPartitionsNs = 10'000'000;
+
+std::uint64_t nanoseconds(Duration duration) {
+  return duration.count() > 0 ? static_cast<std::uint64_t>(duration.count()) : 0;
+}
+std::uint64_t deadline_after(std::uint64_t now, std::uint64_t timeout_ns) {
+  return timeout_ns > ~now ? ~std::uint64_t{0} : now + timeout_ns;
+}
+
+}  // namespace
+
+ReaderCore::ReaderCore(std::shared_ptr<BusLink> link, ReaderOptions options)
+    : link_(std::move(link)), options_(std::move(options)), context_{*link_, *pool_, options_, counters_} {}
+
+Result<std::unique_ptr<ReaderCore>> ReaderCore::open(std::shared_ptr<BusLink> link, std::vector<std::string> topics,
+                                                     ReaderOptions options) {
+  if (topics.empty()) return fail(ErrorCode::invalid, "opening a reader: no topic is named");
+  std::unique_ptr<ReaderCore> core(new ReaderCore(std::move(link), std::move(options)));
+  for (const std::string& name : topics) {
+    const bool named_before = std::any_of(core->topics_.begin(), core->topics_.end(),
+                                          [&](const Topic& topic) { return topic.name == name; });
+    if (named_before) continue;
+    core->topics_.push_back({core->pool_->keep_name(name), {}, 0, 0});
+    SLUICE_TRY(core->open_topic(core->topics_.back(), core->options_.partitions, core->options_.from, false));
+  }
+  // The lowest: a topic that was opened before the memory was replaced is then opened again.
+  core->generation_ = core->topics_.front().generation;
+  core->added_check_ns_ = monotonic_coarse_ns() + kAddedCheckNs;
+  core->turn_left_ = kTurn;
+  core->words_.reserve(kFutexWaitersMax);
+  return core;
+}
+
+ReaderCore::~ReaderCore() {
+  for (auto& stream : streams_) stream->release_cursor();
+  bool told = true;
+  for (const Topic& topic : topics_) {
+    for (const std::uint64_t id : topic.reader_ids) told = link_->close_reader(id, topic.generation).has_value() && told;
+  }
+  if (!told) {
+    for (auto& stream : streams_) stream->keep_cursor_cell();
+  }
+  streams_.clear();
+}
+
+// `reattach`: the streams are there and go on in the daemon's new memory.
+Status ReaderCore::open_topic(Topic& topic, const std::vector<PartitionNumber>& partitions, const From& from,
+                              bool reattach) {
+  // Mapped once the grant's session and topic id are known.
+  std::vector<PartitionGrant> granted;
+  SLUICE_ASSIGN(ReaderGrant grant, link_->open_reader(topic.name, partitions, [&](PartitionGrant one) -> Status {
+    granted.push_back(std::move(one));
+    return {};
+  }));
+  for (PartitionGrant& one : grant.partitions) granted.push_back(std::move(one));
+  topic.reader_ids.push_back(grant.id);
+  topic.partition_count = std::max(topic.partition_count, grant.partition_count);
+  topic.generation = grant.memory->generation();
+  for (PartitionGrant& one : granted) {
+    SLUICE_ASSIGN(PartitionMapsPtr maps,
+                  PartitionMaps::open(one, grant.topic, grant.memory, region::Access::read_only));
+    one = {};  // its descriptors are closed
+    const PartitionNumber number = maps->partition();
+    CursorLease cursor;
+    for (ReaderCursor& candidate : grant.cursors) {
+      if (candidate.partition == number) cursor = std::move(candidate.cell);
+    }
+    PartitionStream* known = reattach ? find(topic.name, number) : nullptr;
+    if (known != nullptr) {
+      SLUICE_TRY(known->reattach(std::move(maps), std::move(cursor)));
+      continue;
+    }
+    const auto range = std::find_if(grant.ranges.begin(), grant.ranges.end(),
+                                    [&](const PartitionRange& r) { return r.partition == number; });
+    if (range == grant.ranges.end())
+      return fail(ErrorCode::internal, "opening partition " + std::to_string(number) + " of topic " +
+                                           std::string(topic.name) + ": the daemon named no range for it; report this");
+    streams_.push_back(
+        std::make_unique<PartitionStream>(context_, topic.name, std::move(maps), std::move(cursor), *range));
+    SLUICE_TRY(streams_.back()->start(reattach ? From::earliest() : from));
+  }
+  return {};
+}
+
+Status ReaderCore::open_added_partitions() {
+  added_check_ns_ = monotonic_coarse_ns() + kAddedCheckNs;
+  if (!options_.partitions.empty() || !link_->health()) return {};
+  for (Topic& topic : topics_) {
+    std::vector<PartitionNumber> added;
+    const Status asked = link_->open_partitions(
+        topic.name, false, topic.partition_count,
+        [&](PartitionGrant grant) -> Status {
+          added.push_back(grant.partition);
+          return {};
+        },
+        kAddedTimeout);
+    // A daemon that is slow or away is asked again later.
+    if (asked && !added.empty()) SLUICE_TRY(open_topic(topic, added, From::earliest(), false));
+  }
+  return {};
+}
+
+Status ReaderCore::reattach() {
+  rest_all();
+  const std::uint64_t now_generation = BusLink::generation(link_->word());
+  for (Topic& topic : topics_) {
+    if (topic.generation == now_generation) continue;
+    topic.reader_ids.clear();  // they were the lost memory's
+    const Status opened = open_topic(topic, options_.partitions, options_.from, true);
+    if (opened) continue;
+    const ErrorCode code = opened.error().code();
+    // The connection was lost again: the next look comes back here.
+    if (code == ErrorCode::no_daemon || code == ErrorCode::timed_out || code == ErrorCode::conflict) return {};
+    return drop_topic(topic, opened.error());
+  }
+  generation_ = now_generation;
+  return {};
+}
+
+Status ReaderCore::drop_topic(const Topic& topic, const Error& why) {
+  Error error(why.code(), "reading on in topic " + std::string(topic.name) + ": " + why.context(), why.system_errno());
+  drop_streams(topic.name);
+  std::erase_if(topics_, [&](const Topic& other) { return &other == &topic; });
+  if (topics_.empty()) closed_ = error;
+  return fail(std::move(error));
+}
+
+bool ReaderCore::drop_streams(std::string_view topic) {
+  const auto dropped = std::erase_if(streams_, [&](const std::unique_ptr<PartitionStream>& stream) {
+    if (stream->topic() != topic) return false;
+    stream->release_cursor();
+    return true;
+  });
+  current_ = 0;
+  turn_left_ = kTurn;
+  return dropped != 0;
+}
+
+PartitionStream* ReaderCore::find(std::string_view topic, PartitionNumber partition) const {
+  for (const auto& stream : streams_) {
+    if (stream->partition() == partition && stream->topic() == topic) return stream.get();
+  }
+  return nullptr;
+}
+
+// ---- looking ----
+
+Look ReaderCore::look(ring::RecordView& record, bool thorough) {
+  const bool alone = streams_.size() == 1;
+  bool passed_over = false;
+  for (std::size_t turns = 0; turns < streams_.size();) {
+    PartitionStream& stream = current();
+    if (turn_left_ > 0 && (alone || thorough || !stream.is_quiet())) {
+      const Look found = stream.next(record);
+      if (found == Look::record) [[likely]] {
+        --turn_left_;
+        ++found_;
+        return found;
+      }
+      if (found == Look::failed) return found;
+      passed_over = passed_over || found == Look::more;
+    }
+    // A turn that was used up is not a look: the others come first, then this one again.
+    if (turn_left_ > 0) ++turns;
+    stream.rest(!alone);
+    end_turn();
+  }
+  return passed_over ? Look::more : Look::nothing;
+}
+
+void ReaderCore::end_turn() {
+  if (turn_left_ == 0 && monotonic_coarse_ns() >= added_check_ns_) surroundings_due_ = true;
+  turn_left_ = kTurn;
+  current_ = current_ + 1 < streams_.size() ? current_ + 1 : 0;
+}
+
+void ReaderCore::rest_all() {
+  for (auto& stream : streams_) stream->rest(true);
+}
+
+void ReaderCore::count(const ring::RecordView& record) {
+  ++counters_.messages;
+  counters_.bytes += record.payload.size();
+  if (current().in_file()) ++counters_.from_files;
+}
+
+Result<Message> ReaderCore::next(Duration timeout) {
+  ring::RecordView record;
+  if (closed_) [[unlikely]] return fail(*closed_);
+  if (surroundings_due_) [[unlikely]] SLUICE_TRY(check_surroundings());
+  const Look found = look(record, false);
+  if (found == Look::failed) return fail(current().take_error());
+  if (found != Look::record) SLUICE_TRY(wait(record, nanoseconds(timeout)));
+  count(record);
+  Message message;
+  MessageAccess::set(message, current().hold(), current().topic(), current().partition(), record);
+  return message;
+}
+
+Result<std::size_t> ReaderCore::poll(std::size_t count_max, Duration timeout,
+                                     const std::function<void(const Message&)>& handler) {
+  ring::RecordView record;
+  if (closed_) [[unlikely]] return fail(*closed_);
+  if (count_max == 0) return std::size_t{0};
+  if (surroundings_due_) [[unlikely]] SLUICE_TRY(check_surroundings());
+  Look found = look(record, false);
+  if (found == Look::failed) return fail(current().take_error());
+  if (found != Look::record) {
+    if (Status waited = wait(record, nanoseconds(timeout)); !waited) {
+      if (waited.error().code() == ErrorCode::timed_out) return std::size_t{0};
+      return fail(std::move(waited).error());
+    }
+  }
+  std::size_t handled = 0;
+  Message message;
+  for (;;) {
+    count(record);
+    MessageAccess::set(message, current().hold(), current().topic(), current().partition(), record);
+    handler(message);
+    if (++handled == count_max) break;
+    found = look(record, false);
+    // An error after messages were handled is met again by the next call.
+    if (found != Look::record) break;
+  }
+  return handled;
+}
+
+// ---- waiting ----
+
+Status ReaderCore::after_timeout() const {
+  if (!BusLink::online(link_->word())) {
+    if (Status health = link_->health(); !health)
+      return fail(health.error().code(), "waiting for a message: " + health.error().context());
+  }
+  return fail(ErrorCode::timed_out, "no message yet");  // short: fits into the string itself, for those who poll
+}
+
+Status ReaderCore::wait(ring::RecordView& record, std::uint64_t timeout_ns) {
+  const std::uint64_t start = monotonic_ns();
+  const std::uint64_t deadline = deadline_after(start, timeout_ns);
+  std::uint64_t spin_until = start;
+  if (options_.wait == WaitStrategy::spin) spin_until = deadline;
+  if (options_.wait == WaitStrategy::spin_then_sleep)
+    spin_until = deadline_after(start, nanoseconds(options_.spin_time));
+  Status status;
+  for (std::uint32_t looks = 0;; ++looks) {
+    if (looks % kLooksPerClock == 0) SLUICE_TRY(check_surroundings());
+    if (closed_) return fail(*closed_);
+    const Look found = look(record, false);
+    if (found == Look::record) return {};
+    if (found == Look::failed) return fail(current().take_error());
+    if (found == Look::nothing) {
+      lag_.after_look(std::exchange(found_, 0));
+      if (timeout_ns == 0) break;
+    }
+    if (looks % kLooksPerClock != 0 && spin_until != start) continue;
+    const std::uint64_t now = monotonic_ns();
+    if (now >= deadline && timeout_ns != 0) break;
+    if (found == Look::nothing && now >= spin_until && sleep(record, deadline, status)) return status;
+  }
+  rest_all();
+  return after_timeout();
+}
+
+bool ReaderCore::sleep(ring::RecordView& record, std::uint64_t deadline_ns, Status& status) {
+  words_.clear();
+  // acquire: pairs with BusLink::changed(); the connection is looked at behind it.
+  const std::uint32_t change = link_->change_word().load(std::memory_order_acquire);
+  words_.push_back({&link_->change_word(), change});
+  status = check_surroundings();
+  if (!status) return true;
+  rest_all();
+  std::uint64_t bound = ring::sleep_bound_ns();
+  for (auto& stream : streams_) {
+    const ring::FutexWait word = stream->announce();
+    if (words_.size() < kFutexWaitersMax)
+      words_.push_back(word);
+    else
+      bound = std::min(bound, kManyPartitionsNs);
+  }
+  ring::Bell::barrier();
+  const Look found = look(record, true);
+  if (found == Look::record) return true;
+  if (found == Look::failed) {
+    status = fail(current().take_error());
+    return true;
+  }
+  if (found == Look::more) return false;
+  rest_all();
+  for (auto& stream : streams_) bound = std::min(bound, stream->sleep_bound_ns());
+  const std::uint64_t now = monotonic_ns();
+  if (now >= deadline_ns) return false;
+  ++counters_.sleeps;
+  ring::futex_wait_any(words_, std::min(bound, deadline_ns - now));
+  return false;
+}
+
+Status ReaderCore::check_surroundings() {
+  surroundings_due_ = false;
+  const std::uint64_t word = link_->word();
+  if (BusLink::generation(word) != generation_ && BusLink::online(word)) SLUICE_TRY(reattach());
+  if (!BusLink::online(word) && link_->state() == ConnectionState::closed) SLUICE_TRY(link_->health());
+  if (monotonic_coarse_ns() >= added_check_ns_) SLUICE_TRY(open_added_partitions());
+  for (const auto& stream : streams_) {
+    const Status gate = stream->gate_status();
+    if (gate) continue;
+    // Told once; the reader goes on with its other topics.
+    for (const Topic& topic : topics_) {
+      if (topic.name == stream->topic()) return drop_topic(topic, gate.error());
+    }
+  }
+  return {};
+}
+
+// ---- places ----
+
+Position ReaderCore::position(std::string_view topic, PartitionNumber partition) const {
+  const PartitionStream* stream = find(topic, partition);
+  return stream != nullptr ? stream->position() : Position(0);
+}
+
+Status ReaderCore::seek(std::string_view topic, PartitionNumber partition, Position at) {
+  PartitionStream* stream = find(topic, partition);
+  if (stream == nullptr)
+    return fail(ErrorCode::not_found, "seeking in " + std::string(topic) + "/" + std::to_string(partition) +
+                                          ": this reader does not read it");
+  stream->seek(at);
+  return {};
+}
+
+bool ReaderCore::at_initial_end() const {
+  return std::all_of(streams_.begin(), streams_.end(), [](const auto& stream) { return stream->at_initial_end(); });
+}
+
+}  // namespace sluice::internal
