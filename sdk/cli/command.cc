@@ -32,6 +32,14 @@ ConnectOptions options_for(const Context& context, const std::string& command) {
   return options;
 }
 
+// Help and version too are "errors" to the parser.
+int parse_failed(const CLI::App& app, const CLI::ParseError& error) {
+  const std::vector<std::string> unknown = app.remaining();
+  if (app.get_subcommands().empty() && !unknown.empty())
+    return report_usage("", "there is no command \"" + unknown.front() + "\"; sluice --help names them all");
+  return app.exit(error, std::cout, std::cerr) == 0 ? kExitDone : kExitUsage;
+}
+
 }  // namespace
 
 Result<Client> connect(const Context& context, const std::string& command) {
@@ -70,7 +78,7 @@ int run_command_line(int argc, const char* const* argv) {
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
-    return app.exit(error, std::cout, std::cerr) == 0 ? kExitDone : kExitUsage;
+    return parse_failed(app, error);
   }
   return context.run();
 }

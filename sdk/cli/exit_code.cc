@@ -32,7 +32,6 @@ ExitCode exit_code(ErrorCode code) {
 
 std::string_view advice(ErrorCode code) {
   switch (code) {
-    case ErrorCode::no_daemon: return "start it with sluiced, or name its socket with --socket or SLUICE_SOCKET";
     case ErrorCode::permission: return "ask the operator: the socket's group, or the topic's publishers and consumers";
     case ErrorCode::version: return "use the sluice that came with the daemon";
     case ErrorCode::io: return "look at sluice doctor, sluice topic describe and the daemon's log";

@@ -134,7 +134,8 @@ void Produce::fail_line(const Error& error) {
   }
   if (errors_ > kErrorsShownMax) return;
   progress_.clear();
-  const Error placed(error.code(), "line " + std::to_string(line_) + ": " + error.context(), error.system_errno());
+  const std::string place = flags_.file.empty() ? "line " + std::to_string(line_) : flags_.file;
+  const Error placed(error.code(), place + ": " + error.context(), error.system_errno());
   report(kCommand, placed);
   if (errors_ == kErrorsShownMax) report_usage(kCommand, "further errors are counted alone");
 }
