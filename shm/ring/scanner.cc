@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstring>
 
+#include "shm/base/failpoint.h"
+
 namespace sluice::ring {
 
 using layout::HeaderCheck;
@@ -55,6 +57,7 @@ SegmentView view_of(const PartitionMemory& memory, SegmentNumber segment, std::u
 Presence pin_segment(const PartitionMemory& memory, std::atomic<std::uint64_t>& cell, SegmentNumber segment,
                      std::uint32_t& slot) {
   cell.exchange(layout::pin_word(memory.handle, segment), std::memory_order_seq_cst);
+  SLUICE_FAILPOINT("ring.reader_pinned");
   // acquire: pairs with the release in SlotManager::prepare.
   const layout::SlotEntry entry{memory.table_entry(segment).load(std::memory_order_acquire)};
   const Presence presence = presence_of(memory, entry, segment);

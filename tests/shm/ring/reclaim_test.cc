@@ -2,6 +2,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "shm/base/failpoint.h"
 #include "tests/shm/ring/test_partition.h"
 
 namespace sluice::ring::test {
@@ -93,6 +94,54 @@ TEST(Reclaim, the_slot_of_an_expired_claim_waits_for_its_owner) {
   ASSERT_EQ(slow.append({bytes("again"), {}, 0}, appended), AppendResult::ok);
   EXPECT_EQ(appended.position.value >> 16, 4u);
 }
+
+#if defined(SLUICE_FAILPOINTS)
+// At the first hit of `window`: everything is retired and its slots are reused, by a daemon that has not seen the pin in
+// `cell` (as if it were still in its writer's store buffer). `keep_tail`: the log's tail stays where it was.
+class Overtaken {
+ public:
+  Overtaken(TestPartition& partition, std::string_view window, std::uint32_t cell, bool keep_tail) {
+    failpoint::set_handler([&partition, window, cell, keep_tail, done = false](std::string_view name) mutable {
+      if (name != window || std::exchange(done, true)) return;
+      const std::uint64_t pin = partition.pins.cell(cell).exchange(0);
+      const std::uint64_t tail = partition.memory.log->tail.load();
+      for (int i = 0; i < 4; ++i) partition.slots.retire_first();
+      partition.prepare_all();
+      if (keep_tail) partition.memory.log->tail.store(tail);
+      partition.pins.cell(cell).store(pin);
+    });
+  }
+  ~Overtaken() { failpoint::set_handler({}); }
+};
+
+TEST(Reclaim, a_producer_whose_pin_came_too_late_claims_nothing_in_the_reused_slot) {
+  for (const bool known_segment : {true, false})
+    for (const bool keep_tail : {true, false}) {
+      TestPartition partition;
+      partition.prepare_all();
+      Appender appender = partition.appender(1, 0);
+      Appended appended;
+      if (known_segment) {
+        ASSERT_EQ(appender.append({bytes("before"), {}, 0}, appended), AppendResult::ok);
+      }
+      {
+        Overtaken overtaken(partition, "ring.pinned", 0, keep_tail);
+        ASSERT_EQ(appender.append({bytes("after"), {}, 0}, appended), AppendResult::ok);
+      }
+      EXPECT_EQ(appended.position, Position(4 * kSegment + layout::kSegmentHeaderSize));
+      EXPECT_EQ(Walker(partition, 1, Position(4 * kSegment)).payloads(), std::vector<std::string>{"after"});
+    }
+}
+
+TEST(Reclaim, a_reader_whose_pin_came_too_late_is_told_that_the_segment_is_gone) {
+  TestPartition partition;
+  partition.prepare_all();
+  Overtaken overtaken(partition, "ring.reader_pinned", 1, false);
+  std::uint32_t slot = 0;
+  EXPECT_EQ(pin_segment(partition.memory, partition.pins.cell(1), SegmentNumber(2), slot), Presence::gone);
+  EXPECT_EQ(partition.pins.cell(1).load(), 0u);
+}
+#endif
 
 TEST(Reclaim, the_last_slot_freed_is_the_first_reused) {
   TestPartition partition;
