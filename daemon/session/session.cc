@@ -44,6 +44,7 @@ std::optional<ProducerEntry> Session::add_producer(ProducerEntry entry) {
     replaced = std::move(same_pin->second);
     producers_.erase(same_pin);
   }
+  producer_cells_.set(entry.pin);
   producer_pins_end_ = std::max(producer_pins_end_, entry.pin + 1);
   const ProducerId id = entry.id;
   producers_.insert_or_assign(id, std::move(entry));
@@ -69,12 +70,18 @@ std::uint32_t Session::pins_used() const {
   return std::min(std::max(stated, producer_pins_end_), kSessionPinsMax);
 }
 
+std::uint64_t Session::pin_in(std::uint32_t cell) const {
+  if (revoked_ && !producer_cells_[cell]) return 0;
+  // acquire: pairs with the release or exchange with which the client moves or clears the pin; what it read or wrote
+  // under it is done.
+  return region().pins[cell].pin.load(std::memory_order_acquire);
+}
+
 std::vector<Pin> Session::pins() const {
   std::vector<Pin> result;
   const std::uint32_t count = pins_used();
   for (std::uint32_t i = 0; i < count; ++i) {
-    // acquire: pairs with the release or exchange that clears or moves the pin.
-    const std::uint64_t word = region().pins[i].pin.load(std::memory_order_acquire);
+    const std::uint64_t word = pin_in(i);
     if (word != 0) result.push_back(unpack(word));
   }
   std::sort(result.begin(), result.end());
@@ -86,16 +93,14 @@ bool Session::is_pinned(std::uint32_t handle, SegmentNumber segment) const {
   const std::uint64_t wanted = layout::pin_word(handle, segment);
   const std::uint32_t count = pins_used();
   for (std::uint32_t i = 0; i < count; ++i) {
-    // acquire: pairs with the release with which the client unpins; what it read or wrote there is done.
-    if (region().pins[i].pin.load(std::memory_order_acquire) == wanted) return true;
+    if (pin_in(i) == wanted) return true;
   }
   return false;
 }
 
 bool Session::producer_pins(std::uint32_t pin, std::uint32_t handle, SegmentNumber segment) const {
   SLUICE_ASSERT(pin < kSessionPinsMax);
-  // acquire: as in is_pinned.
-  return region().pins[pin].pin.load(std::memory_order_acquire) == layout::pin_word(handle, segment);
+  return pin_in(pin) == layout::pin_word(handle, segment);
 }
 
 void Session::clear_pins() {

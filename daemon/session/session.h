@@ -5,13 +5,15 @@
 // Invariants
 //  1. A session's region holds nothing that decides anything: pins and cursors are the client's word about itself. Each is
 //     copied once; a false one can only hold memory back (limited) or give the liar other bytes than it wanted.
-//  2. A session is let go only after its client's death is proven (session lock) and repaired, or after it was ended
-//     (revoke) and its client has died: until then its pins count.
+//  2. A session is let go only after its client's death is proven (session lock) and repaired: until then its pins count.
+//     Of a session that was ended (revoke), only those in cells of its producers do: a stopped producer could still write
+//     there, but views of a revoked session are no longer valid and hold no memory.
 //  3. Ids are never reused within an incarnation.
 //
 // Lifetimes: Session pointers are good until remove(). Cell pointers into a region live as long as the session.
 #pragma once
 
+#include <bitset>
 #include <cstdint>
 #include <map>
 #include <memory>
@@ -83,7 +85,7 @@ class Session {
   const std::map<ProducerId, ProducerEntry>& producers() const { return producers_; }
   const std::map<std::uint64_t, ReaderEntry>& readers() const { return readers_; }
 
-  // Distinct segments that its pins hold now.
+  // Distinct segments that its pins hold now (invariant 2).
   std::vector<Pin> pins() const;
   bool is_pinned(std::uint32_t handle, SegmentNumber segment) const;
   bool producer_pins(std::uint32_t pin, std::uint32_t handle, SegmentNumber segment) const;
@@ -97,6 +99,8 @@ class Session {
   layout::SessionRegion& region() const { return *mapping_.at<layout::SessionRegion>(); }
   // Cells that may be in use: what the client says, and what its producers were opened with.
   std::uint32_t pins_used() const;
+  // What a cell holds, 0 if nothing, or nothing that counts.
+  std::uint64_t pin_in(std::uint32_t cell) const;
   std::string name() const;
 
   const SessionId id_;
@@ -108,7 +112,8 @@ class Session {
   region::Mapping mapping_;
   bool connected_ = true;
   bool revoked_ = false;
-  std::uint32_t producer_pins_end_ = 0;  // one above the highest pin index that a producer was opened with
+  std::bitset<kSessionPinsMax> producer_cells_;  // pin cells that a producer was ever opened with
+  std::uint32_t producer_pins_end_ = 0;          // one above the highest of them
   std::map<ProducerId, ProducerEntry> producers_;
   std::map<std::uint64_t, ReaderEntry> readers_;
 };
@@ -131,6 +136,9 @@ class SessionTable final : public ring::PinSource {
 
   // ring::PinSource: does any session hold this segment? Call it after the reclaimer's membarrier.
   bool is_pinned(std::uint32_t handle, SegmentNumber segment) const override;
+  // Ends the sessions that pin more than `segments_max` segments of a partition; returns which. For a partition that finds
+  // no slot because of pins.
+  std::vector<SessionId> revoke_over_quota(std::uint32_t handle, std::uint32_t segments_max);
   // Where the slowest reader of a partition is; nothing if it has no reader with a cursor. The client's word: clamp it.
   std::optional<Position> min_cursor(std::uint32_t handle) const;
   std::uint32_t cursor_count(std::uint32_t handle) const;

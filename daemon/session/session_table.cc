@@ -129,11 +129,25 @@ bool SessionTable::is_pinned(std::uint32_t handle, SegmentNumber segment) const 
                      [&](const auto& item) { return item.second->is_pinned(handle, segment); });
 }
 
+std::vector<SessionId> SessionTable::revoke_over_quota(std::uint32_t handle, std::uint32_t segments_max) {
+  std::vector<SessionId> revoked;
+  for (const auto& [id, session] : sessions_) {
+    if (session->revoked()) continue;
+    const std::vector<Pin> pins = session->pins();
+    const auto held = std::count_if(pins.begin(), pins.end(), [&](const Pin& pin) { return pin.handle == handle; });
+    if (held <= static_cast<std::ptrdiff_t>(segments_max)) continue;
+    session->revoke();
+    revoked.push_back(id);
+  }
+  return revoked;
+}
+
 std::optional<Position> SessionTable::min_cursor(std::uint32_t handle) const {
   const auto list = cursors_.find(handle);
   if (list == cursors_.end()) return std::nullopt;
   std::optional<Position> lowest;
   for (const CursorRef& ref : list->second) {
+    if (const Session* session = find(ref.session); session == nullptr || session->revoked()) continue;
     // acquire: pairs with the reader's release; what it read below the position is read.
     const Position at(ref.memory->position.load(std::memory_order_acquire));
     if (!lowest || at < *lowest) lowest = at;

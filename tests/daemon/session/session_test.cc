@@ -91,6 +91,40 @@ TEST_F(SessionTest, PinsOfEverySessionCount) {
   EXPECT_FALSE(table_.is_pinned(5, SegmentNumber(0)));
 }
 
+TEST_F(SessionTest, ARevokedSessionsViewsHoldNothingButItsProducersDo) {
+  Session& session = attach();
+  Client client = client_of(session);
+  session.add_producer({ProducerId(1), TopicId(1), "", 0});
+  client.pin(0, 5, 1);  // a claim that may still be written
+  client.pin(1, 5, 2);  // a view that is kept
+  EXPECT_TRUE(table_.is_pinned(5, SegmentNumber(2)));
+  session.revoke();
+  EXPECT_TRUE(table_.is_pinned(5, SegmentNumber(1)));
+  EXPECT_FALSE(table_.is_pinned(5, SegmentNumber(2)));
+  EXPECT_EQ(session.pins(), (std::vector<Pin>{{5, SegmentNumber(1)}}));
+  session.remove_producer(ProducerId(1));
+  EXPECT_TRUE(table_.is_pinned(5, SegmentNumber(1))) << "until its death is proven";
+}
+
+TEST_F(SessionTest, WhoHoldsTooManySegmentsOfAPartitionIsRevokedAndHoldsNothing) {
+  Session& greedy = attach();
+  Session& modest = attach();
+  Client one = client_of(greedy);
+  Client two = client_of(modest);
+  table_.add_reader(greedy, TopicId(1), {{0, 5, 0}});
+  for (std::uint32_t i = 0; i < 4; ++i) one.pin(i, 5, i);
+  for (std::uint32_t i = 0; i < 4; ++i) one.pin(4 + i, 5, i);  // the same segments again
+  for (std::uint32_t i = 0; i < 3; ++i) two.pin(i, 5, i);
+  for (std::uint32_t i = 3; i < 8; ++i) two.pin(i, 6, i);      // another partition's
+  EXPECT_TRUE(table_.revoke_over_quota(5, 4).empty());
+  EXPECT_EQ(table_.revoke_over_quota(5, 3), std::vector{greedy.id()});
+  EXPECT_TRUE(greedy.revoked());
+  EXPECT_FALSE(modest.revoked());
+  EXPECT_FALSE(table_.is_pinned(5, SegmentNumber(3)));
+  EXPECT_TRUE(table_.is_pinned(5, SegmentNumber(2)));
+  EXPECT_FALSE(table_.min_cursor(5)) << "nothing waits for a revoked reader";
+}
+
 TEST_F(SessionTest, AClientThatStatesNonsenseAboutItsCellsHarmsNobody) {
   Session& session = attach();
   Client client = client_of(session);
