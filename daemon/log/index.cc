@@ -109,22 +109,24 @@ Result<IndexContent> read_index(io::Disk& disk, const std::string& directory, co
   if (!opened && opened.error().code() == ErrorCode::not_found) return IndexContent{};
   if (!opened) return fail(std::move(opened).error());
   SLUICE_ASSIGN(const std::uint64_t size, disk.size(opened->id()));
-  if (size < sizeof(IndexHeader) || size > kIndexSizeMax) return IndexContent{};
+  IndexContent garbled;
+  garbled.garbled = size != 0;
+  if (size < sizeof(IndexHeader) || size > kIndexSizeMax) return garbled;
   std::vector<std::byte> bytes(size);
   SLUICE_ASSIGN(const std::size_t got, disk.read(opened->id(), 0, bytes));
   bytes.resize(got);
-  if (got < sizeof(IndexHeader)) return IndexContent{};
+  if (got < sizeof(IndexHeader)) return garbled;
 
   IndexHeader header;
   std::memcpy(&header, bytes.data(), sizeof header);
   if (header.magic != kIndexMagic || header.checksum != crc32c(0, &header, offsetof(IndexHeader, checksum)))
-    return IndexContent{};
+    return garbled;
   if (header.version != kIndexVersion)
     return fail(ErrorCode::version, "reading " + path + ": its format is version " + std::to_string(header.version) +
                                         ", this build knows " + std::to_string(kIndexVersion) +
                                         ": use the newer sluiced; nothing was changed");
   const IndexHeader expected = make_header(key);
-  if (std::memcmp(&header, &expected, sizeof header) != 0) return IndexContent{};
+  if (std::memcmp(&header, &expected, sizeof header) != 0) return garbled;
   IndexContent content;
   content.present = true;
   parse(bytes, key, header, content);

@@ -86,6 +86,7 @@ struct IndexClosed {
 
 struct IndexContent {
   bool present = false;                  // there is a header, and it is this file's
+  bool garbled = false;                  // there is a file, and it is not an index of this file
   bool intact = false;                   // every byte holds: more can be appended behind `entries` entries
   std::uint64_t entries = 0;             // read
   std::vector<SegmentSummary> segments;  // ascending

@@ -49,7 +49,7 @@ ParsedName parse_name(std::string_view name, std::uint64_t segment_size) {
   if (suffix == kLogSuffix) parsed.kind = NameKind::log;
   if (suffix == kIndexSuffix) parsed.kind = NameKind::index;
   if (suffix == ".log.tmp" || suffix == ".idx.tmp") parsed.kind = NameKind::temporary;
-  if (suffix == ".log.torn") parsed.kind = NameKind::torn;
+  if (suffix == ".log.torn" || suffix == ".idx.torn") parsed.kind = NameKind::torn;
   return parsed;
 }
 

@@ -26,7 +26,7 @@ enum class NameKind : std::uint8_t {
   log,        // <base>.log
   index,      // <base>.idx
   temporary,  // <base>.log.tmp, <base>.idx.tmp: made, and not given its name
-  torn,       // <base>.log.torn: set aside by an earlier recovery
+  torn,       // <base>.log.torn, <base>.idx.torn: set aside by an earlier recovery
   other,      // not ours
 };
 struct ParsedName {

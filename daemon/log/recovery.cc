@@ -64,10 +64,9 @@ class Recovery {
   Status scan_closed(std::size_t index);
   Status scan_open(std::size_t index);
   Result<std::optional<Position>> scan_segments(std::size_t index, SegmentNumber first, Position must_reach,
-                                                Position range_end, bool& stopped_clean);
-  Status end_earlier_life(std::size_t index, Position stopped, bool stopped_clean, Position range_end);
+                                                Position range_end);
   void find_missing_files();
-  Bounds bounds_of(std::size_t index) const;
+  Result<Bounds> bounds_of(std::size_t index);
   const FileLook* next_with_data(std::size_t index) const;
   Position bound() const { return look_.claims.empty() ? Position() : look_.claims.back(); }
   SegmentNumber first_to_scan(const FileLook& file) const;
@@ -78,6 +77,7 @@ class Recovery {
   Status apply_one(FileLook& file, FilePlan& plan);
   Status remove_file(FileLook& file);
   Status set_aside(FileLook& file);
+  Status set_index_aside(const FileLook& file);
   Status save_index(FileLook& file, const FilePlan& plan);
   Recovered result();
 
@@ -146,7 +146,7 @@ void Recovery::plan_foreign(std::size_t index) {
   const FileLook& file = look_.files[index];
   plans_[index].action = FilePlan::Action::leave;
   Position end = file.base + full_file_size(options_);
-  if (index + 1 < look_.files.size()) end = std::min(end, look_.files[index + 1].base);
+  if (const FileLook* next = next_with_data(index)) end = std::min(end, next->base);
   lost_.push_back({file.base, end, DamageReason::unrecognised});
   report_.unparsed.push_back(file.path);
   note_end(end);
@@ -156,7 +156,9 @@ Status Recovery::plan_blank(std::size_t index) {
   const FileLook& file = look_.files[index];
   FilePlan& plan = plans_[index];
   plan.data_end = file.base;
-  if (bound() > file.base && file.size > kDirectIoAlignment) {
+  // What an earlier recovery made of a start that wrote nothing; its index is lost.
+  const bool mark = file.size == kDirectIoAlignment && !continues(index);
+  if (bound() > file.base && !mark) {
     plan.action = FilePlan::Action::leave;
     Position end = file.base + full_file_size(options_);
     if (const FileLook* next = next_with_data(index)) end = std::min(end, next->base);
@@ -184,11 +186,14 @@ Status Recovery::plan_blank(std::size_t index) {
   return {};
 }
 
-// Whether the life that wrote the file with data before this one made this one too: one that was cut goes on nowhere.
+// Whether the life that made the file before this one made this one too: one that was cut goes on nowhere.
 bool Recovery::continues(std::size_t index) const {
   const FileLook* before = nullptr;
-  for (std::size_t i = 0; i < index; ++i)
-    if (look_.files[i].has_data()) before = &look_.files[i];
+  for (std::size_t i = 0; i < index; ++i) {
+    const FileLook& file = look_.files[i];
+    if (file.has_data() || (file.kind == FileLook::Kind::blank && file.size >= full_file_size(options_)))
+      before = &file;
+  }
   if (before == nullptr || before->size < full_file_size(options_)) return false;
   const Position full_end = before->base + full_file_size(options_);
   const bool cut = before->index.closed && before->index.closed->data_end < full_end;
@@ -205,9 +210,8 @@ Status Recovery::scan_closed(std::size_t index) {
   if (scan_from_ < closed.data_end) {
     const std::vector<Damage> known = file.index.damaged;
     const Position from = std::max(scan_from_, file.base);
-    bool clean = false;
     SLUICE_ASSIGN(const auto stopped, scan_segments(index, SegmentNumber(from.value / options_.segment_size),
-                                                    closed.data_end, closed.data_end, clean));
+                                                    closed.data_end, closed.data_end));
     static_cast<void>(stopped);
     file.index.closed = closed;
     plan.write_index = file.index.damaged != known;
@@ -218,7 +222,7 @@ Status Recovery::scan_closed(std::size_t index) {
   return {};
 }
 
-Recovery::Bounds Recovery::bounds_of(std::size_t index) const {
+Result<Recovery::Bounds> Recovery::bounds_of(std::size_t index) {
   const FileLook& file = look_.files[index];
   const FileLook* next = next_with_data(index);
   Bounds bounds;
@@ -234,12 +238,14 @@ Recovery::Bounds Recovery::bounds_of(std::size_t index) const {
     if (claim <= bounds.range_end && !of_next_life) bounds.must_reach = std::max(bounds.must_reach, claim);
   }
   if (bounds.life_ends) {
-    // It was cut at the end of its data, rounded up to a block: the data ends in its last block.
+    // It was cut at the end of its data, rounded up to a block of which the rest is zero.
     const std::uint64_t size = std::min(file.size, bounds.range_end - file.base);
-    const std::uint64_t least = size % kDirectIoAlignment == 0 && size != 0
-                                    ? size - kDirectIoAlignment + layout::kRecordAlignment
-                                    : size / layout::kRecordAlignment * layout::kRecordAlignment;
-    bounds.must_reach = std::max(bounds.must_reach, file.base + least);
+    const std::uint64_t block = size == 0 ? 0 : (size - 1) / kDirectIoAlignment * kDirectIoAlignment;
+    SLUICE_ASSIGN(const std::uint64_t used, last_byte_behind(file, file.base + block));
+    const std::uint64_t least =
+        size % kDirectIoAlignment == 0 ? block + std::max(used, std::min(size, layout::kRecordAlignment)) : size;
+    bounds.must_reach =
+        std::max(bounds.must_reach, std::min(bounds.range_end, file.base + layout::align_up(least, 64)));
   } else if (bound() > bounds.range_end) {
     bounds.must_reach = bounds.range_end;
   }
@@ -260,7 +266,7 @@ SegmentNumber Recovery::first_to_scan(const FileLook& file) const {
 
 // Scans from `first` on to `range_end`, and makes the index anew from there. Returns where the log stopped, if it did.
 Result<std::optional<Position>> Recovery::scan_segments(std::size_t index, SegmentNumber first, Position must_reach,
-                                                        Position range_end, bool& stopped_clean) {
+                                                        Position range_end) {
   FileLook& file = look_.files[index];
   IndexContent& content = file.index;
   const std::uint64_t segment_size = options_.segment_size;
@@ -282,10 +288,7 @@ Result<std::optional<Position>> Recovery::scan_segments(std::size_t index, Segme
     const Position first_record(segment.value * segment_size + layout::kSegmentHeaderSize);
     const bool nothing = outcome.stopped && *outcome.stopped <= first_record && outcome.damaged.empty();
     if (!nothing) content.segments.push_back({segment, outcome.records, time_max_ns});
-    if (outcome.stopped) {
-      stopped_clean = outcome.stopped_clean;
-      return outcome.stopped;
-    }
+    if (outcome.stopped) return outcome.stopped;
   }
   return std::optional<Position>();
 }
@@ -293,14 +296,13 @@ Result<std::optional<Position>> Recovery::scan_segments(std::size_t index, Segme
 Status Recovery::scan_open(std::size_t index) {
   FileLook& file = look_.files[index];
   FilePlan& plan = plans_[index];
-  const Bounds bounds = bounds_of(index);
-  bool clean = false;
+  SLUICE_ASSIGN(const Bounds bounds, bounds_of(index));
   SLUICE_ASSIGN(const std::optional<Position> stopped,
-                scan_segments(index, first_to_scan(file), bounds.must_reach, bounds.range_end, clean));
+                scan_segments(index, first_to_scan(file), bounds.must_reach, bounds.range_end));
   plan.write_index = true;
   plan.data_end = bounds.range_end;
   if (stopped && bounds.life_ends) {
-    SLUICE_TRY(end_earlier_life(index, *stopped, clean, bounds.range_end));
+    plan.data_end = *stopped;
   } else if (stopped) {
     ended_ = true;
     plan.action = FilePlan::Action::cut;
@@ -317,21 +319,6 @@ Status Recovery::scan_open(std::size_t index) {
   plan.time_max_ns = time_max_ns_;
   end_ = std::max(end_, plan.data_end);
   note_end(plan.data_end);
-  return {};
-}
-
-// The file was cut once already, in the block that `stopped` lies in. If more than zeros follows, it was rot that
-// stopped the scan.
-Status Recovery::end_earlier_life(std::size_t index, Position stopped, bool stopped_clean, Position range_end) {
-  FileLook& file = look_.files[index];
-  FilePlan& plan = plans_[index];
-  plan.data_end = stopped;
-  SLUICE_ASSIGN(const std::uint64_t behind, last_byte_behind(file, stopped));
-  if (stopped_clean && behind == 0) return {};
-  const std::uint64_t size = file.size / layout::kRecordAlignment * layout::kRecordAlignment;
-  plan.data_end = std::min(range_end, file.base + size);
-  if (plan.data_end > stopped) file.index.damaged.push_back({stopped, plan.data_end, DamageReason::checksum});
-  plan.data_end = std::max(plan.data_end, stopped);
   return {};
 }
 
@@ -355,7 +342,7 @@ Result<std::uint64_t> Recovery::last_byte_behind(const FileLook& file, Position 
   // A segment further behind that has a header: at least that much was written.
   const std::uint64_t used = file.used_segments * options_.segment_size;
   const std::uint64_t headers_end = used == 0 ? 0 : used - options_.segment_size + layout::kSegmentHeaderSize;
-  if (headers_end > end) last = std::max(last, headers_end - start);
+  if (headers_end > std::max(start, end)) last = std::max(last, headers_end - start);
   return last;
 }
 
@@ -400,7 +387,8 @@ Status Recovery::apply() {
 }
 
 Status Recovery::apply_one(FileLook& file, FilePlan& plan) {
-  if (plan.action == FilePlan::Action::cut) {
+  // A file that ends before its data should is kept as it is.
+  if (plan.action == FilePlan::Action::cut && file.size > plan.data_end - file.base) {
     SLUICE_ASSIGN(file.size, cut_log_file(disk_, file.file.id(), file.base, plan.data_end));
   }
   const bool kept = plan.action == FilePlan::Action::cut || plan.action == FilePlan::Action::keep;
@@ -411,6 +399,7 @@ Status Recovery::apply_one(FileLook& file, FilePlan& plan) {
 
 Status Recovery::remove_file(FileLook& file) {
   file.file.reset();
+  if (file.index.garbled) SLUICE_TRY(set_index_aside(file));
   SLUICE_TRY(disk_.unlink(file.path));
   Status gone = disk_.unlink(index_path(options_.directory, file.base));
   if (!gone && gone.error().code() == ErrorCode::not_found) return {};
@@ -420,16 +409,25 @@ Status Recovery::remove_file(FileLook& file) {
 Status Recovery::set_aside(FileLook& file) {
   file.file.reset();
   const std::string aside = file.path + ".torn";
-  if (std::any_of(look_.set_aside.begin(), look_.set_aside.end(),
-                  [&](const SetAside& torn) { return torn.base == file.base; }))
+  const auto is_aside = [&](const SetAside& torn) { return torn.path == aside; };
+  if (std::any_of(look_.set_aside.begin(), look_.set_aside.end(), is_aside))
     return fail(ErrorCode::exists, "setting " + file.path + " aside: " + aside + " is there already: move it away");
   SLUICE_TRY(disk_.rename(file.path, aside));
   look_.set_aside.push_back({file.base, aside});
   return {};
 }
 
+// The index can be made again, but whatever stands in its place is kept: it may be bytes that got there by mistake.
+Status Recovery::set_index_aside(const FileLook& file) {
+  const std::string path = index_path(options_.directory, file.base);
+  SLUICE_TRY(disk_.rename(path, path + ".torn"));
+  look_.set_aside.push_back({file.base, path + ".torn"});
+  return {};
+}
+
 // The index can be made again, so a full disk does not keep the log from opening.
 Status Recovery::save_index(FileLook& file, const FilePlan& plan) {
+  if (file.index.garbled) SLUICE_TRY(set_index_aside(file));
   file.index.closed = IndexClosed{plan.data_end, plan.records, plan.time_max_ns};
   Status saved = write_index(disk_, options_.directory, index_key(options_, file.base), file.index);
   if (!saved && saved.error().code() == ErrorCode::would_block) return {};
@@ -449,7 +447,13 @@ Recovered Recovery::result() {
         {file.base, plan.data_end, file.size, plan.records, plan.time_max_ns, std::move(file.index.damaged)});
   }
   std::sort(damaged.begin(), damaged.end(), [](const Damage& a, const Damage& b) { return a.begin < b.begin; });
-  for (const Damage& d : damaged) report_.damaged.push_back({d.begin, d.end, text(d.reason)});
+  Position reported;
+  for (const Damage& d : damaged) {
+    // The range that a foreign file's name stands for may overlap another file.
+    const Position begin = std::max(d.begin, reported);
+    if (begin < d.end) report_.damaged.push_back({begin, d.end, text(d.reason)});
+    reported = std::max(reported, d.end);
+  }
   return recovered;
 }
 

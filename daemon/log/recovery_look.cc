@@ -124,18 +124,23 @@ class Looker {
   }
 
   // A file that does not continue the one before it, or was written by another life, was made by a start that had
-  // recovered everything below it.
+  // recovered everything below it. A start's first file may be blank (its first write was lost): those that continue it
+  // begin no life of their own, and what lies below them is not known to be recovered.
   void find_lives() {
     const FileLook* before = nullptr;
+    bool blank_began = false;
     for (FileLook& file : look_.files) {
-      if (!file.has_data()) continue;
-      if (before != nullptr) {
-        const bool continues = file.base - before->base == full_file_size(options_);
-        const bool same = !before->last_incarnation || !file.first_incarnation ||
-                          *before->last_incarnation == *file.first_incarnation;
-        file.begins_life = !continues || !same;
-        if (file.begins_life) look_.claims.push_back(file.base);
+      const bool whole_blank = file.kind == FileLook::Kind::blank && file.size >= full_file_size(options_);
+      if (!file.has_data() && !whole_blank) continue;
+      const bool continues = before != nullptr && file.base - before->base == full_file_size(options_);
+      const bool same = before == nullptr || !before->last_incarnation || !file.first_incarnation ||
+                        *before->last_incarnation == *file.first_incarnation;
+      const bool begins = before != nullptr && (!continues || !same);
+      if (file.has_data()) {
+        file.begins_life = begins || blank_began;
+        if (begins) look_.claims.push_back(file.base);
       }
+      blank_began = whole_blank && (begins || blank_began);
       before = &file;
     }
   }

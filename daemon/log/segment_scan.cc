@@ -59,15 +59,13 @@ void SegmentScan::damage(std::uint64_t from, std::uint64_t to, DamageReason reas
 }
 
 // Nothing: the header holds, and what it says is taken over.
-Result<std::optional<DamageReason>> SegmentScan::check_header(SegmentNumber segment, bool& empty) {
+Result<std::optional<DamageReason>> SegmentScan::check_header(SegmentNumber segment) {
   SLUICE_ASSIGN(const bool there, buffer_.load(layout::kSegmentHeaderSize));
-  empty = true;
   if (!there) return DamageReason::missing;
   layout::SegmentHeader header;
   const layout::SegmentCheck check =
       layout::read_segment_header(buffer_.at(0), options_.topic, options_.partition, segment, header);
-  empty = check == layout::SegmentCheck::empty;
-  if (empty) return DamageReason::missing;
+  if (check == layout::SegmentCheck::empty) return DamageReason::missing;
   if (check != layout::SegmentCheck::ok) return DamageReason::segment_header;
   checksums_ = (header.flags & layout::kSegmentFlagChecksums) != 0;
   segment_checksum_ = header.checksum;
@@ -172,12 +170,10 @@ Result<SegmentOutcome> SegmentScan::run(SegmentNumber segment, Position must_rea
   // What must be there of this segment.
   const std::uint64_t must = must_reach > start_ ? std::min(must_reach - start_, end) : 0;
 
-  bool empty = false;
-  SLUICE_ASSIGN(const std::optional<DamageReason> bad_header, check_header(segment, empty));
+  SLUICE_ASSIGN(const std::optional<DamageReason> bad_header, check_header(segment));
   if (bad_header) {
     if (must != 0) damage(0, must, *bad_header);
     if (must < end) outcome_.stopped = position(must);
-    outcome_.stopped_clean = empty;
     return std::move(outcome_);
   }
   for (std::uint64_t at = layout::kSegmentHeaderSize; at < end;) {
@@ -189,7 +185,6 @@ Result<SegmentOutcome> SegmentScan::run(SegmentNumber segment, Position must_rea
     }
     if (at >= must) {
       outcome_.stopped = position(at);
-      outcome_.stopped_clean = checked.verdict == Verdict::free || checked.verdict == Verdict::missing;
       break;
     }
     SLUICE_ASSIGN(const std::uint64_t next, next_intact(at, checked));

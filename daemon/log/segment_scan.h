@@ -61,7 +61,6 @@ struct SegmentOutcome {
   std::uint64_t time_max_ns = 0;  // of them
   std::vector<Damage> damaged;
   std::optional<Position> stopped;  // the log stops here; none: the segment is walked to its end
-  bool stopped_clean = false;       // at a free word or an empty header
 };
 
 class SegmentScan {
@@ -81,7 +80,7 @@ class SegmentScan {
     std::uint32_t trailer_size = 0;
   };
 
-  Result<std::optional<DamageReason>> check_header(SegmentNumber segment, bool& empty);
+  Result<std::optional<DamageReason>> check_header(SegmentNumber segment);
   Result<Checked> check_record(std::uint64_t at);
   Checked check_contents(std::uint64_t at, Checked checked) const;
   Result<std::uint64_t> next_intact(std::uint64_t at, const Checked& damaged);

@@ -56,9 +56,6 @@ class Recovery : public testing::Test {
   // Opens, and expects exactly these to be visited and served.
   RecoveryReport expect_served(const std::vector<RigRecord>& expected) {
     Opened opened = open_log(disk_, options_);
-    for (const DamagedRange& d : opened.report.damaged)
-      std::printf("damaged: %llu to %llu: %s\n", static_cast<unsigned long long>(d.begin.value),
-                  static_cast<unsigned long long>(d.end.value), d.reason.c_str());
     const Served served = serve(*opened.log, options_, Position(0));
     EXPECT_EQ(served.damage, std::vector<std::string>());
     EXPECT_EQ(served.records.size(), expected.size());
@@ -166,6 +163,8 @@ TEST_F(Recovery, AGarbledIndexIsMadeAgain) {
   for (const Position base : bases()) write_file(disk_, index_at(base), std::vector<std::byte>(200, std::byte{0x5a}));
   const RecoveryReport report = expect_served(records_);
   EXPECT_TRUE(report.damaged.empty());
+  EXPECT_EQ(report.unparsed.size(), bases().size()) << "what stood there is kept";
+  EXPECT_EQ(read_file(disk_, index_at(Position(0)) + ".torn"), std::vector<std::byte>(200, std::byte{0x5a}));
 }
 
 TEST_F(Recovery, AStaleIndexIsCompleted) {
