@@ -35,13 +35,24 @@ void AuditRecovery::meet(ProducerId producer) {
   met = true;
   const auto name = names_.find(producer);
   if (name == names_.end()) return;
+  // Former holders first: one that was fenced before it sent anything may still show up later.
+  for (const auto& [former, its_name] : names_) {
+    if (former >= producer) break;
+    if (its_name == name->second) meet(former);
+  }
   const auto last = last_of_name_.find(name->second);
-  const Sequence next = last == last_of_name_.end() ? Sequence(1) : audit_.next_sequence(last->second);
+  const Sequence next = last == last_of_name_.end() ? Sequence(1) : next_below_fence(last->second);
   if (last != last_of_name_.end()) {
     if (const auto mark = bookmarks_.find(last->second); mark != bookmarks_.end()) bookmarks_[producer] = mark->second;
   }
   audit_.on_attach(producer, name->second, next);
   last_of_name_[name->second] = producer;
+}
+
+// What an old holder sent above its fence is counted in its own row, and its successor did not count on from there.
+Sequence AuditRecovery::next_below_fence(ProducerId producer) const {
+  const auto fenced = next_when_fenced_.find(producer);
+  return fenced == next_when_fenced_.end() ? audit_.next_sequence(producer) : fenced->second;
 }
 
 void AuditRecovery::visit(Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer) {
@@ -54,11 +65,14 @@ void AuditRecovery::visit(Position position, const layout::RecordFields& fields,
   }
   const ProducerId producer = fields.claim.producer();
   meet(producer);
+  const auto fence = fences_.find(producer);
+  const bool fenced = fence != fences_.end() && position >= fence->second;
+  if (fenced) next_when_fenced_.try_emplace(producer, audit_.next_sequence(producer));
   if (fields.claim.state() == RecordState::aborted) {
     audit_.on_abort(producer);
     return;
   }
-  if (const auto fence = fences_.find(producer); fence != fences_.end() && position >= fence->second) {
+  if (fenced) {
     audit_.on_fenced(producer, fields.sequence);
     return;
   }

@@ -32,6 +32,7 @@ class AuditRecovery {
 
  private:
   void meet(ProducerId producer);
+  Sequence next_below_fence(ProducerId producer) const;
 
   core::PartitionAudit audit_;
   std::map<ProducerId, std::string> names_;
@@ -39,6 +40,7 @@ class AuditRecovery {
   std::map<std::string, ProducerId> last_of_name_;       // the newest id of the name that has a row
   std::map<ProducerId, spill::ProducerMark> bookmarks_;
   std::map<ProducerId, Position> fences_;
+  std::map<ProducerId, Sequence> next_when_fenced_;      // of those met above their fence
   std::uint64_t time_max_ns_ = 0;
 };
 

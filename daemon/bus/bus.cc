@@ -82,6 +82,7 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
       turn.progressed |= work.progressed;
       if (work.deadline_ns != 0 && (turn.deadline_ns == 0 || work.deadline_ns < turn.deadline_ns))
         turn.deadline_ns = work.deadline_ns;
+      if (unit.partition->waits_for_pins()) enforce_pin_quota(unit);
       if (auto checkpoint = unit.partition->take_checkpoint()) {
         if (auto saved = topic->save_checkpoint(store_, *unit.partition, *checkpoint); !saved)
           spdlog::error("audit checkpoint not saved partition={} reason={}", unit.partition->identity().name,
@@ -98,6 +99,16 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
   if (now_ns >= retention_at_ns_) run_retention(now_ns);
   if (turn.deadline_ns == 0 || retention_at_ns_ < turn.deadline_ns) turn.deadline_ns = retention_at_ns_;
   return turn;
+}
+
+// One session may keep a part of a partition's slots from the others, and no more.
+void Bus::enforce_pin_quota(const PartitionUnit& unit) {
+  const std::uint32_t quota = unit.partition->memory().slots / kPinnedSlotsFraction;
+  for (const SessionId session : sessions_->revoke_over_quota(unit.handle, quota)) {
+    spdlog::warn("session ended: it holds more than {} slots of a partition that needs them session={} partition={}", quota,
+                 session.value, unit.partition->identity().name);
+    if (settings_.on_revoked) settings_.on_revoked(session);
+  }
 }
 
 bool Bus::reap(std::uint64_t now_ns) {
@@ -175,6 +186,7 @@ bool Bus::drained() const {
   return std::all_of(by_handle_.begin(), by_handle_.end(), [](const auto& entry) {
     const spill::Partition& partition = *entry.second;
     if (!partition.is_idle()) return false;
+    if (partition.is_volatile()) return true;
     if (partition.gate() == layout::Gate::poisoned || !partition.reason().empty()) return true;
     return !partition.has_open_claims() && partition.everything_durable();
   });

@@ -11,6 +11,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -41,6 +42,8 @@ struct BusSettings {
   std::uint32_t partitions_max = kPartitionsMax;
   std::uint32_t sessions_max = kSessionsMax;
   std::uint64_t retention_interval_ns = 10'000'000'000;
+  // Called on the bus thread when it has ended a session by itself: its connection is to be closed.
+  std::function<void(SessionId)> on_revoked;
 };
 
 struct TurnResult {
@@ -129,6 +132,7 @@ class Bus final : public session::BusInterface, public spill::Attached {
   std::uint32_t count_sessions_with(const Topic& topic, bool producers) const;
 
   bool reap(std::uint64_t now_ns);
+  void enforce_pin_quota(const PartitionUnit& unit);
   void run_retention(std::uint64_t now_ns);
   bool bury_deleted();
 

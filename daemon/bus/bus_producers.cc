@@ -228,7 +228,6 @@ Result<session::ReaderGrant> Bus::open_reader(SessionId session_id, session::Ope
   for (const session::CursorRequest& cursor : request.cursors)
     if (cursor.cell != session::kNoCursor)
       cursors.push_back({cursor.partition, topic->partitions()[cursor.partition].handle, cursor.cell});
-  const std::uint64_t now = monotonic_ns();
   for (const PartitionNumber number : wanted) {
     PartitionUnit& unit = topic->partitions()[number];
     if (grant.partitions.size() < session::kGrantPartitionsMax) {
@@ -236,8 +235,7 @@ Result<session::ReaderGrant> Bus::open_reader(SessionId session_id, session::Ope
       grant.partitions.push_back(std::move(granted));
     }
     // What was committed before this call is in the range.
-    while (unit.partition->do_work(now).progressed) {
-    }
+    unit.partition->catch_up(monotonic_ns());
     grant.ranges.push_back({number, unit.partition->earliest(), unit.partition->frontier()});
   }
   grant.id = sessions_->add_reader(*session, topic->id(), std::move(cursors));

@@ -149,10 +149,8 @@ Result<std::vector<session::PartitionRange>> Bus::end_positions(SessionId sessio
   SLUICE_TRY(live_session(session_id));
   SLUICE_ASSIGN(Topic * topic, find_topic(name));
   std::vector<session::PartitionRange> ranges;
-  const std::uint64_t now = monotonic_ns();
   for (PartitionUnit& unit : topic->partitions()) {
-    while (unit.partition->do_work(now).progressed) {
-    }
+    unit.partition->catch_up(monotonic_ns());
     ranges.push_back({unit.partition->identity().partition, unit.partition->earliest(), unit.partition->frontier()});
   }
   return ranges;
@@ -174,10 +172,8 @@ Result<session::AuditReport> Bus::audit(SessionId session, const std::string& na
   SLUICE_ASSIGN(Topic * topic, find_topic(name));
   session::AuditReport report;
   report.holds = true;
-  const std::uint64_t now = monotonic_ns();
   for (PartitionUnit& unit : topic->partitions()) {
-    while (unit.partition->do_work(now).progressed) {
-    }
+    unit.partition->catch_up(monotonic_ns());
     for (const core::AuditRow& row : unit.partition->audit().rows())
       report.rows.push_back({unit.partition->identity().partition, row});
     report.holds &= unit.partition->audit().holds();

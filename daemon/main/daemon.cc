@@ -2,10 +2,12 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/resource.h>
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <atomic>
+#include <cerrno>
 #include <memory>
 #include <optional>
 #include <string>
@@ -72,12 +74,22 @@ Status open_parts(const Config& config, Parts& parts) {
   SLUICE_ASSIGN(parts.loop, bus::BusLoop::create(*parts.disk));
   SLUICE_ASSIGN(parts.server, control::Server::listen({config.socket, group, UniqueFd(), policy.owner}, *parts.loop));
   SLUICE_ASSIGN(parts.store, store::open_sqlite_store(parts.directory->store_path()));
-  SLUICE_ASSIGN(parts.bus, bus::Bus::start(settings_of(config, policy), *parts.directory, *parts.disk, *parts.store,
+  bus::BusSettings settings = settings_of(config, policy);
+  settings.on_revoked = [server = parts.server.get()](SessionId session) { server->end_session(session); };
+  SLUICE_ASSIGN(parts.bus, bus::Bus::start(std::move(settings), *parts.directory, *parts.disk, *parts.store,
                                            parts.loop->wake_fd()));
   return {};
 }
 
 void name_thread(const char* name) { ::pthread_setname_np(::pthread_self(), name); }
+
+// Three descriptors a partition, and as many a session: as many as the system lets us have.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur == limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  if (::setrlimit(RLIMIT_NOFILE, &limit) != 0) spdlog::warn("descriptor limit not raised errno={}", errno);
+}
 
 void set_log_level(const std::string& level) { spdlog::set_level(spdlog::level::from_str(level)); }
 
@@ -132,6 +144,7 @@ int exit_code(const Error& error) {
 int run(const Config& config) {
   set_log_level(config.log_level);
   ::signal(SIGPIPE, SIG_IGN);
+  raise_descriptor_limit();
   const sigset_t signals = handled_signals();
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
 

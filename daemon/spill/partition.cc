@@ -81,6 +81,14 @@ std::uint64_t Partition::room_deadline_ns(std::uint64_t now_ns) const {
   return slots_.counts().limbo != 0 ? now_ns + kPinsLookNs : 0;
 }
 
+// The tail lags by kTailLagMax at most, which is less than one turn's records: a turn behind it covers that.
+void Partition::catch_up(std::uint64_t now_ns) {
+  const Position target = tail();
+  while (scan_.frontier() < target && do_work(now_ns).progressed) {
+  }
+  do_work(now_ns);
+}
+
 bool Partition::scan(std::uint64_t now_ns) {
   if (scan_.advance(now_ns, kScanRecordsMax) == 0) return false;
   for (const log::SegmentSummary& summary : scan_.take_summaries()) {
@@ -195,6 +203,11 @@ bool Partition::prepare() {
   return prepared;
 }
 
+bool Partition::waits_for_pins() const {
+  const ring::SlotCounts counts = slots_.counts();
+  return counts.free == 0 && counts.limbo > 0 && slots_.prepared() < prepare_target();
+}
+
 std::uint32_t Partition::sweep(const std::function<bool(ProducerId)>& is_gone) {
   const std::uint32_t aborted = scan_.abort_claims(is_gone, false);
   SLUICE_FAILPOINT("spill.swept");
@@ -206,7 +219,7 @@ std::uint32_t Partition::sweep(const std::function<bool(ProducerId)>& is_gone) {
 // the fence record is appended. So a commit whose owner looked at the table before the entry stood was claimed below the
 // fence, and its receipt holds; every later one finds the entry, waits for its position, and knows.
 Result<FenceMark> Partition::fence(ProducerId old_id, ProducerId new_id) {
-  if (const auto known = scan_.fence_of(old_id)) return FenceMark{*known, scan_.last_of(old_id, *known)};
+  if (const auto known = fence_marks_.find(old_id); known != fence_marks_.end()) return known->second;
   layout::ControlRegion& control = *memory_.control;
   const std::uint32_t index = control.fence_count.load(std::memory_order_relaxed);
   if (index >= kFencesMax)
@@ -228,7 +241,9 @@ Result<FenceMark> Partition::fence(ProducerId old_id, ProducerId new_id) {
   }
   scan_.add_fence(old_id, *position);
   scan_.abort_claims([&](ProducerId producer) { return producer == old_id; }, true);
-  return FenceMark{*position, scan_.last_of(old_id, *position)};
+  const FenceMark mark{*position, scan_.last_of(old_id, *position)};
+  fence_marks_[old_id] = mark;
+  return mark;
 }
 
 Result<Position> Partition::append_fence(ProducerId old_id, ProducerId new_id) {

@@ -12,6 +12,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <memory>
 #include <optional>
 #include <string>
@@ -63,6 +64,8 @@ class Partition {
 
   WorkResult do_work(std::uint64_t now_ns);
   void on_completion(const io::Completion& completion, std::uint64_t now_ns);
+  // Works until all that was committed before the call is below the frontier, but for what an open claim holds up.
+  void catch_up(std::uint64_t now_ns);
 
   // After a client's proven death, before its pins are cleared and its ids forgotten: aborts its open claims. Returns how
   // many. Rings the bell in any case: it may have died between commit and wake.
@@ -91,12 +94,15 @@ class Partition {
   bool has_open_claims() const { return scan_.halted_at_claim(); }
 
   // ---- state
+  bool is_volatile() const { return volatile_; }
   Position frontier() const { return scan_.frontier(); }
   Position durable() const;
   Position earliest() const;
   Position memory_start() const;
   Position tail() const;
   const ScanCounters& counters() const { return scan_.counters(); }
+  // No slot is free, and some that could be are held by pins.
+  bool waits_for_pins() const;
   ring::SlotCounts slot_counts() const { return slots_.counts(); }
   std::uint64_t backed_bytes() const { return slots_.backed_bytes(); }
   const ring::PartitionMemory& memory() const { return memory_; }
@@ -137,6 +143,7 @@ class Partition {
   ring::SlotManager slots_;
   std::unique_ptr<log::PartitionLog> log_;
   Scan scan_;
+  std::map<ProducerId, FenceMark> fence_marks_;  // of this life: a fence asked for again answers the same
   std::unique_ptr<Writer> writer_;           // null for volatile topics
   std::vector<log::SegmentSummary> summaries_;  // scanned, not durable yet
   std::optional<Checkpoint> pending_checkpoint_;

@@ -21,6 +21,7 @@ constexpr std::uint64_t kBlock = kDirectIoAlignment;
 constexpr std::uint32_t kAttemptsMax = 3;                       // of a write that came back short
 constexpr std::uint64_t kRetryNs = 100'000'000;                 // after a full disk
 constexpr std::uint64_t kQueueFullNs = 1'000'000;               // after a full queue, if no completion comes before
+constexpr std::size_t kFrontiersMax = 256;
 constexpr std::uint32_t kSyncTokenBit = 0x8000'0000;
 
 Position block_floor(Position p) { return Position(p.value & ~(kBlock - 1)); }
@@ -47,6 +48,7 @@ Writer::Writer(io::Disk& disk, log::PartitionLog& log, ring::SlotManager& slots,
       durable_(next_),
       sync_covers_(next_),
       flush_target_(next_),
+      written_records_(next_),
       registrations_(slots.memory().slots),
       copy_(allocate_copy(), std::free) {}
 
@@ -59,6 +61,7 @@ Writer::~Writer() {
 bool Writer::do_work(Position frontier, std::uint64_t now_ns) {
   if (is_poisoned()) return false;
   queue_full_until_ns_ = 0;
+  note_frontier(frontier);
   if (frontier > durable_ && dirty_since_ns_ == 0) dirty_since_ns_ = now_ns;
   const bool due = dirty_since_ns_ != 0 && (flush_now_ || now_ns >= dirty_since_ns_ + options_.flush_interval_ns);
   if (due && syncs_in_flight_ == 0 && flush_target_ <= durable_) {
@@ -73,10 +76,29 @@ bool Writer::do_work(Position frontier, std::uint64_t now_ns) {
     worked |= submit_writes(frontier, flushing, now_ns);
   }
   // What is written becomes durable also while a full disk holds up the rest.
-  const bool enough = written_ >= flush_target_ || (is_obstructed() && writes_at_disk_ == 0 && written_ > durable_);
-  if (flushing && enough && !is_poisoned()) worked |= submit_sync(now_ns);
+  const Position upto = written_records();
+  const bool enough = upto >= flush_target_ || (is_obstructed() && writes_at_disk_ == 0 && upto > durable_);
+  if (flushing && enough && !is_poisoned()) worked |= submit_sync(upto, now_ns);
   check_invariants(frontier);
   return worked;
+}
+
+void Writer::note_frontier(Position frontier) {
+  if (frontier <= written_records_ || (!frontiers_.empty() && frontier <= frontiers_.back())) return;
+  // The last one is what a flush waits for; of those before, any may be missing.
+  if (frontiers_.size() == kFrontiersMax) frontiers_.pop_back();
+  frontiers_.push_back(frontier);
+}
+
+// The end of the last record that is written whole, as far as it is known. A segment's start is always one.
+Position Writer::written_records() {
+  const ring::PartitionMemory& memory = slots_.memory();
+  written_records_ = std::max(written_records_, memory.start_of(memory.segment_of(written_)));
+  while (!frontiers_.empty() && frontiers_.front() <= written_) {
+    written_records_ = std::max(written_records_, frontiers_.front());
+    frontiers_.pop_front();
+  }
+  return written_records_;
 }
 
 bool Writer::submit_writes(Position frontier, bool with_partial, std::uint64_t now_ns) {
@@ -176,10 +198,10 @@ bool Writer::submit_write(Position end, bool partial, std::uint64_t now_ns) {
   return true;
 }
 
-bool Writer::submit_sync(std::uint64_t now_ns) {
-  const std::vector<io::FileId> files = log_.files_between(durable_, written_);
+bool Writer::submit_sync(Position upto, std::uint64_t now_ns) {
+  const std::vector<io::FileId> files = log_.files_between(durable_, upto);
   SLUICE_ASSERT(!files.empty());
-  sync_covers_ = written_;
+  sync_covers_ = upto;
   for (const io::FileId file : files) {
     const std::uint64_t token = options_.token_base | kSyncTokenBit | (next_token_++ & ~kSyncTokenBit);
     if (disk_.submit_sync(file, token)) {

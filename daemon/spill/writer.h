@@ -13,7 +13,8 @@
 // never a mixture, and the old bytes being a prefix of the new ones.
 //
 // Invariants (checked in check_invariants)
-//  1. durable ≤ written ≤ submitted ≤ frontier, and none goes back.
+//  1. durable ≤ written ≤ submitted ≤ frontier, and none goes back. durable is the end of a record; the others may lie
+//     inside one, at a block's boundary.
 //  2. durable moves only when every file of [durable, written) was synced after those writes completed, without error.
 //  3. After the first failed or ambiguous write or sync nothing is submitted and durable stays (poisoned).
 #pragma once
@@ -82,7 +83,9 @@ class Writer {
   bool submit_write(Position end, bool partial, std::uint64_t now_ns);
   bool submit_again(std::uint64_t now_ns);
   bool hand_over(Write& write, std::uint64_t now_ns);
-  bool submit_sync(std::uint64_t now_ns);
+  bool submit_sync(Position upto, std::uint64_t now_ns);
+  void note_frontier(Position frontier);
+  Position written_records();
   void on_write(Write& write, std::int64_t result, std::uint64_t now_ns);
   void obstruct(const std::string& what, std::uint64_t now_ns);
   bool is_obstructed() const { return retry_at_ns_ != 0; }
@@ -109,6 +112,8 @@ class Writer {
   std::uint32_t syncs_in_flight_ = 0;
   Position sync_covers_;                // what becomes durable when they succeed
   Position flush_target_;               // written up to here, then sync
+  std::deque<Position> frontiers_;      // ends of records above `written`, ascending, kFrontiersMax of them at most
+  Position written_records_;            // the last end of a record that is known at or below `written`
   std::uint64_t dirty_since_ns_ = 0;    // 0: everything is durable
   bool flush_now_ = false;
   std::uint64_t retry_at_ns_ = 0;       // the disk is full: not before then; 0: it is not

@@ -31,6 +31,7 @@ inline constexpr std::uint32_t kTopicNameSizeMax = 200;
 inline constexpr std::uint32_t kProducerNameSizeMax = 200;
 inline constexpr std::uint32_t kSessionsMax = 4096;
 inline constexpr std::uint32_t kSessionPinsMax = 256;     // producers + segments that readers hold
+inline constexpr std::uint32_t kPinnedSlotsFraction = 2;  // one session may pin 1/2 of a partition's slots when they are needed
 inline constexpr std::uint32_t kSessionCursorsMax = 1024; // partitions that one session's readers are in
 inline constexpr std::uint32_t kFencesMax = 512;          // fence table entries of a partition
 inline constexpr std::size_t kProducersTrackedMax = 65536;  // whose sequences one reader follows in one partition
