@@ -89,13 +89,13 @@ Result<Topic::Recovered> Topic::recover(PartitionNumber number, const OpenContex
   SLUICE_ASSIGN(std::unique_ptr<log::PartitionLog> log, wait_for_predecessor(name, open));
   audit.finish();
   report_findings(name, report, findings);
-  return Recovered{std::move(log), std::move(audit), report.end};
+  return Recovered{std::move(log), std::move(audit), report.end, report.used_end};
 }
 
 Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool fresh, const OpenContext& context,
                              std::vector<std::string>& findings) {
   const std::uint64_t ring_size = config().segment_size * config().slots;
-  Recovered recovered{nullptr, AuditRecovery({}, attaches_, fences_, number), Position(0)};
+  Recovered recovered{nullptr, AuditRecovery({}, attaches_, fences_, number), Position(0), Position(0)};
   if (!is_volatile()) {
     SLUICE_ASSIGN(recovered, recover(number, context, findings));
   }
@@ -103,7 +103,7 @@ Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool 
   Position start(0);
   if (!fresh) {
     SLUICE_ASSIGN(const Position lease, context.store.position_lease(id(), number));
-    const Position above(layout::align_up(recovered.end.value, config().segment_size) + ring_size);
+    const Position above(layout::align_up(recovered.used_end.value, config().segment_size) + ring_size);
     start = std::max(is_volatile() ? Position(0) : above,
                      Position(layout::align_up(lease.value, config().segment_size)));
   }

@@ -73,6 +73,7 @@ class Topic {
     std::unique_ptr<log::PartitionLog> log;
     AuditRecovery audit;
     Position end;
+    Position used_end;  // at least `end`: no position below it may be given out again
   };
   Result<Recovered> recover(PartitionNumber number, const OpenContext& context, std::vector<std::string>& findings) const;
   void restore_fences(PartitionUnit& unit, const AuditRecovery& audit) const;

@@ -75,6 +75,7 @@ class Recovery {
 
   Status apply();
   Status apply_one(FileLook& file, FilePlan& plan);
+  Status sync_file(const FileLook& file);
   Status remove_file(FileLook& file);
   Status set_aside(FileLook& file);
   Status set_index_aside(const FileLook& file);
@@ -109,7 +110,6 @@ Result<Recovered> Recovery::run() {
 // ---- scan: nothing is changed
 
 Status Recovery::scan_all() {
-  for (const SetAside& torn : look_.set_aside) note_end(torn.base + full_file_size(options_));
   for (std::size_t i = 0; i < look_.files.size(); ++i) SLUICE_TRY(scan_one(i));
   end_ = std::max(end_, bound());
   note_end(end_);
@@ -171,7 +171,7 @@ Status Recovery::plan_blank(std::size_t index) {
   if (bytes != 0) {
     ended_ = true;
     plan.action = FilePlan::Action::set_aside;
-    note_end(file.base + full_file_size(options_));
+    note_end(file.base + layout::align_up(bytes, options_.segment_size));
   } else if (continues(index)) {
     ended_ = true;
     plan.action = FilePlan::Action::remove;
@@ -387,14 +387,29 @@ Status Recovery::apply() {
 }
 
 Status Recovery::apply_one(FileLook& file, FilePlan& plan) {
+  bool synced = false;
   // A file that ends before its data should is kept as it is.
   if (plan.action == FilePlan::Action::cut && file.size > plan.data_end - file.base) {
     SLUICE_ASSIGN(file.size, cut_log_file(disk_, file.file.id(), file.base, plan.data_end));
+    synced = true;
   }
   const bool kept = plan.action == FilePlan::Action::cut || plan.action == FilePlan::Action::keep;
-  if (kept && plan.write_index) SLUICE_TRY(save_index(file, plan));
+  if (kept && plan.write_index) {
+    if (!synced) SLUICE_TRY(sync_file(file));
+    SLUICE_TRY(save_index(file, plan));
+  }
   file.file.reset();
   return {};
+}
+
+// What a predecessor wrote and was killed before it had synced is there to be read, and a power loss could still take it:
+// nothing is called recovered before it is stable. Writing the last bytes once more syncs the whole file.
+Status Recovery::sync_file(const FileLook& file) {
+  if (file.size == 0) return {};
+  std::array<std::byte, kDirectIoAlignment> bytes{};
+  const std::uint64_t block = (file.size - 1) / kDirectIoAlignment * kDirectIoAlignment;
+  SLUICE_ASSIGN(const std::size_t got, disk_.read(file.file.id(), block, bytes));
+  return disk_.write_synced(file.file.id(), block, std::span(bytes).first(got));
 }
 
 Status Recovery::remove_file(FileLook& file) {

@@ -507,6 +507,28 @@ TEST_F(Recovery, APredecessorsWriteInFlightIsWaitedFor) {
   EXPECT_EQ(media->orphaned_writes(), 0u);
 }
 
+TEST_F(Recovery, WhatAKilledDaemonHadNotSyncedIsStableOnceItIsRecovered) {
+  auto first = std::make_unique<io::SimDisk>(io::SimDisk::Options{.seed = 8});
+  const auto media = first->media();
+  Opened opened = open_log(*first, options_);
+  LogWriter writer(*first, *opened.log, options_, 1, Position(0));
+  for (std::uint64_t step = 0; step < 4; ++step) {
+    writer.append_some(kRigFileSize / 3, step);
+    ASSERT_TRUE(writer.submit_writes(true) && writer.drain());
+  }
+  forget(std::move(opened.log));
+  first.reset();
+
+  io::SimDisk second({.seed = 9}, media);
+  const Opened recovered = open_log(second, options_);
+  EXPECT_EQ(recovered.report.end, writer.end());
+  second.power_loss();
+  const Opened again = open_log(second, options_);
+  EXPECT_EQ(again.report.end, writer.end());
+  EXPECT_TRUE(again.report.damaged.empty());
+  EXPECT_TRUE(serve(*again.log, options_, Position(0)).records == writer.records());
+}
+
 TEST_F(Recovery, TwoPredecessorsAreBothWaitedFor) {
   live(1, 20000, false);
   auto one = std::make_unique<io::SimDisk>(io::SimDisk::Options{.seed = 5}, disk_.media());
