@@ -23,6 +23,9 @@ namespace {
 constexpr std::size_t kBatchMax = 1024;
 // How long a wait goes on without looking whether the user wants to end.
 constexpr auto kWaitSlice = std::chrono::milliseconds(100);
+// How long --exit and --count wait for a daemon that has gone.
+constexpr auto kAwayMax = std::chrono::seconds(30);
+constexpr int kAwaySleepMs = 50;
 constexpr std::uint64_t kLossesShownMax = 10;
 
 struct ConsumeFlags {
@@ -90,6 +93,7 @@ class Consume {
   void on_loss(const LossEvent& event);
   // Reads until there is a reason to end.
   ExitCode loop(Reader& reader);
+  bool may_wait_for_daemon(Clock::time_point last_message, Clock::time_point away_since) const;
   bool enough() const { return flags_.count != 0 && messages_ >= flags_.count; }
   int finish(ExitCode exit);
   std::string progress() const;
@@ -139,6 +143,13 @@ void Consume::on_loss(const LossEvent& event) {
   }
 }
 
+// A consumer that follows waits for as long as it takes; one that is to end has an end.
+bool Consume::may_wait_for_daemon(Clock::time_point last_message, Clock::time_point away_since) const {
+  const auto now = Clock::now();
+  if (timeout_) return now - last_message < *timeout_;
+  return (!flags_.exit && flags_.count == 0) || now - away_since < kAwayMax;
+}
+
 std::string Consume::progress() const {
   const double seconds = std::chrono::duration<double>(Clock::now() - started_).count();
   const auto rate = static_cast<std::uint64_t>(static_cast<double>(messages_) / seconds);
@@ -151,12 +162,23 @@ ExitCode Consume::loop(Reader& reader) {
   const bool show_progress = ::isatty(STDOUT_FILENO) == 0;
   Duration wait{0};
   auto last_message = Clock::now();
+  std::optional<Clock::time_point> away_since;
   while (!enough() && !interrupt::requested() && !out_.broken()) {
     const std::size_t batch =
         flags_.count == 0 ? kBatchMax
                           : static_cast<std::size_t>(std::min<std::uint64_t>(kBatchMax, flags_.count - messages_));
     const auto got = reader.poll(batch, wait, handler);
-    if (!got && got.error().code() != ErrorCode::timed_out) {
+    const std::optional<ErrorCode> failed = got ? std::nullopt : std::optional(got.error().code());
+    if (failed != ErrorCode::no_daemon) away_since.reset();
+    if (failed == ErrorCode::no_daemon && !away_since) away_since = Clock::now();
+    if (away_since && may_wait_for_daemon(last_message, *away_since)) {
+      // The SDK connects again by itself; on_state says so.
+      out_.flush();
+      wait = kWaitSlice;
+      interrupt::sleep_ms(kAwaySleepMs);
+      continue;
+    }
+    if (failed && failed != ErrorCode::timed_out) {
       out_.flush();
       progress_.clear();
       return report("consume", got.error());

@@ -33,9 +33,11 @@ void install() {
     pipe_read.store(ends[0], std::memory_order_relaxed);
     pipe_write.store(ends[1], std::memory_order_relaxed);
   }
-  // Without SA_RESTART, so that a write that waits for a stuck reader ends too.
+  // Without SA_RESTART, so that a write that waits for a stuck reader ends too. Once: the second signal ends the
+  // process where it is.
   struct sigaction action {};
   action.sa_handler = on_signal;
+  action.sa_flags = static_cast<int>(SA_RESETHAND);
   ::sigaction(SIGINT, &action, nullptr);
   ::sigaction(SIGTERM, &action, nullptr);
   std::signal(SIGPIPE, SIG_IGN);

@@ -1,4 +1,5 @@
 // SIGINT and SIGTERM as a flag and a descriptor, so that a command ends where it wants to: cleanly, with its summary.
+// The second signal of a kind ends the process at once.
 //
 // Owner: main() calls install() once, before anything that waits. SIGPIPE is ignored from then on: a reader that is
 // gone is an error of write(). Thread safety: requested() and descriptor() from any thread.

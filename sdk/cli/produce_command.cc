@@ -30,6 +30,8 @@ constexpr const char* kCommand = "produce";
 constexpr std::size_t kWindowMax = 4096;
 // What a key may take of a line, besides the payload; the bus's own limit is lower or the same.
 constexpr std::size_t kKeySizeMax = 16 * 1024;
+// How long a send waits before we look whether the user wants to end.
+constexpr Duration kSendSlice = std::chrono::milliseconds(200);
 // Errors that are printed one by one; the rest is counted.
 constexpr std::uint64_t kErrorsShownMax = 10;
 
@@ -75,6 +77,11 @@ Status make_plan(const ProduceFlags& flags, Plan& plan) {
   return {};
 }
 
+// Codes of a send that has sent nothing, and may do so when it is tried again.
+bool may_succeed_later(ErrorCode code) {
+  return code == ErrorCode::would_block || code == ErrorCode::timed_out || code == ErrorCode::no_daemon;
+}
+
 class Produce {
  public:
   Produce(const ProduceFlags& flags, const Plan& plan, Producer& producer, bool wait_durable)
@@ -97,6 +104,7 @@ class Produce {
   // False: stop.
   bool send(std::string_view line);
   bool send_payload(std::string_view payload);
+  Result<Receipt> send_patiently(std::string_view payload);
   void keep_to_rate();
   void settle();
   void fail_line(const Error& error);
@@ -166,11 +174,29 @@ void Produce::settle() {
   if (flags_.receipts) out_.flush();
 }
 
+// Waits for room, or for the daemon, in slices: each ends without anything sent, and the user may have had enough.
+Result<Receipt> Produce::send_patiently(std::string_view payload) {
+  Result<Receipt> receipt = producer_.send_async(payload, options_);
+  if (receipt || !may_succeed_later(receipt.error().code())) [[likely]]
+    return receipt;
+  // What stands before it is on its way; its receipts need not wait.
+  if (flags_.receipts && !wait_durable_) out_.flush();
+  const auto deadline = Clock::now() + plan_.timeout;
+  while (Clock::now() < deadline && !interrupt::requested()) {
+    receipt = producer_.send_async(payload, options_);
+    if (receipt || !may_succeed_later(receipt.error().code())) return receipt;
+  }
+  const Error& error = receipt.error();
+  return fail(error.code(),
+              (interrupt::requested() ? "interrupted: " : "given up after the timeout: ") + error.context(),
+              error.system_errno());
+}
+
 bool Produce::send_payload(std::string_view payload) {
-  const auto receipt = producer_.send_async(payload, options_);
+  const auto receipt = send_patiently(payload);
   if (!receipt) {
     fail_line(receipt.error());
-    // Too large or not possible as such: the next line may be fine.
+    // Too large: the next line may be fine.
     return receipt.error().code() == ErrorCode::too_large;
   }
   ++messages_;
@@ -288,7 +314,7 @@ int produce(const Context& context, const ProduceFlags& flags) {
   if (!wait_durable) return report(kCommand, wait_durable.error());
   ProducerOptions options;
   options.name = flags.producer;
-  options.send_timeout = plan.timeout;
+  options.send_timeout = std::min(plan.timeout, kSendSlice);
   auto producer = client->producer(flags.topic, options);
   if (!producer) return report(kCommand, producer.error());
   Produce run(flags, plan, *producer, *wait_durable);
