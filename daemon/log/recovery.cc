@@ -110,6 +110,8 @@ Result<Recovered> Recovery::run() {
 // ---- scan: nothing is changed
 
 Status Recovery::scan_all() {
+  // Its first segment was begun at least: a start that chose this base gave positions of it out.
+  for (const SetAside& torn : look_.set_aside) note_end(torn.base + options_.segment_size);
   for (std::size_t i = 0; i < look_.files.size(); ++i) SLUICE_TRY(scan_one(i));
   end_ = std::max(end_, bound());
   note_end(end_);
