@@ -21,6 +21,8 @@ constexpr std::uint32_t kRoomSpins = 64;
 constexpr std::uint32_t kPausesPerSpin = 16;
 // Where messages carry no time, the clock for added partitions is read so often.
 constexpr std::uint32_t kSendsPerAddedCheck = 256;
+// How long a message that could go out waits for the answer.
+constexpr Duration kAddedTimeout = std::chrono::milliseconds(20);
 
 std::uint64_t nanoseconds(Duration duration) {
   return duration.count() > 0 ? static_cast<std::uint64_t>(duration.count()) : 0;
@@ -33,7 +35,7 @@ std::uint64_t nanoseconds(Duration duration) {
 Result<ProducerCore::Lane*> ProducerCore::choose(const MessageOptions& options) {
   const auto count = static_cast<std::uint32_t>(lanes_.size());
   if (options.partition) {
-    if (*options.partition >= count) add_partitions(realtime_coarse_ns());
+    if (*options.partition >= count) add_partitions(realtime_coarse_ns(), {});
     if (*options.partition < lanes_.size()) return lanes_[*options.partition].get();
     return fail(ErrorCode::not_found, "sending to partition " + std::to_string(*options.partition) + " of topic " +
                                           topic_ + ": it has " + std::to_string(lanes_.size()) + " partitions");
@@ -72,7 +74,7 @@ std::uint64_t ProducerCore::time_and_check(const Lane& lane) {
   const std::uint64_t time = message_time(lane);
   if (time == 0 && ++sends_without_time_ % kSendsPerAddedCheck != 0) return 0;
   const std::uint64_t now = time != 0 ? time : realtime_coarse_ns();
-  if (now >= added_check_ns_) [[unlikely]] add_partitions(now);
+  if (now >= added_check_ns_) [[unlikely]] add_partitions(now, kAddedTimeout);
   return time;
 }
 

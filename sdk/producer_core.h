@@ -86,7 +86,8 @@ class ProducerCore {
   // The connection has changed: waits for it, and opens again where memory was replaced.
   Status catch_up(Patience& patience);
   void end_life();
-  void add_partitions(std::uint64_t now_ns);
+  // `timeout` 0: the connection's own.
+  void add_partitions(std::uint64_t now_ns, Duration timeout);
   Status check_ready(Patience& patience);
 
   // ---- sending

@@ -11,9 +11,8 @@
 namespace sluice::internal {
 namespace {
 
-// Added partitions are asked for at most so often, and the daemon may take so long to answer.
+// Added partitions are asked for at most so often.
 constexpr std::uint64_t kAddedCheckNs = 5'000'000'000;
-constexpr Duration kAddedTimeout = std::chrono::milliseconds(20);
 // Lost memories whose last durable positions are remembered.
 constexpr std::size_t kPastLivesMax = 64;
 // A wait for `durable` looks at the connection so often.
@@ -79,12 +78,12 @@ Status ProducerCore::add_lane(PartitionGrant grant, TopicId topic, const std::sh
 }
 
 // Asks for partitions that were added to the topic. A daemon that is slow or away is asked again later.
-void ProducerCore::add_partitions(std::uint64_t now_ns) {
+void ProducerCore::add_partitions(std::uint64_t now_ns, Duration timeout) {
   added_check_ns_ = now_ns + kAddedCheckNs;
   if (!BusLink::online(link_->word()) || BusLink::generation(link_->word()) != generation_) return;
   const Status added = link_->open_partitions(
       topic_, true, partitions(),
-      [&](PartitionGrant grant) { return add_lane(std::move(grant), topic_id_, pin_.memory()); }, kAddedTimeout);
+      [&](PartitionGrant grant) { return add_lane(std::move(grant), topic_id_, pin_.memory()); }, timeout);
   static_cast<void>(added);
 }
 

@@ -17,7 +17,7 @@ constexpr std::uint32_t kTurn = 256;
 constexpr std::uint32_t kLooksPerClock = 32;
 // Added partitions are asked for at most so often, and the daemon may take so long to answer.
 constexpr std::uint64_t kAddedCheckNs = 5'000'000'000;
-constexpr Duration kAddedTimeout = std::chrono::milliseconds(20);
+constexpr Duration kAddedTimeout = std::chrono::milliseconds(100);
 // More partitions than one call can wait for: the others are looked at so often.
 constexpr std::uint64_t kManyPartitionsNs = 10'000'000;
 
