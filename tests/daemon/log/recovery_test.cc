@@ -317,6 +317,17 @@ TEST_F(Recovery, OneRottenRecordIsQuarantinedAndTheRestServed) {
   EXPECT_EQ(report.torn_bytes, 0u);
 }
 
+TEST_F(Recovery, RotInAFilesLastRecordDoesNotEndTheLogBeforeTheNextFile) {
+  live(1, 2 * kRigFileSize, false);
+  const RigRecord rotten = records_[record_near(Position(kRigFileSize)) - 1];
+  flip(Position(0), rotten.position + 8);
+  remove_indexes();
+  const RecoveryReport report = expect_served(all_but([&](const RigRecord& r) { return r == rotten; }));
+  ASSERT_EQ(report.damaged.size(), 1u);
+  EXPECT_EQ(report.damaged[0].end, Position(kRigFileSize));
+  EXPECT_EQ(report.end, end_of_records());
+}
+
 TEST_F(Recovery, DamageIsRememberedWithoutAnotherScan) {
   live(1, 2 * kRigFileSize, false);
   flip(Position(0), records_[3].position + 16);
