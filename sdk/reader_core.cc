@@ -76,7 +76,8 @@ Status ReaderCore::open_topic(Topic& topic, const std::vector<PartitionNumber>& 
   for (PartitionGrant& one : grant.partitions) granted.push_back(std::move(one));
   topic.reader_ids.push_back(grant.id);
   topic.partition_count = std::max(topic.partition_count, grant.partition_count);
-  topic.generation = grant.memory->generation();
+  // Partitions added while memory was being replaced: the others are still in the old one, and are opened again.
+  if (topic.generation == 0 || reattach) topic.generation = grant.memory->generation();
   for (PartitionGrant& one : granted) {
     SLUICE_ASSIGN(PartitionMapsPtr maps,
                   PartitionMaps::open(one, grant.topic, grant.memory, region::Access::read_only));
@@ -190,7 +191,13 @@ Look ReaderCore::look(ring::RecordView& record, bool thorough) {
 }
 
 void ReaderCore::end_turn() {
-  if (turn_left_ == 0 && monotonic_coarse_ns() >= added_check_ns_) surroundings_due_ = true;
+  if (turn_left_ == 0) {
+    // A reader that is never idle: a lost connection or session is met here.
+    const std::uint64_t word = link_->word();
+    if (!BusLink::online(word) || BusLink::generation(word) != generation_ ||
+        monotonic_coarse_ns() >= added_check_ns_)
+      surroundings_due_ = true;
+  }
   turn_left_ = kTurn;
   current_ = current_ + 1 < streams_.size() ? current_ + 1 : 0;
 }

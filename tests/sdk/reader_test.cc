@@ -248,6 +248,17 @@ TEST(Reader, ABrokenChainIsReportedOnceAndReadOnOnceItIsRepaired) {
   EXPECT_EQ(reader->next(1s).value().text(), "behind");
 }
 
+TEST(Reader, AddedPartitionsAreReadFromTheirStart) {
+  Rig rig;
+  auto producer = rig.producer();
+  auto reader = rig.reader();
+  rig.bus->add_partition();
+  MessageOptions options;
+  options.partition = 1;
+  ASSERT_TRUE(send(*producer, "in the new one", options));
+  EXPECT_EQ(reader->next(20s).value().text(), "in the new one");
+}
+
 TEST(Reader, PublishesHowFarItHasRead) {
   Rig rig;
   auto producer = rig.producer();
