@@ -1,0 +1,210 @@
+// The daemon dies with kill -9 under load, at random and at its own failpoints, and starts again: every message whose
+// receipt said durable is there, byte for byte, in order; no position is used twice; what was lost is counted as cut, once;
+// and the clients come back by themselves. Real processes.
+#include <gtest/gtest.h>
+#include <sys/wait.h>
+
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <map>
+#include <random>
+#include <set>
+#include <string>
+#include <thread>
+#include <tuple>
+#include <vector>
+
+#include "tests/crash/board.h"
+#include "tests/crash/daemon_process.h"
+#include "tests/crash/ledger.h"
+
+namespace sluice::test {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr std::uint32_t kWorkers = 3;
+const std::vector<std::string> kFailpoints = {"spill.write_submitted", "spill.synced", "spill.published", "spill.swept"};
+const std::vector<std::string> kTopics = {"orders", "payments"};  // async, sync
+
+const std::string& topic_of(std::uint32_t worker) { return kTopics[worker % kTopics.size()]; }
+
+struct Found {
+  std::map<std::tuple<std::string, PartitionNumber, std::uint64_t>, Origin> at;
+  std::vector<Ledger> ledgers = std::vector<Ledger>(kTopics.size());
+  std::string wrong;
+};
+
+class DaemonKill : public testing::Test {
+ protected:
+  void SetUp() override {
+#if !defined(SLUICE_FAILPOINTS)
+    GTEST_SKIP() << "this build has no failpoints";
+#endif
+    daemon_.configure("[topics]\nsegments_per_file = 8\n");
+    ASSERT_TRUE(daemon_.start()) << daemon_.log_tail();
+    Client client = daemon_.connect();
+    for (const std::string& topic : kTopics) {
+      TopicConfig config;
+      config.name = topic;
+      config.partitions = 2;
+      config.durability = topic == "orders" ? Durability::async : Durability::sync;
+      config.segment_size = 256 * 1024;
+      config.slots = 4;
+      const Status made = client.create_topic(config);
+      ASSERT_TRUE(made.has_value()) << made.error().message();
+    }
+    Process::Options options;
+    options.keep_fd = board_.fd();
+    options.log = daemon_.folder() / "workers.log";
+    for (std::uint32_t worker = 0; worker < kWorkers; ++worker)
+      workers_.push_back(Process::start({CRASH_PRODUCER_PATH, daemon_.socket(), topic_of(worker), std::to_string(board_.fd()),
+                                         std::to_string(worker), "window", "0"},
+                                        options));
+  }
+
+  // Durable receipts so far, of the worker that has the fewest: all of them have to get on.
+  std::uint64_t least_durable() {
+    std::uint64_t least = UINT64_MAX;
+    for (std::uint32_t worker = 0; worker < kWorkers; ++worker)
+      least = std::min<std::uint64_t>(least, board_->workers[worker].durable.load(std::memory_order_acquire));
+    return least;
+  }
+
+  testing::AssertionResult all_get_on(std::uint64_t messages) {
+    const std::uint64_t goal = least_durable() + messages;
+    for (std::uint32_t worker = 0; worker < kWorkers; ++worker) {
+      Worker& self = board_->workers[worker];
+      const std::uint64_t own = self.durable.load(std::memory_order_acquire) + messages;
+      if (!wait_until([&] { return self.durable.load(std::memory_order_acquire) >= std::min(own, goal) || workers_[worker].poll(); }))
+        return testing::AssertionFailure() << "worker " << worker << " does not get on: " << self.error << "\n"
+                                           << daemon_.log_tail();
+      if (!workers_[worker].running())
+        return testing::AssertionFailure() << "worker " << worker << " ended: " << self.error << "\n" << daemon_.log_tail();
+    }
+    return testing::AssertionSuccess();
+  }
+
+  void stop_workers() {
+    board_->stop.store(1);
+    for (std::uint32_t worker = 0; worker < kWorkers; ++worker) {
+      const auto status = workers_[worker].wait();
+      ASSERT_TRUE(status && WIFEXITED(*status) && WEXITSTATUS(*status) == 0)
+          << "worker " << worker << ": " << board_->workers[worker].error;
+    }
+  }
+
+  void read_all(Found& found) {
+    Client client = daemon_.connect("check");
+    for (std::size_t topic = 0; topic < kTopics.size(); ++topic) {
+      ReaderOptions options;
+      options.from = From::earliest();
+      auto reader = client.reader({kTopics[topic]}, options);
+      ASSERT_TRUE(reader.has_value()) << reader.error().message();
+      while (!reader->at_initial_end()) {
+        auto handled = reader->poll(256, 20ms, [&](const Message& message) {
+          const std::string wrong = found.ledgers[topic].note(message);
+          if (found.wrong.empty()) found.wrong = wrong;
+          Origin origin;
+          if (parse_payload(message.text(), origin))
+            found.at[{kTopics[topic], message.partition(), message.position().value}] = origin;
+        });
+        ASSERT_TRUE(handled.has_value() || handled.error().code() == ErrorCode::timed_out) << handled.error().message();
+      }
+      EXPECT_EQ(0u, reader->counters().corrupt);
+      EXPECT_EQ(0u, reader->counters().repeats);
+    }
+    EXPECT_EQ("", found.wrong);
+  }
+
+  std::uint64_t cut_in(Client& client, const std::string& topic) {
+    std::uint64_t cut = 0;
+    const AuditReport report = client.audit(topic).value();
+    for (const AuditRow& row : report.rows) {
+      cut += row.cut;
+      EXPECT_EQ(0u, row.repeats + row.quarantined) << topic << " producer " << row.producer.value;
+    }
+    return cut;
+  }
+
+  TestDaemon daemon_;
+  Board board_;
+  std::vector<Process> workers_;
+};
+
+TEST_F(DaemonKill, EveryDurableReceiptHolds) {
+  const int random_kills = long_run() ? 100 : 20;
+  const int rounds = long_run() ? 10 : 2;  // of each failpoint
+  std::mt19937_64 random(testing::UnitTest::GetInstance()->random_seed() + 7);
+  for (int kill = 0; kill < random_kills; ++kill) {
+    ASSERT_TRUE(all_get_on(1 + random() % 200)) << "before kill " << kill;
+    std::this_thread::sleep_for(std::chrono::microseconds(random() % 5000));
+    daemon_.kill();
+    ASSERT_TRUE(daemon_.start()) << "start after kill " << kill << ": " << daemon_.log_tail();
+  }
+  std::map<std::string, int> hits;
+  for (int round = 0; round < rounds; ++round) {
+    for (const std::string& failpoint : kFailpoints) {
+      ASSERT_TRUE(all_get_on(16)) << "before " << failpoint;
+      daemon_.kill();
+      daemon_.launch({"SLUICE_FAILPOINT=" + failpoint + "=kill@" + std::to_string(1 + random() % 20)});
+      const auto status = daemon_.process().wait();
+      ASSERT_TRUE(status.has_value()) << failpoint << " is never passed\n" << daemon_.log_tail();
+      ASSERT_TRUE(WIFSIGNALED(*status) && WTERMSIG(*status) == SIGKILL) << failpoint << "\n" << daemon_.log_tail();
+      ++hits[failpoint];
+      ASSERT_TRUE(daemon_.start()) << "start after " << failpoint << ": " << daemon_.log_tail();
+    }
+  }
+  ASSERT_TRUE(all_get_on(50));
+  stop_workers();
+  for (const std::string& failpoint : kFailpoints) EXPECT_GT(hits[failpoint], 0) << failpoint;
+
+  Found found;
+  read_all(found);
+  std::uint64_t durable = 0, lost = 0, unknown = 0;
+  std::set<std::tuple<std::string, PartitionNumber, std::uint64_t>> positions;
+  const std::uint32_t notes = std::min(board_->notes_used.load(), kNotesMax);
+  for (std::uint32_t i = 0; i < notes; ++i) {
+    const Note& note = board_->notes[i];
+    const std::uint32_t state = note.state.load(std::memory_order_acquire);
+    if (state == 0) continue;
+    const auto address = std::make_tuple(topic_of(note.worker), note.partition, note.position);
+    const std::string text = std::get<0>(address) + "/" + std::to_string(note.partition) + "@" + std::to_string(note.position);
+    EXPECT_TRUE(positions.insert(address).second) << text << " was given twice";
+    const auto at = found.at.find(address);
+    const bool there = at != found.at.end() && at->second.worker == note.worker && at->second.counter == note.counter;
+    EXPECT_TRUE(there || at == found.at.end()) << text << " is another message";
+    if (state == 2) {
+      ++durable;
+      EXPECT_TRUE(there) << text << " was durable, and is not there: message " << note.counter << " of worker "
+                         << note.worker;
+    }
+    if (!there) ++lost;
+  }
+  for (std::uint32_t worker = 0; worker < kWorkers; ++worker) unknown += board_->workers[worker].failed.load();
+  EXPECT_GT(durable, 0u);
+
+  Client client = daemon_.connect();
+  std::vector<std::uint64_t> cut;
+  for (const std::string& topic : kTopics) cut.push_back(cut_in(client, topic));
+  std::printf("  %d kills, %llu durable receipts hold, %llu committed ones were lost, %llu + %llu counted as cut\n",
+              random_kills + rounds * static_cast<int>(kFailpoints.size()) * 2, static_cast<unsigned long long>(durable),
+              static_cast<unsigned long long>(lost), static_cast<unsigned long long>(cut[0]),
+              static_cast<unsigned long long>(cut[1]));
+  // Each lost one is cut, once. A send that was interrupted in its middle took a number too.
+  EXPECT_GE(cut[0] + cut[1], lost);
+  EXPECT_LE(cut[0] + cut[1], lost + unknown + kWorkers * static_cast<std::uint64_t>(random_kills + rounds * 8));
+
+  // A clean stop and start cuts nothing and counts nothing again.
+  EXPECT_EQ(0, daemon_.stop());
+  ASSERT_TRUE(daemon_.start()) << daemon_.log_tail();
+  Client again = daemon_.connect();
+  for (std::size_t topic = 0; topic < kTopics.size(); ++topic) EXPECT_EQ(cut[topic], cut_in(again, kTopics[topic]));
+  Found second;
+  read_all(second);
+  EXPECT_EQ(found.at.size(), second.at.size());
+}
+
+}  // namespace
+}  // namespace sluice::test
