@@ -80,6 +80,7 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
     for (PartitionUnit& unit : topic->partitions()) {
       const spill::WorkResult work = unit.partition->do_work(now_ns);
       turn.progressed |= work.progressed;
+      turn.urgent |= work.urgent;
       if (work.deadline_ns != 0 && (turn.deadline_ns == 0 || work.deadline_ns < turn.deadline_ns))
         turn.deadline_ns = work.deadline_ns;
       if (unit.partition->waits_for_pins()) enforce_pin_quota(unit);

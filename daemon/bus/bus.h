@@ -48,6 +48,7 @@ struct BusSettings {
 
 struct TurnResult {
   bool progressed = false;
+  bool urgent = false;            // somebody waits for a sync that is under way
   std::uint64_t deadline_ns = 0;  // monotonic; 0: none
 };
 

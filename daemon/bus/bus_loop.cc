@@ -13,6 +13,7 @@
 
 #include "shm/base/clock.h"
 #include "shm/base/limits.h"
+#include "shm/ring/adaptive_lag.h"
 #include "shm/ring/membarrier.h"
 
 namespace sluice::bus {
@@ -20,6 +21,9 @@ namespace {
 
 constexpr std::uint64_t kBusyNs = 10'000'000;           // naps so long after the last work
 constexpr std::uint64_t kNapNs = 1'000'000;
+// While a sender waits for its sync, and so long after the last one's: looks again at once instead of sleeping, for a
+// wake-up takes as long as a quick device. Bounded by the last progress, so that a slow device costs no processor.
+constexpr std::uint64_t kUrgentNs = 200'000;
 constexpr std::uint64_t kDrainNsMax = 30'000'000'000;   // of a stop
 constexpr std::size_t kInboxTurnMax = 64;               // closures run in one turn
 
@@ -86,9 +90,9 @@ bool BusLoop::run_inbox(Bus& bus) {
 
 Status BusLoop::run(Bus& bus) {
   std::uint64_t worked_at = monotonic_ns();
+  std::uint64_t urgent_at = 0;
   std::uint64_t stop_by = 0;
   for (;;) {
-    drain_eventfd(wake_.get());
     bool progressed = run_inbox(bus);
     const std::uint64_t now = monotonic_ns();
     const TurnResult turn = bus.do_work(now);
@@ -102,8 +106,11 @@ Status BusLoop::run(Bus& bus) {
         break;
       }
     }
+    if (turn.urgent) urgent_at = now;
     if (progressed)
       worked_at = now;
+    else if (now - urgent_at < kUrgentNs && now - worked_at < kUrgentNs)
+      ring::cpu_pause();
     else
       sleep(bus, stop_by != 0 || now - worked_at < kBusyNs, turn.deadline_ns);
   }
@@ -138,7 +145,8 @@ void BusLoop::sleep(Bus& bus, bool busy, std::uint64_t deadline_ns) {
 void BusLoop::wait(std::uint64_t timeout_ns) {
   std::array<epoll_event, 4> events;
   const timespec timeout{static_cast<time_t>(timeout_ns / 1'000'000'000), static_cast<long>(timeout_ns % 1'000'000'000)};
-  ::epoll_pwait2(epoll_.get(), events.data(), static_cast<int>(events.size()), &timeout, nullptr);
+  if (::epoll_pwait2(epoll_.get(), events.data(), static_cast<int>(events.size()), &timeout, nullptr) > 0)
+    drain_eventfd(wake_.get());
 }
 
 }  // namespace sluice::bus

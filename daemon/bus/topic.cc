@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <chrono>
+#include <map>
 #include <thread>
 #include <utility>
 
@@ -153,13 +154,19 @@ Status Topic::save_checkpoint(store::Store& store, const spill::Partition& parti
   store::AuditSnapshot snapshot;
   snapshot.upto = checkpoint.upto;
   snapshot.rows = checkpoint.rows;
+  // The holders as the checkpoint has them: a name may have gone on to another producer since it was taken.
+  std::map<std::string, ProducerId> holders;
+  std::map<ProducerId, std::string> names;
+  for (const core::AuditRow& row : checkpoint.rows) {
+    if (row.name.empty()) continue;
+    names[row.producer] = row.name;
+    ProducerId& holder = holders[row.name];
+    holder = std::max(holder, row.producer);
+  }
   for (const auto& [producer, mark] : checkpoint.bookmarks) {
-    const auto row = std::find_if(checkpoint.rows.begin(), checkpoint.rows.end(),
-                                  [&](const core::AuditRow& candidate) { return candidate.producer == producer; });
-    if (row == checkpoint.rows.end() || row->name.empty()) continue;
-    const auto holder = holders_.find(row->name);
-    if (holder != holders_.end() && holder->second == producer)
-      snapshot.bookmarks.push_back({row->name, mark.sequence, mark.bookmark});
+    const auto name = names.find(producer);
+    if (name != names.end() && holders[name->second] == producer)
+      snapshot.bookmarks.push_back({name->second, mark.sequence, mark.bookmark});
   }
   return store.save_audit_snapshot(id(), partition.identity().partition, snapshot);
 }

@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::uint64_t kScanRecordsMax = 16384;      // of one partition in one turn
 constexpr std::uint32_t kPrepareStepsMax = 16;        // of one partition in one turn
+constexpr std::uint64_t kSegmentsAhead = 2;           // prepared above what is used
 constexpr std::uint64_t kPinsLookNs = 50'000'000;     // producers wait for slots that pins hold: nobody says when they go
 constexpr std::uint64_t kMemoryRetryNs = 100'000'000; // producers wait for memory that was refused
 
@@ -38,6 +39,7 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
       checkpoint_segments_(options.checkpoint_segments),
       visible_durable_(config.visibility == core::Visibility::durable),
       volatile_(config.durability == core::Durability::volatile_),
+      sync_(config.durability == core::Durability::sync),
       overflow_(config.overflow),
       audit_(std::move(audit)),
       slots_(memory_, *environment.pins, *environment.backing, identity_.topic, identity_.partition,
@@ -46,9 +48,9 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
       scan_(slots_, audit_, identity_, *environment.attached) {
   SLUICE_ASSERT(volatile_ == (log_ == nullptr));
   if (log_) {
-    const std::uint64_t interval = config.durability == core::Durability::sync ? 0 : options.flush_interval_ns;
+    const std::uint64_t interval = sync_ ? 0 : options.flush_interval_ns;
     writer_ = std::make_unique<Writer>(*environment.disk, *log_, slots_, scan_, identity_,
-                                       WriterOptions{interval, options.token_base});
+                                       WriterOptions{interval, interval == 0, options.token_base});
     memory_.control->trimmed.store(log_->earliest().value, std::memory_order_relaxed);
   }
   prepare();
@@ -63,6 +65,7 @@ WorkResult Partition::do_work(std::uint64_t now_ns) {
     const bool was_poisoned = writer_->is_poisoned();
     result.progressed |= writer_->do_work(scan_.frontier(), now_ns);
     if (writer_->is_poisoned() && !was_poisoned) close_gate(layout::Gate::poisoned);
+    result.urgent = sync_ && !everything_durable() && !writer_->is_poisoned();
   }
   if (slots_.release_unpinned() != 0) result.progressed = true;
   result.progressed |= retire();
@@ -180,11 +183,11 @@ void Partition::count_dropped(SegmentNumber segment) {
   }
 }
 
-// Room for a whole segment ahead of what is used: a record that a hostile length claims to reach so far is then seen
-// whole, and a quick producer finds room without waiting.
+// Room for whole segments ahead of what is used: a record that a hostile length claims to reach so far is then seen whole,
+// and a quick producer finds room without waiting.
 Position Partition::prepare_target() const {
   const Position used = std::max(scan_.frontier(), tail());
-  return used + memory_.segment_size() + kPrepareStepSize;
+  return used + kSegmentsAhead * memory_.segment_size() + kPrepareStepSize;
 }
 
 bool Partition::prepare() {
@@ -286,7 +289,11 @@ void Partition::restore_fence(ProducerId producer, Position position) {
 }
 
 // To the end of the chain, not to the tail: that is moved late.
-ProducerMark Partition::last_of(ProducerId producer) const { return scan_.last_of(producer, slots_.prepared()); }
+ProducerMark Partition::last_of(ProducerId producer) const {
+  // What it sent above its fence does not stand.
+  if (const auto fenced = fence_marks_.find(producer); fenced != fence_marks_.end()) return fenced->second.mark;
+  return scan_.last_of(producer, slots_.prepared());
+}
 
 void Partition::close_gate(layout::Gate gate) {
   // release: pairs with the acquire in Appender::claim_span and DurableWait::wait.

@@ -37,6 +37,7 @@ struct PartitionOptions {
 
 struct WorkResult {
   bool progressed = false;
+  bool urgent = false;            // a sync topic has messages that are not durable: their senders wait
   std::uint64_t deadline_ns = 0;  // monotonic; 0: nothing until something happens
 };
 
@@ -137,6 +138,7 @@ class Partition {
   const std::uint64_t checkpoint_segments_;
   const bool visible_durable_;
   const bool volatile_;
+  const bool sync_;
   // Owned by the bus thread.
   core::Overflow overflow_;
   core::PartitionAudit audit_;

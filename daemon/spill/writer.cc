@@ -23,13 +23,22 @@ constexpr std::uint64_t kRetryNs = 100'000'000;                 // after a full 
 constexpr std::uint64_t kQueueFullNs = 1'000'000;               // after a full queue, if no completion comes before
 constexpr std::size_t kFrontiersMax = 256;
 constexpr std::uint32_t kSyncTokenBit = 0x8000'0000;
+constexpr std::uint32_t kZerosTokenBit = 0x4000'0000;
+constexpr std::uint32_t kTokenBits = kSyncTokenBit | kZerosTokenBit;
+constexpr std::uint64_t kZeroStep = 1024 * 1024;                // zeros ahead of the data, where a sync is waited for
 
 Position block_floor(Position p) { return Position(p.value & ~(kBlock - 1)); }
 
-std::byte* allocate_copy() {
-  void* memory = std::aligned_alloc(kBlock, kWriteChunkSizeMax);
+std::byte* allocate_aligned(std::uint64_t size) {
+  void* memory = std::aligned_alloc(kBlock, size);
   if (memory == nullptr) throw std::bad_alloc();
   return static_cast<std::byte*>(memory);
+}
+
+std::byte* allocate_zeros() {
+  std::byte* memory = allocate_aligned(kZeroStep);
+  std::memset(memory, 0, kZeroStep);
+  return memory;
 }
 
 }  // namespace
@@ -50,7 +59,9 @@ Writer::Writer(io::Disk& disk, log::PartitionLog& log, ring::SlotManager& slots,
       flush_target_(next_),
       written_records_(next_),
       registrations_(slots.memory().slots),
-      copy_(allocate_copy(), std::free) {}
+      copy_(allocate_aligned(kWriteChunkSizeMax), std::free),
+      zeroed_(next_),
+      zeros_(options.write_through ? allocate_zeros() : nullptr, std::free) {}
 
 Writer::~Writer() {
   SLUICE_ASSERT(is_idle());
@@ -64,12 +75,12 @@ bool Writer::do_work(Position frontier, std::uint64_t now_ns) {
   note_frontier(frontier);
   if (frontier > durable_ && dirty_since_ns_ == 0) dirty_since_ns_ = now_ns;
   const bool due = dirty_since_ns_ != 0 && (flush_now_ || now_ns >= dirty_since_ns_ + options_.flush_interval_ns);
-  if (due && syncs_in_flight_ == 0 && flush_target_ <= durable_) {
+  if (due && !is_syncing() && flush_target_ <= durable_) {
     flush_target_ = frontier;
     flush_now_ = false;
   }
-  const bool flushing = flush_target_ > durable_ && syncs_in_flight_ == 0;
-  bool worked = false;
+  const bool flushing = flush_target_ > durable_ && !is_syncing();
+  bool worked = submit_syncs(now_ns);
   if (now_ns >= retry_at_ns_) {
     retry_at_ns_ = 0;
     worked |= submit_again(now_ns);
@@ -78,7 +89,8 @@ bool Writer::do_work(Position frontier, std::uint64_t now_ns) {
   // What is written becomes durable also while a full disk holds up the rest.
   const Position upto = written_records();
   const bool enough = upto >= flush_target_ || (is_obstructed() && writes_at_disk_ == 0 && upto > durable_);
-  if (flushing && enough && !is_poisoned()) worked |= submit_sync(upto, now_ns);
+  if (flushing && enough && !is_poisoned()) worked |= begin_sync(upto, now_ns);
+  if (options_.write_through && submitted_ > durable_ && !is_poisoned() && !is_obstructed()) worked |= submit_zeros();
   check_invariants(frontier);
   return worked;
 }
@@ -171,6 +183,8 @@ bool Writer::submit_write(Position end, bool partial, std::uint64_t now_ns) {
   Write write;
   write.begin = next_;
   write.size = std::min({layout::align_up(end - next_, kBlock), kWriteChunkSizeMax, target->room});
+  if (zeros_in_flight_ && next_ + write.size > zeros_begin_) write.size = zeros_begin_ - next_;
+  if (write.size == 0) return false;
   write.end = std::min(end, next_ + write.size);
   write.file = target->file;
   write.offset = target->offset;
@@ -189,7 +203,7 @@ bool Writer::submit_write(Position end, bool partial, std::uint64_t now_ns) {
     register_slot(slot, segment);
     write.bytes = source;
   }
-  write.token = options_.token_base | (next_token_++ & ~kSyncTokenBit);
+  write.token = options_.token_base | (next_token_++ & ~kTokenBits);
   if (!hand_over(write, now_ns)) return false;
   copy_in_use_ |= write.uses_copy;
   submitted_ = write.end;
@@ -198,25 +212,60 @@ bool Writer::submit_write(Position end, bool partial, std::uint64_t now_ns) {
   return true;
 }
 
-bool Writer::submit_sync(Position upto, std::uint64_t now_ns) {
-  const std::vector<io::FileId> files = log_.files_between(durable_, upto);
-  SLUICE_ASSERT(!files.empty());
-  sync_covers_ = upto;
-  for (const io::FileId file : files) {
-    const std::uint64_t token = options_.token_base | kSyncTokenBit | (next_token_++ & ~kSyncTokenBit);
-    if (disk_.submit_sync(file, token)) {
-      ++syncs_in_flight_;
-      continue;
-    }
-    queue_full_until_ns_ = now_ns + kQueueFullNs;
-    // With nothing submitted yet, try again later; else what is missing makes this round worthless.
-    sync_covers_ = durable_;
-    return syncs_in_flight_ > 0;
-  }
+// True if zeros were submitted: ahead of everything submitted, within the file that the data is in.
+bool Writer::submit_zeros() {
+  zeroed_ = std::max(zeroed_, Position(layout::align_up(submitted_.value, kBlock)));
+  if (zeros_in_flight_ || zeroed_ > submitted_ + kZeroStep / 2) return false;
+  const auto here = log_.target(next_);
+  const std::uint64_t ahead = zeroed_ - next_;
+  if (!here || ahead >= here->room) return false;
+  const std::uint64_t size = std::min(kZeroStep, here->room - ahead);
+  const std::uint64_t token = options_.token_base | kZerosTokenBit | (next_token_++ & ~kTokenBits);
+  if (!disk_.submit_write(here->file, here->offset + ahead, {zeros_.get(), size}, token)) return false;
+  zeros_in_flight_ = true;
+  zeros_begin_ = zeroed_;
   return true;
 }
 
+void Writer::on_zeros(std::int64_t result) {
+  SLUICE_ASSERT(zeros_in_flight_);
+  zeros_in_flight_ = false;
+  // A full disk shows, and heals, where the data is written.
+  if (result >= 0)
+    zeroed_ = std::max(zeroed_, zeros_begin_ + (static_cast<std::uint64_t>(result) & ~(kBlock - 1)));
+  else if (result != -ENOSPC && result != -EDQUOT)
+    poison("writing ahead of " + identity_.name + "@" + std::to_string(zeros_begin_.value) + " failed",
+           static_cast<int>(-result));
+}
+
+// One round: every file that holds any of it is synced, and the writes up to there have completed already.
+bool Writer::begin_sync(Position upto, std::uint64_t now_ns) {
+  files_to_sync_ = log_.files_between(durable_, upto);
+  SLUICE_ASSERT(!files_to_sync_.empty());
+  sync_covers_ = upto;
+  return submit_syncs(now_ns);
+}
+
+bool Writer::submit_syncs(std::uint64_t now_ns) {
+  bool worked = false;
+  while (!files_to_sync_.empty()) {
+    const std::uint64_t token = options_.token_base | kSyncTokenBit | (next_token_++ & ~kTokenBits);
+    if (!disk_.submit_sync(files_to_sync_.back(), token)) {
+      queue_full_until_ns_ = now_ns + kQueueFullNs;
+      break;
+    }
+    files_to_sync_.pop_back();
+    ++syncs_in_flight_;
+    worked = true;
+  }
+  return worked;
+}
+
 bool Writer::on_completion(const io::Completion& completion, std::uint64_t now_ns) {
+  if ((completion.token & kZerosTokenBit) != 0) {
+    on_zeros(completion.result);
+    return false;
+  }
   if ((completion.token & kSyncTokenBit) != 0) {
     const Position before = durable_;
     on_sync(completion.result, now_ns);
@@ -262,7 +311,7 @@ void Writer::on_sync(std::int64_t result, std::uint64_t now_ns) {
   if (result < 0)
     poison("syncing " + identity_.name + " up to " + std::to_string(sync_covers_.value) + " failed",
            static_cast<int>(-result));
-  if (syncs_in_flight_ > 0 || is_poisoned()) return;
+  if (is_syncing() || is_poisoned()) return;
   SLUICE_FAILPOINT("spill.synced");
   durable_ = std::max(durable_, sync_covers_);
   dirty_since_ns_ = submitted_ > durable_ ? now_ns : 0;

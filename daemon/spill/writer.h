@@ -12,6 +12,10 @@
 // private copy. A partial block is written again as it fills, never twice at once; that relies on sectors being old or new,
 // never a mixture, and the old bytes being a prefix of the new ones.
 //
+// Where someone waits for each sync (write_through), blocks are written with zeros a step ahead of the data, so that a sync
+// finds blocks that were written before: one over fresh blocks pays for the file system's journal as well. The zeros lie
+// ahead of everything submitted, and no data write overlaps zeros in flight.
+//
 // Invariants (checked in check_invariants)
 //  1. durable ≤ written ≤ submitted ≤ frontier, and none goes back. durable is the end of a record; the others may lie
 //     inside one, at a block's boundary.
@@ -36,6 +40,7 @@ namespace sluice::spill {
 
 struct WriterOptions {
   std::uint64_t flush_interval_ns = 0;  // async: sync at least this often; 0: as soon as there is something (sync topics)
+  bool write_through = false;           // zeros ahead, see above
   std::uint64_t token_base = 0;         // upper bits of its requests' tokens; the lower 32 are its own
 };
 
@@ -55,7 +60,7 @@ class Writer {
   Position durable() const { return durable_; }
   Position written() const { return written_; }
   // The disk holds no request of ours. Writes that wait for room on it may be left.
-  bool is_idle() const { return writes_at_disk_ == 0 && syncs_in_flight_ == 0; }
+  bool is_idle() const { return writes_at_disk_ == 0 && syncs_in_flight_ == 0 && !zeros_in_flight_; }
   // When it wants do_work next, monotonic ns; 0: not before something happens. As the last do_work() left it.
   std::uint64_t deadline_ns() const;
   bool is_poisoned() const { return !poison_.empty(); }
@@ -83,7 +88,11 @@ class Writer {
   bool submit_write(Position end, bool partial, std::uint64_t now_ns);
   bool submit_again(std::uint64_t now_ns);
   bool hand_over(Write& write, std::uint64_t now_ns);
-  bool submit_sync(Position upto, std::uint64_t now_ns);
+  bool begin_sync(Position upto, std::uint64_t now_ns);
+  bool submit_syncs(std::uint64_t now_ns);
+  bool is_syncing() const { return syncs_in_flight_ != 0 || !files_to_sync_.empty(); }
+  bool submit_zeros();
+  void on_zeros(std::int64_t result);
   void note_frontier(Position frontier);
   Position written_records();
   void on_write(Write& write, std::int64_t result, std::uint64_t now_ns);
@@ -110,7 +119,8 @@ class Writer {
   std::uint32_t writes_at_disk_ = 0;
   std::uint32_t next_token_ = 0;
   std::uint32_t syncs_in_flight_ = 0;
-  Position sync_covers_;                // what becomes durable when they succeed
+  std::vector<io::FileId> files_to_sync_;  // of the running round: not submitted yet, the queue was full
+  Position sync_covers_;                // what becomes durable when all of a round succeed
   Position flush_target_;               // written up to here, then sync
   std::deque<Position> frontiers_;      // ends of records above `written`, ascending, kFrontiersMax of them at most
   Position written_records_;            // the last end of a record that is known at or below `written`
@@ -121,6 +131,10 @@ class Writer {
   std::vector<std::optional<std::uint32_t>> registrations_;  // by slot; none: not tried yet, 0: refused
   std::unique_ptr<std::byte[], void (*)(void*)> copy_;  // kWriteChunkSizeMax bytes, aligned
   bool copy_in_use_ = false;
+  Position zeroed_;                     // blocks below were written at least once
+  Position zeros_begin_;                // of the write of zeros in flight
+  bool zeros_in_flight_ = false;
+  std::unique_ptr<std::byte[], void (*)(void*)> zeros_;  // kZeroStep bytes, aligned; null without write_through
   std::string poison_;
   std::string obstacle_;
 };

@@ -131,6 +131,9 @@ struct BellRegion {
   std::atomic<std::uint32_t> count;  // futex word: bumped before each wake
   // 1 while somebody sleeps on ControlRegion::durable_count.
   alignas(kWriterDistance) std::atomic<std::uint32_t> durable_waiters;
+  // 1 while one of those who wait for `durable` spins: a single one, the others sleep. Left behind by a dead one it only
+  // makes everybody sleep.
+  std::atomic<std::uint32_t> durable_spinner;
 };
 static_assert(std::is_standard_layout_v<BellRegion>);
 static_assert(offsetof(BellRegion, flags) == 128 && offsetof(BellRegion, count) == 132);

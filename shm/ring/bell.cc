@@ -7,11 +7,14 @@
 
 #include "shm/base/clock.h"
 #include "shm/base/limits.h"
+#include "shm/ring/adaptive_lag.h"
 #include "shm/ring/futex.h"
 #include "shm/ring/membarrier.h"
 
 namespace sluice::ring {
 namespace {
+constexpr std::uint64_t kDurableSpinNs = 200'000;
+constexpr std::uint32_t kPausesPerLook = 32;
 std::atomic<bool> membarrier_refused{false};
 }  // namespace
 
@@ -60,8 +63,27 @@ void Bell::sleep(std::uint32_t count, std::uint64_t timeout_ns) const {
   futex_wait(region_->count, count, std::min(timeout_ns, sleep_bound_ns()));
 }
 
+// One waiter spins for as long as a quick device takes, so that a lone sender does not pay for a sleep and a wake-up; the
+// others sleep at once. True if it became durable meanwhile.
+bool DurableWait::spin(Position position, std::uint64_t deadline_ns) const {
+  std::atomic<std::uint32_t>& spinner = memory_->bell->durable_spinner;
+  std::uint32_t nobody = 0;
+  if (!spinner.compare_exchange_strong(nobody, 1, std::memory_order_relaxed)) return false;
+  const std::uint64_t end = std::min(deadline_ns, monotonic_ns() + kDurableSpinNs);
+  bool durable = false;
+  do {
+    for (std::uint32_t i = 0; i < kPausesPerLook && !durable; ++i) {
+      cpu_pause();
+      durable = memory_->control->durable.load(std::memory_order_acquire) >= position.value;  // pairs with publish()
+    }
+  } while (!durable && monotonic_ns() < end);
+  spinner.store(0, std::memory_order_relaxed);
+  return durable;
+}
+
 bool DurableWait::wait(Position position, std::uint64_t deadline_ns) const {
   layout::ControlRegion& control = *memory_->control;
+  if (control.durable.load(std::memory_order_acquire) >= position.value || spin(position, deadline_ns)) return true;
   for (;;) {
     const std::uint32_t count = control.durable_count.load(std::memory_order_acquire);  // pairs with publish()
     if (control.durable.load(std::memory_order_acquire) >= position.value) return true;

@@ -76,6 +76,8 @@ class DurableWait {
   static void publish(const PartitionMemory& memory, Position durable);
 
  private:
+  bool spin(Position position, std::uint64_t deadline_ns) const;
+
   const PartitionMemory* memory_;
 };
 

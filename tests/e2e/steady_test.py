@@ -36,7 +36,7 @@ class SteadyTest(unittest.TestCase):
     def move(self, durability):
         with rig.Bus() as bus:
             bus.start()
-            bus.sluice("topic", "create", "steady", "--durability", durability)
+            bus.sluice("topic", "create", "steady", "--durability", durability, "--slots", "48")
             summaries = {name: bus.folder / f"{name}.strace" for name in ("produce", "consume")}
             peers = {}
             for name in ("consume", "produce"):
@@ -53,7 +53,8 @@ class SteadyTest(unittest.TestCase):
                 print(f"\n{durability}: {name} made {total} system calls for {MESSAGES} messages, most of all {most}",
                       flush=True)
                 self.assertGreater(total, 0)
-                self.assertLess(total, MESSAGES // 1000)
+                # One call a message would be a hundred times as many; a producer that overtakes the daemon makes a few.
+                self.assertLess(total, MESSAGES // 100)
             bus.sluice("audit", "steady")
 
     def test_on_a_volatile_topic(self):
