@@ -10,10 +10,10 @@
 // Medians are the rows `_median`; `_best` is the least disturbed repetition. Google Benchmark's flags choose settings
 // (--benchmark_filter), repetitions and JSON (--benchmark_out=FILE --benchmark_out_format=json).
 // SLUICE_BENCH_SEGMENT_SIZE and SLUICE_BENCH_SLOTS change the ring.
-#include <benchmark/benchmark.h>
-
 #include <algorithm>
 #include <vector>
+
+#include <benchmark/benchmark.h>
 
 #include "perf/ring_world.h"
 #include "shm/layout/regions.h"
@@ -69,7 +69,8 @@ double smallest(const std::vector<double>& values) { return *std::min_element(va
 
 void register_all() {
   for (const Setting& setting : settings()) {
-    auto* benchmark = benchmark::RegisterBenchmark(setting.name.c_str(), [setting](benchmark::State& s) { run(s, setting); });
+    auto* benchmark =
+        benchmark::RegisterBenchmark(setting.name.c_str(), [setting](benchmark::State& s) { run(s, setting); });
     benchmark->UseManualTime()->Iterations(1)->Repetitions(7)->ReportAggregatesOnly(true)->Unit(benchmark::kNanosecond);
     // Of rates the largest, of times the smallest.
     benchmark->ComputeStatistics("best", setting.shape == Shape::round_trip ? smallest : largest);

@@ -74,11 +74,11 @@ struct alignas(kWriterDistance) Line {
 
 // What the processes share beside the partitions.
 struct Board {
-  Line arrived[kSides];     // steps that each side has come to
-  Line cursor[kSides];      // what the reader of each partition is past
+  Line arrived[kSides];  // steps that each side has come to
+  Line cursor[kSides];   // what the reader of each partition is past
   Line done[kSides];
   PingPong line;
-  Measured measured;        // written by side 1, and no_room by the producers
+  Measured measured;  // written by side 1, and no_room by the producers
   Line no_room[kSides];
   double finished_s[kSides];
 };
@@ -221,7 +221,9 @@ class Reader {
 class Writer {
  public:
   Writer(const Setting& setting, const ring::PartitionMemory& memory, std::uint32_t id, std::atomic<std::uint64_t>& pin)
-      : appender_(memory, ProducerId(id), pin, false, Sequence(1)), payload_(setting.payload_size), time_(setting.time) {}
+      : appender_(memory, ProducerId(id), pin, false, Sequence(1)),
+        payload_(setting.payload_size),
+        time_(setting.time) {}
 
   void send(std::uint64_t number) {
     std::memcpy(payload_.data(), &number, sizeof number);
@@ -348,8 +350,8 @@ class Side {
     meet();
     // Both rates at the time when both ran: the slower one's end would count a time with one producer alone.
     if (index_ == 1)
-      board_.measured.messages_per_s = static_cast<double>(mine) / board_.finished_s[0] +
-                                       static_cast<double>(mine) / board_.finished_s[1];
+      board_.measured.messages_per_s =
+          static_cast<double>(mine) / board_.finished_s[0] + static_cast<double>(mine) / board_.finished_s[1];
   }
 
   World& world_;

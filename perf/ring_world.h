@@ -1,7 +1,7 @@
 // One measurement: two processes, each pinned to a core, and a daemon that reclaims slots as in real use.
 //
-// The parent makes the partitions, forks the two, and plays the daemon: it sleeps on its eventfd, is called by who crosses
-// a segment or is out of room, retires what the reader is past, and prepares ahead of the log's end.
+// The parent makes the partitions, forks the two, and plays the daemon: it sleeps on its eventfd, is called by who
+// crosses a segment or is out of room, retires what the reader is past, and prepares ahead of the log's end.
 #pragma once
 
 #include <cstdint>

@@ -40,9 +40,10 @@ double line_travel_ns() {
 }
 
 double at(const std::vector<std::uint64_t>& sorted, double part) {
-  return sorted.empty() ? 0
-                        : static_cast<double>(sorted[static_cast<std::size_t>(part * static_cast<double>(sorted.size() - 1))]) /
-                              cycles_per_ns();
+  return sorted.empty()
+             ? 0
+             : static_cast<double>(sorted[static_cast<std::size_t>(part * static_cast<double>(sorted.size() - 1))]) /
+                   cycles_per_ns();
 }
 
 // Sends at a steady pace; each payload opens with the counter's value when it was handed to send().

@@ -34,14 +34,14 @@ kj::Promise<Result<std::vector<PartitionGrant>>> take_grants(capnp::List<protoco
     promises.add(take_descriptor(grant.getBell(), what));
   }
   return kj::joinPromises(promises.finish())
-      .then([numbers = std::move(numbers)](
-                kj::Array<Result<UniqueFd>> fds) -> Result<std::vector<PartitionGrant>> {
+      .then([numbers = std::move(numbers)](kj::Array<Result<UniqueFd>> fds) -> Result<std::vector<PartitionGrant>> {
         for (const auto& fd : fds) {
           if (!fd) return fail(fd.error());
         }
         std::vector<PartitionGrant> grants;
         for (std::size_t i = 0; i < numbers.size(); ++i) {
-          grants.push_back({numbers[i], std::move(*fds[3 * i]), std::move(*fds[3 * i + 1]), std::move(*fds[3 * i + 2])});
+          grants.push_back(
+              {numbers[i], std::move(*fds[3 * i]), std::move(*fds[3 * i + 1]), std::move(*fds[3 * i + 2])});
         }
         return grants;
       });
@@ -175,35 +175,37 @@ Result<ProducerGrant> ControlClient::open_producer(std::string_view topic, std::
   const Loop::CallOptions options{on_topic("opening a producer of", topic), budget.left(), true, {}};
   PinLease pin;
   std::vector<PartitionGrant> first;
-  auto opened = loop_->call<ProducerGrant>(options, [&](const Loop::Target& target) -> kj::Promise<Result<ProducerGrant>> {
-    // At each attempt: the memory that the first one took its pin from may have been replaced.
-    if (!pin || pin.memory() != target.memory) {
-      auto taken = PinLease::take(target.memory);
-      if (!taken) return Result<ProducerGrant>(fail(std::move(taken).error()));
-      pin = std::move(*taken);
-    }
-    auto request = target.session.openProducerRequest();
-    auto open = request.initRequest();
-    open.setTopic(std::string(topic));
-    open.setName(std::string(name));
-    open.setPin(pin.index());
-    return request.send().then([&first](auto answer) -> kj::Promise<Result<ProducerGrant>> {
-      const auto response = answer.getResponse();
-      if (response.isFailure()) return Result<ProducerGrant>(fail(read_failure(response.getFailure())));
-      auto fds = take_grants(response.getGrant().getPartitions());
-      return fds.then([&first, answer = kj::mv(answer)](Result<std::vector<PartitionGrant>> grants) -> Result<ProducerGrant> {
-        if (!grants) return fail(std::move(grants).error());
-        first = std::move(*grants);
-        const auto given = answer.getResponse().getGrant();
-        ProducerGrant grant;
-        grant.id = ProducerId(given.getProducerId());
-        grant.topic = TopicId(given.getTopicId());
-        grant.partition_count = given.getPartitionCount();
-        grant.last = read_last(given.getLast());
-        return grant;
+  auto opened =
+      loop_->call<ProducerGrant>(options, [&](const Loop::Target& target) -> kj::Promise<Result<ProducerGrant>> {
+        // At each attempt: the memory that the first one took its pin from may have been replaced.
+        if (!pin || pin.memory() != target.memory) {
+          auto taken = PinLease::take(target.memory);
+          if (!taken) return Result<ProducerGrant>(fail(std::move(taken).error()));
+          pin = std::move(*taken);
+        }
+        auto request = target.session.openProducerRequest();
+        auto open = request.initRequest();
+        open.setTopic(std::string(topic));
+        open.setName(std::string(name));
+        open.setPin(pin.index());
+        return request.send().then([&first](auto answer) -> kj::Promise<Result<ProducerGrant>> {
+          const auto response = answer.getResponse();
+          if (response.isFailure()) return Result<ProducerGrant>(fail(read_failure(response.getFailure())));
+          auto fds = take_grants(response.getGrant().getPartitions());
+          return fds.then(
+              [&first, answer = kj::mv(answer)](Result<std::vector<PartitionGrant>> grants) -> Result<ProducerGrant> {
+                if (!grants) return fail(std::move(grants).error());
+                first = std::move(*grants);
+                const auto given = answer.getResponse().getGrant();
+                ProducerGrant grant;
+                grant.id = ProducerId(given.getProducerId());
+                grant.topic = TopicId(given.getTopicId());
+                grant.partition_count = given.getPartitionCount();
+                grant.last = read_last(given.getLast());
+                return grant;
+              });
+        });
       });
-    });
-  });
   if (!opened) return fail(std::move(opened).error());
   ProducerGrant grant = std::move(*opened);
   grant.pin = std::move(pin);
@@ -213,7 +215,8 @@ Result<ProducerGrant> ControlClient::open_producer(std::string_view topic, std::
   while (status && have < grant.partition_count) {
     const std::uint32_t count = grant.partition_count - have;
     auto more = open_partitions_once(topic, Access::produce, have, count, memory_generation, budget.left());
-    if (more && more->empty()) more = fail(ErrorCode::conflict, options.doing + ": it has fewer partitions than it said");
+    if (more && more->empty())
+      more = fail(ErrorCode::conflict, options.doing + ": it has fewer partitions than it said");
     if (!more) {
       status = fail(std::move(more).error());
       break;
@@ -268,8 +271,8 @@ Result<ReaderGrant> ControlClient::open_reader(std::string_view topic, const std
     auto more = open_partitions_once(topic, Access::consume, wanted[have], static_cast<std::uint32_t>(run),
                                      grant.memory->generation(), budget.left());
     if (more && more->empty()) {
-      more = fail(ErrorCode::not_found, on_topic("opening a reader of", topic) + ": it has no partition " +
-                                            std::to_string(wanted[have]));
+      more = fail(ErrorCode::not_found,
+                  on_topic("opening a reader of", topic) + ": it has no partition " + std::to_string(wanted[have]));
     }
     if (!more) {
       status = fail(std::move(more).error());
@@ -286,7 +289,8 @@ Result<ReaderGrant> ControlClient::open_reader(std::string_view topic, const std
 }
 
 Result<ReaderGrant> ControlClient::open_reader_once(std::string_view topic, const std::vector<PartitionNumber>& wanted,
-                                                    bool cursors, std::vector<PartitionGrant>& first, Duration timeout) {
+                                                    bool cursors, std::vector<PartitionGrant>& first,
+                                                    Duration timeout) {
   const Loop::CallOptions options{on_topic("opening a reader of", topic), timeout, true, {}};
   std::shared_ptr<SessionMemory> memory;
   std::vector<ReaderCursor> cells;
@@ -313,17 +317,18 @@ Result<ReaderGrant> ControlClient::open_reader_once(std::string_view topic, cons
       const auto response = answer.getResponse();
       if (response.isFailure()) return Result<ReaderGrant>(fail(read_failure(response.getFailure())));
       auto fds = take_grants(response.getGrant().getPartitions());
-      return fds.then([&first, answer = kj::mv(answer)](Result<std::vector<PartitionGrant>> grants) -> Result<ReaderGrant> {
-        if (!grants) return fail(std::move(grants).error());
-        first = std::move(*grants);
-        const auto given = answer.getResponse().getGrant();
-        ReaderGrant grant;
-        grant.id = given.getReaderId();
-        grant.topic = TopicId(given.getTopicId());
-        grant.partition_count = given.getPartitionCount();
-        grant.ranges = read_ranges(given.getRanges());
-        return grant;
-      });
+      return fds.then(
+          [&first, answer = kj::mv(answer)](Result<std::vector<PartitionGrant>> grants) -> Result<ReaderGrant> {
+            if (!grants) return fail(std::move(grants).error());
+            first = std::move(*grants);
+            const auto given = answer.getResponse().getGrant();
+            ReaderGrant grant;
+            grant.id = given.getReaderId();
+            grant.topic = TopicId(given.getTopicId());
+            grant.partition_count = given.getPartitionCount();
+            grant.ranges = read_ranges(given.getRanges());
+            return grant;
+          });
     });
   });
   if (!opened) return fail(std::move(opened).error());
@@ -369,7 +374,8 @@ Result<std::vector<PartitionGrant>> ControlClient::open_partitions(std::string_v
   const std::uint64_t memory_generation = generation();
   std::vector<PartitionGrant> kept;
   for (PartitionNumber next = first;;) {
-    auto batch = open_partitions_once(topic, access, next, protocol::GRANT_PARTITIONS_MAX, memory_generation, budget.left());
+    auto batch =
+        open_partitions_once(topic, access, next, protocol::GRANT_PARTITIONS_MAX, memory_generation, budget.left());
     if (!batch) return fail(std::move(batch).error());
     if (batch->empty()) return kept;
     const bool last = batch->size() < protocol::GRANT_PARTITIONS_MAX;
@@ -383,7 +389,9 @@ Result<LocateAnswer> ControlClient::locate(TopicId topic, PartitionNumber partit
                                            Duration timeout) {
   const Loop::CallOptions options{"finding the log file of topic " + std::to_string(topic.value) + ", partition " +
                                       std::to_string(partition) + ", position " + std::to_string(position.value),
-                                  timeout, true, {}};
+                                  timeout,
+                                  true,
+                                  {}};
   return loop_->call<LocateAnswer>(options, [&](const Loop::Target& target) {
     auto request = target.session.locateRequest();
     request.setTopicId(topic.value);
@@ -436,15 +444,16 @@ Result<Position> ControlClient::seek_time(TopicId topic, PartitionNumber partiti
 
 Result<std::vector<PartitionRange>> ControlClient::end_positions(std::string_view topic, Duration timeout) {
   using Ranges = std::vector<PartitionRange>;
-  return loop_->call<Ranges>({on_topic("asking for the ends of", topic), timeout, true, {}}, [&](const Loop::Target& target) {
-    auto request = target.session.endPositionsRequest();
-    request.setTopic(std::string(topic));
-    return request.send().then([](auto answer) -> Result<Ranges> {
-      const auto response = answer.getResponse();
-      if (response.isFailure()) return fail(read_failure(response.getFailure()));
-      return read_ranges(response.getRanges());
-    });
-  });
+  return loop_->call<Ranges>({on_topic("asking for the ends of", topic), timeout, true, {}},
+                             [&](const Loop::Target& target) {
+                               auto request = target.session.endPositionsRequest();
+                               request.setTopic(std::string(topic));
+                               return request.send().then([](auto answer) -> Result<Ranges> {
+                                 const auto response = answer.getResponse();
+                                 if (response.isFailure()) return fail(read_failure(response.getFailure()));
+                                 return read_ranges(response.getRanges());
+                               });
+                             });
 }
 
 Status ControlClient::report_sequences(TopicId topic, const std::vector<SequenceReport>& reports, Duration timeout) {
@@ -480,12 +489,13 @@ Result<AuditReport> ControlClient::audit(std::string_view topic, Duration timeou
 }
 
 Result<BusStatus> ControlClient::status(Duration timeout) {
-  return loop_->call<BusStatus>({"asking the daemon for its status", timeout, true, {}}, [](const Loop::Target& target) {
-    return target.session.statusRequest().send().then([](auto answer) -> Result<BusStatus> {
-      SLUICE_TRY(read_status_beside(answer.getFailure()));
-      return read_status(answer.getStatus());
-    });
-  });
+  return loop_->call<BusStatus>(
+      {"asking the daemon for its status", timeout, true, {}}, [](const Loop::Target& target) {
+        return target.session.statusRequest().send().then([](auto answer) -> Result<BusStatus> {
+          SLUICE_TRY(read_status_beside(answer.getFailure()));
+          return read_status(answer.getStatus());
+        });
+      });
 }
 
 Result<std::vector<DoctorCheck>> ControlClient::doctor(bool quick, Duration timeout) {
@@ -511,21 +521,23 @@ Result<std::vector<SessionInfo>> ControlClient::list_sessions(Duration timeout) 
 }
 
 Status ControlClient::kill_session(std::uint64_t id, Duration timeout) {
-  return loop_->call<void>({"ending session " + std::to_string(id), timeout, false, {}}, [&](const Loop::Target& target) {
-    auto request = target.session.killSessionRequest();
-    request.setSessionId(id);
-    return request.send().then([](auto answer) { return read_done(answer.getDone()); });
-  });
+  return loop_->call<void>({"ending session " + std::to_string(id), timeout, false, {}},
+                           [&](const Loop::Target& target) {
+                             auto request = target.session.killSessionRequest();
+                             request.setSessionId(id);
+                             return request.send().then([](auto answer) { return read_done(answer.getDone()); });
+                           });
 }
 
 Result<std::string> ControlClient::config(Duration timeout) {
-  return loop_->call<std::string>({"asking for the daemon's configuration", timeout, true, {}}, [](const Loop::Target& target) {
-    return target.session.configRequest().send().then([](auto answer) -> Result<std::string> {
-      SLUICE_TRY(read_status_beside(answer.getFailure()));
-      const auto toml = answer.getToml();
-      return std::string(toml.cStr(), toml.size());
-    });
-  });
+  return loop_->call<std::string>(
+      {"asking for the daemon's configuration", timeout, true, {}}, [](const Loop::Target& target) {
+        return target.session.configRequest().send().then([](auto answer) -> Result<std::string> {
+          SLUICE_TRY(read_status_beside(answer.getFailure()));
+          const auto toml = answer.getToml();
+          return std::string(toml.cStr(), toml.size());
+        });
+      });
 }
 
 }  // namespace sluice::internal

@@ -1,7 +1,7 @@
 // The SDK's connection to sluiced: hello, the session, every control call, and the way back after a hang-up.
 //
-// One control thread runs the connection's event loop; nothing of KJ or Cap'n Proto is visible here. Data never goes this
-// way: data-path objects look at word() now and then, and come here when it has changed.
+// One control thread runs the connection's event loop; nothing of KJ or Cap'n Proto is visible here. Data never goes
+// this way: data-path objects look at word() now and then, and come here when it has changed.
 //
 // States:  connected ─ socket lost ─▶ disconnected ─ hello ─▶ resumed  (same session, same memory: nothing changes)
 //                                        │                 └▶ replaced (new memory: generation() is one higher)
@@ -12,8 +12,8 @@
 //  1. memory() is never null after connect(); it changes only with generation().
 //  2. Calls that are waiting at a disconnect go on after the reconnect, within their timeout. A call whose request may
 //     have reached the daemon is repeated only if doing it twice is harmless (all but create_topic, delete_topic,
-//     alter_topic, kill_session: they answer `unknown`). A producer or reader that was opened for a lost memory is opened
-//     again, in the new one.
+//     alter_topic, kill_session: they answer `unknown`). A producer or reader that was opened for a lost memory is
+//     opened again, in the new one.
 //
 // Thread safety: every member from any thread but the control thread itself (on_state must not call back). Must be
 // destroyed after all calls have returned; not usable in a forked child.
@@ -78,8 +78,9 @@ class ControlClient {
   Result<std::vector<TopicInfo>> list_topics(Duration timeout = {});
   Result<TopicInfo> describe_topic(std::string_view name, Duration timeout = {});
 
-  // `name` empty: anonymous. With a sink, it gets the partitions' grants instead of the answer; its error ends the call.
-  // If memory is replaced while partitions are still coming: conflict (open again; what the sink took is of no use).
+  // `name` empty: anonymous. With a sink, it gets the partitions' grants instead of the answer; its error ends the
+  // call. If memory is replaced while partitions are still coming: conflict (open again; what the sink took is of no
+  // use).
   Result<ProducerGrant> open_producer(std::string_view topic, std::string_view name, const GrantSink& sink = {},
                                       Duration timeout = {});
   Status close_producer(const ProducerGrant& grant, Duration timeout = {});

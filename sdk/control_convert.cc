@@ -104,7 +104,8 @@ Error to_error(const kj::Exception& exception, std::string_view doing) {
     case kj::Exception::Type::DISCONNECTED: return Error(ErrorCode::no_daemon, text + " (the daemon hung up)");
     case kj::Exception::Type::OVERLOADED: return Error(ErrorCode::quota, text + " (try again later)");
     case kj::Exception::Type::UNIMPLEMENTED:
-      return Error(ErrorCode::version, text + " (the daemon does not know this call; install the same version of both)");
+      return Error(ErrorCode::version,
+                   text + " (the daemon does not know this call; install the same version of both)");
     case kj::Exception::Type::FAILED: break;
   }
   return Error(ErrorCode::internal, std::move(text));
@@ -112,8 +113,8 @@ Error to_error(const kj::Exception& exception, std::string_view doing) {
 
 Error read_failure(protocol::Failure::Reader in) {
   const std::uint8_t code = in.getCode();
-  const bool known = code >= static_cast<std::uint8_t>(ErrorCode::invalid) &&
-                     code <= static_cast<std::uint8_t>(ErrorCode::internal);
+  const bool known =
+      code >= static_cast<std::uint8_t>(ErrorCode::invalid) && code <= static_cast<std::uint8_t>(ErrorCode::internal);
   return Error(known ? static_cast<ErrorCode>(code) : ErrorCode::internal, copy(in.getContext()), in.getSystemErrno());
 }
 
@@ -239,7 +240,8 @@ std::vector<LastSent> read_last(capnp::List<protocol::LastSent>::Reader in) {
   std::vector<LastSent> last;
   for (const auto entry : in) {
     const auto bookmark = entry.getBookmark().asChars();
-    last.push_back({entry.getPartition(), Sequence(entry.getSequence()), std::string(bookmark.begin(), bookmark.size())});
+    last.push_back(
+        {entry.getPartition(), Sequence(entry.getSequence()), std::string(bookmark.begin(), bookmark.size())});
   }
   return last;
 }

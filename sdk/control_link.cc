@@ -23,8 +23,7 @@ Result<std::shared_ptr<ControlLink>> ControlLink::connect(ConnectOptions options
   return link;
 }
 
-Result<ProducerGrant> ControlLink::open_producer(std::string_view topic, std::string_view name,
-                                                 const GrantSink& sink) {
+Result<ProducerGrant> ControlLink::open_producer(std::string_view topic, std::string_view name, const GrantSink& sink) {
   return control_->open_producer(topic, name, sink);
 }
 

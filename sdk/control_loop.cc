@@ -19,8 +19,8 @@ namespace {
 
 constexpr auto kReconnectPauseMin = 20 * kj::MILLISECONDS;
 constexpr auto kReconnectPauseMax = 1 * kj::SECONDS;
-constexpr auto kBacklogPause = 2 * kj::MILLISECONDS;  // the daemon's backlog is full: it lives
-constexpr unsigned kDescriptorsPerMessageMax = 253;   // what the kernel carries
+constexpr auto kBacklogPause = 2 * kj::MILLISECONDS;          // the daemon's backlog is full: it lives
+constexpr unsigned kDescriptorsPerMessageMax = 253;           // what the kernel carries
 constexpr std::uint64_t kMessageWordsMax = 64 * 1024 * 1024;  // an audit of very many producers
 
 capnp::ReaderOptions reader_options() {
@@ -36,11 +36,12 @@ Error connect_error(int error, const std::string& path) {
     case ENOENT:
     case ECONNREFUSED:
     case ENOTDIR:
-      return Error(ErrorCode::no_daemon, text + ": nobody answers; start sluiced, or set SLUICE_SOCKET (--socket) to its socket",
-                   error);
+      return Error(ErrorCode::no_daemon,
+                   text + ": nobody answers; start sluiced, or set SLUICE_SOCKET (--socket) to its socket", error);
     case EACCES:
     case EPERM:
-      return Error(ErrorCode::permission, text + ": the socket may not be used by this user; ask the bus's operator", error);
+      return Error(ErrorCode::permission, text + ": the socket may not be used by this user; ask the bus's operator",
+                   error);
     default: return system_error(error, text);
   }
 }
@@ -67,15 +68,16 @@ bool is_final(const Error& error) {
 
 kj::Promise<Result<UniqueFd>> take_descriptor(protocol::Descriptor::Client capability, std::string_view what) {
   auto fd = capability.getFd();
-  return fd.then([capability = kj::mv(capability), text = std::string(what)](kj::Maybe<int> received) -> Result<UniqueFd> {
-    KJ_IF_MAYBE (number, received) {
-      UniqueFd copy(::fcntl(*number, F_DUPFD_CLOEXEC, 0));
-      if (copy) return copy;
-      return fail(system_error(errno, "receiving " + text + ": raise the limit of open files (ulimit -n)"));
-    }
-    return fail(ErrorCode::no_memory,
-                "receiving " + text + ": its descriptor did not arrive; raise the limit of open files (ulimit -n)");
-  });
+  return fd.then(
+      [capability = kj::mv(capability), text = std::string(what)](kj::Maybe<int> received) -> Result<UniqueFd> {
+        KJ_IF_MAYBE (number, received) {
+          UniqueFd copy(::fcntl(*number, F_DUPFD_CLOEXEC, 0));
+          if (copy) return copy;
+          return fail(system_error(errno, "receiving " + text + ": raise the limit of open files (ulimit -n)"));
+        }
+        return fail(ErrorCode::no_memory,
+                    "receiving " + text + ": its descriptor did not arrive; raise the limit of open files (ulimit -n)");
+      });
 }
 
 ControlClient::Loop::Link::Link(kj::Own<kj::AsyncCapabilityStream> capability_stream, std::uint64_t link_number)
@@ -221,14 +223,14 @@ kj::Promise<Status> ControlClient::Loop::say_hello(kj::Own<Link> link) {
 Status ControlClient::Loop::take_welcome(protocol::Welcome::Reader welcome, UniqueFd region, UniqueFd wake) {
   const SessionId session(welcome.getSessionId());
   const Incarnation incarnation(welcome.getIncarnation());
-  const bool same = welcome.getResumed() && memory_ && memory_->session() == session &&
-                    memory_->incarnation() == incarnation;
+  const bool same =
+      welcome.getResumed() && memory_ && memory_->session() == session && memory_->incarnation() == incarnation;
   if (!same) {
     if (!region || !wake) {
       return fail(ErrorCode::internal, "attaching to the daemon: it gave no memory for the session");
     }
-    auto opened = SessionMemory::open(region.get(), std::move(wake), session, incarnation, generation_ + 1,
-                                      shared_.membarrier);
+    auto opened =
+        SessionMemory::open(region.get(), std::move(wake), session, incarnation, generation_ + 1, shared_.membarrier);
     if (!opened) return fail(std::move(opened).error());
     memory_ = std::move(*opened);
     ++generation_;
@@ -248,11 +250,13 @@ void ControlClient::Loop::watch(Link& link) {
 void ControlClient::Loop::lost() {
   link_ = nullptr;
   if (memory_->revoked()) {
-    close_for_good(Error(ErrorCode::revoked, "the daemon has ended this session (it held too much memory, wrote what cannot "
-                                             "be right, or an operator ended it); connect again"));
+    close_for_good(Error(ErrorCode::revoked,
+                         "the daemon has ended this session (it held too much memory, wrote what cannot "
+                         "be right, or an operator ended it); connect again"));
     return;
   }
-  trouble_ = Error(ErrorCode::no_daemon, "the daemon at " + shared_.options.socket + " hung up; waiting for its return");
+  trouble_ =
+      Error(ErrorCode::no_daemon, "the daemon at " + shared_.options.socket + " hung up; waiting for its return");
   publish(ConnectionState::disconnected, trouble_, memory_, trouble_->context());
   tasks_->add(reconnect(kReconnectPauseMin));
 }
@@ -277,8 +281,7 @@ kj::Promise<void> ControlClient::Loop::reconnect(kj::Duration pause) {
       const std::lock_guard lock(shared_.mutex);
       shared_.trouble = trouble_;
     }
-    return timer_->afterDelay(pause).then(
-        [this, pause] { return reconnect(std::min(2 * pause, kReconnectPauseMax)); });
+    return timer_->afterDelay(pause).then([this, pause] { return reconnect(std::min(2 * pause, kReconnectPauseMax)); });
   });
 }
 

@@ -3,7 +3,8 @@
 // Owner: ControlClient. The loop's members belong to the control thread; other threads come in through call().
 //
 // Invariants
-//  1. There is at most one link (socket, RPC system, session) at a time; a lost one is torn down before the next is made.
+//  1. There is at most one link (socket, RPC system, session) at a time; a lost one is torn down before the next is
+//  made.
 //  2. memory() in Shared is replaced before word_ says so, and word_ changes before on_state is called.
 #pragma once
 
@@ -29,9 +30,9 @@ namespace sluice::internal {
 
 // What other threads may ask without going to the control thread.
 struct ControlClient::Shared {
-  ConnectOptions options;  // constant
-  bool membarrier = false; // constant
-  pid_t pid = 0;           // constant: a forked child must not touch the thread
+  ConnectOptions options;   // constant
+  bool membarrier = false;  // constant
+  pid_t pid = 0;            // constant: a forked child must not touch the thread
 
   mutable std::mutex mutex;
   mutable std::condition_variable changed;
@@ -49,10 +50,10 @@ class ControlClient::Loop final : private kj::TaskSet::ErrorHandler {
     const std::shared_ptr<SessionMemory>& memory;
   };
   struct CallOptions {
-    std::string doing;                          // "creating topic orders"
-    Duration timeout{};                         // 0: the options' control_timeout
-    bool repeatable = true;                     // harmless if done twice
-    std::optional<std::uint64_t> generation;    // conflict if memory is another one
+    std::string doing;                        // "creating topic orders"
+    Duration timeout{};                       // 0: the options' control_timeout
+    bool repeatable = true;                   // harmless if done twice
+    std::optional<std::uint64_t> generation;  // conflict if memory is another one
   };
 
   explicit Loop(ControlClient& owner);
@@ -61,8 +62,8 @@ class ControlClient::Loop final : private kj::TaskSet::ErrorHandler {
   // Starts the thread and waits for the first hello's outcome.
   Status start();
 
-  // Any other thread: runs start_call(Target) -> kj::Promise<Result<T>> on the control thread as soon as a link stands, and
-  // waits for its result. start_call may run several times (repeatable calls that met a hang-up).
+  // Any other thread: runs start_call(Target) -> kj::Promise<Result<T>> on the control thread as soon as a link stands,
+  // and waits for its result. start_call may run several times (repeatable calls that met a hang-up).
   template <typename T, typename StartCall>
   Result<T> call(const CallOptions& options, StartCall start_call);
 
@@ -167,21 +168,23 @@ kj::Promise<Result<T>> ControlClient::Loop::attempt_call(const CallOptions& opti
     return fail(ErrorCode::timed_out, options.doing + ": the daemon has not answered in time; it may still do it");
   });
   auto& session = KJ_ASSERT_NONNULL(link_->session);
-  return kj::evalNow([&]() -> kj::Promise<Result<T>> { return start_call(Target{session, memory_}); })
+  return kj::evalNow([&]() -> kj::Promise<Result<T>> {
+           return start_call(Target{session, memory_});
+         })
       .exclusiveJoin(kj::mv(timed_out))
       .catch_([this, &options, deadline, &start_call, number](kj::Exception&& exception) -> kj::Promise<Result<T>> {
         if (exception.getType() != kj::Exception::Type::DISCONNECTED) {
           return Result<T>(fail(to_error(exception, options.doing)));
         }
         if (!options.repeatable) {
-          return Result<T>(fail(ErrorCode::unknown, options.doing + ": the daemon hung up before it answered; it may or "
-                                                                    "may not have been done: look before you repeat it"));
+          return Result<T>(fail(ErrorCode::unknown, options.doing +
+                                                        ": the daemon hung up before it answered; it may or "
+                                                        "may not have been done: look before you repeat it"));
         }
         // The loss may be noticed here first: then wait until it has been dealt with.
         if (link_.get() == nullptr || link_->number != number) return attempt_call<T>(options, deadline, start_call);
-        return next_change().then([this, &options, deadline, &start_call] {
-          return attempt_call<T>(options, deadline, start_call);
-        });
+        return next_change().then(
+            [this, &options, deadline, &start_call] { return attempt_call<T>(options, deadline, start_call); });
       });
 }
 

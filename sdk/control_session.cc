@@ -60,8 +60,9 @@ Result<std::shared_ptr<SessionMemory>> SessionMemory::open(int region_fd, Unique
 Result<std::uint32_t> SessionMemory::take_pin() {
   const std::uint32_t index = pins_.take();
   if (index == pins_.kNone) {
-    return fail(ErrorCode::quota, "taking a pin: this client's " + std::to_string(kSessionPinsMax) +
-                                      " are all in use by producers and messages that are kept; drop some, or connect once more");
+    return fail(ErrorCode::quota,
+                "taking a pin: this client's " + std::to_string(kSessionPinsMax) +
+                    " are all in use by producers and messages that are kept; drop some, or connect once more");
   }
   std::atomic<std::uint32_t>& used = region().pins_used;
   std::uint32_t seen = used.load(std::memory_order_relaxed);
@@ -81,7 +82,8 @@ void SessionMemory::give_pin(std::uint32_t index) {
 Result<std::uint32_t> SessionMemory::take_cursor() {
   const std::uint32_t index = cursors_.take();
   if (index == cursors_.kNone) {
-    return fail(ErrorCode::quota, "taking a cursor: this client's readers are in " + std::to_string(kSessionCursorsMax) +
+    return fail(ErrorCode::quota, "taking a cursor: this client's readers are in " +
+                                      std::to_string(kSessionCursorsMax) +
                                       " partitions already; close some, or connect once more");
   }
   return index;

@@ -43,7 +43,8 @@ class SessionMemory {
  public:
   // Checks and maps the region of a Welcome; the descriptor may be closed afterwards. `wake` is the daemon's eventfd.
   static Result<std::shared_ptr<SessionMemory>> open(int region_fd, UniqueFd wake, SessionId session,
-                                                     Incarnation incarnation, std::uint64_t generation, bool membarrier);
+                                                     Incarnation incarnation, std::uint64_t generation,
+                                                     bool membarrier);
 
   SessionId session() const { return session_; }
   Incarnation incarnation() const { return incarnation_; }

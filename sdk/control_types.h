@@ -31,7 +31,7 @@ using GrantSink = std::function<Status(PartitionGrant)>;
 struct ProducerGrant {
   ProducerId id;
   TopicId topic;
-  PinLease pin;                            // its cell, in the memory that it belongs to
+  PinLease pin;  // its cell, in the memory that it belongs to
   std::uint32_t partition_count = 0;
   std::vector<PartitionGrant> partitions;  // empty if a sink took them
   std::vector<LastSent> last;              // named producers: one entry a partition

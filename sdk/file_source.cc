@@ -36,9 +36,9 @@ bool FileSource::covers(Position position) const {
 Position FileSource::segment_limit(const ring::SegmentView& view) const { return std::min(view.end, map_->data_end); }
 
 Status FileSource::populate(Position to) {
-  SLUICE_TRY(map_->mapping.populate_read(populated_ - map_->base, to - populated_,
-                                         "the log file of " + name_ + " from position " +
-                                             std::to_string(map_->base.value)));
+  SLUICE_TRY(
+      map_->mapping.populate_read(populated_ - map_->base, to - populated_,
+                                  "the log file of " + name_ + " from position " + std::to_string(map_->base.value)));
   populated_ = to;
   return {};
 }

@@ -2,7 +2,8 @@
 //
 // Owner: one PartitionStream. The mapping itself is shared with the messages that were read from it.
 // Invariants
-//  1. Bytes below view.limit were read in (MADV_POPULATE_READ), so that a read error of the disk is a Result here and not
+//  1. Bytes below view.limit were read in (MADV_POPULATE_READ), so that a read error of the disk is a Result here and
+//  not
 //     a SIGBUS there.
 //  2. Nothing at or above the data end that the daemon named is looked at.
 //  3. A segment is entered only if its header names exactly this topic, partition and segment.
@@ -43,8 +44,8 @@ class FileSource {
   // Makes a view of the segment that holds `position`, its first bytes read in. io: the disk failed. Anything but ok in
   // `check`: this segment cannot be read.
   Status enter(Position position, ring::SegmentView& view, layout::SegmentCheck& check);
-  // Reads more of the view's segment in, so that at least the record at `position` fits if it is there. False at the end
-  // of what may be read.
+  // Reads more of the view's segment in, so that at least the record at `position` fits if it is there. False at the
+  // end of what may be read.
   Result<bool> extend(Position position, ring::SegmentView& view);
 
  private:
@@ -58,8 +59,8 @@ class FileSource {
   const std::string name_;
   // The reader's thread.
   FileMapPtr map_;
-  Position populated_;          // read in up to here, from the last enter() on
-  Position stuck_at_;           // where the last extend() was asked for: twice the same place doubles the step
+  Position populated_;  // read in up to here, from the last enter() on
+  Position stuck_at_;   // where the last extend() was asked for: twice the same place doubles the step
   std::uint64_t step_size_ = 0;
 };
 

@@ -1,12 +1,13 @@
 // What keeps the bytes of a message where they are: a pin on a segment in memory, or a mapping of a log file. Counted.
 //
-// One Hold is one segment in memory (or one file) that a reader is in, or that living messages still look at. Holds come
-// from their reader's pool and go back to it from whatever thread drops the last reference; in the steady state none is
-// made, so nothing is allocated for a message.
+// One Hold is one segment in memory (or one file) that a reader is in, or that living messages still look at. Holds
+// come from their reader's pool and go back to it from whatever thread drops the last reference; in the steady state
+// none is made, so nothing is allocated for a message.
 //
 // Invariants
 //  1. The pin cell is cleared with release when the last reference goes, before the Hold is anybody else's.
-//  2. A Hold keeps mapped what its messages look at: the partition's regions with the session that pins them (also after
+//  2. A Hold keeps mapped what its messages look at: the partition's regions with the session that pins them (also
+//  after
 //     the daemon's memory was replaced), or the file.
 //  3. A pool lives until its reader has closed it and its last Hold is back.
 #pragma once
@@ -32,10 +33,10 @@ class HoldPool;
 struct Hold {
   std::atomic<std::uint32_t> references{0};
   HoldPool* pool = nullptr;
-  Hold* next = nullptr;      // in the stack of those given back
-  PinLease pin;              // empty in a Hold that only ever held files
-  PartitionMapsPtr memory;   // set: the pin cell may stand
-  FileMapPtr file;           // set: the bytes are a file's
+  Hold* next = nullptr;     // in the stack of those given back
+  PinLease pin;             // empty in a Hold that only ever held files
+  PartitionMapsPtr memory;  // set: the pin cell may stand
+  FileMapPtr file;          // set: the bytes are a file's
 };
 
 // Takes a further reference, drops one. Any thread.

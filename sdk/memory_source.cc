@@ -23,8 +23,7 @@ Position MemorySource::visible_limit() const {
                        : Position(~std::uint64_t{0});
 }
 
-ring::Presence MemorySource::enter(Position position, std::atomic<std::uint64_t>& cell,
-                                   ring::SegmentView& view) const {
+ring::Presence MemorySource::enter(Position position, std::atomic<std::uint64_t>& cell, ring::SegmentView& view) const {
   const SegmentNumber segment = memory().segment_of(position);
   std::uint32_t slot = 0;
   const ring::Presence presence = ring::pin_segment(memory(), cell, segment, slot);

@@ -1,8 +1,7 @@
 // One partition's regions as this process has mapped them. Shared by all that read or write there: the last one unmaps.
 //
-// Invariant: what open() returns was checked (seals, header, sizes), so that PartitionMemory's arithmetic stays inside of
-// the mappings whatever a peer writes.
-// Thread safety: constant after construction.
+// Invariant: what open() returns was checked (seals, header, sizes), so that PartitionMemory's arithmetic stays inside
+// of the mappings whatever a peer writes. Thread safety: constant after construction.
 #pragma once
 
 #include <memory>
@@ -16,8 +15,8 @@ namespace sluice::internal {
 
 class PartitionMaps {
  public:
-  // Maps what was granted. `session` keeps the daemon's eventfd open as long as these mappings. corrupt (a region that is
-  // not what it should be), no_memory, version.
+  // Maps what was granted. `session` keeps the daemon's eventfd open as long as these mappings. corrupt (a region that
+  // is not what it should be), no_memory, version.
   static Result<std::shared_ptr<const PartitionMaps>> open(const PartitionGrant& grant, TopicId topic,
                                                            std::shared_ptr<SessionMemory> session,
                                                            region::Access log_access);

@@ -75,10 +75,10 @@ void PartitionStream::seek(Position at) {
 }
 
 Status PartitionStream::reattach(PartitionMapsPtr maps, CursorLease cursor) {
-  if (maps->topic() != memory_.maps()->topic() ||
-      maps->memory().segment_shift != memory_.memory().segment_shift)
-    return fail(ErrorCode::closed, "reading " + name_of(topic_, partition_) +
-                                       ": the topic was deleted while the daemon was away, and made anew; open it again");
+  if (maps->topic() != memory_.maps()->topic() || maps->memory().segment_shift != memory_.memory().segment_shift)
+    return fail(ErrorCode::closed,
+                "reading " + name_of(topic_, partition_) +
+                    ": the topic was deleted while the daemon was away, and made anew; open it again");
   drop_hold();
   file_.close();
   memory_ = MemorySource(std::move(maps));
@@ -125,7 +125,8 @@ Look PartitionStream::next(ring::RecordView& record) {
     switch (result) {
       case ring::ScanResult::record: {
         const Verdict verdict = accept(record);
-        if (verdict == Verdict::deliver) [[likely]] return Look::record;
+        if (verdict == Verdict::deliver) [[likely]]
+          return Look::record;
         if (verdict == Verdict::pass_over) break;
         position_ = record.position;
         look_again_soon_ = true;
@@ -248,9 +249,9 @@ Look PartitionStream::enter_file() {
   layout::SegmentCheck check = layout::SegmentCheck::ok;
   if (const Status entered = file_.enter(position_, view_, check); !entered) return fail_with(entered.error());
   if (check == layout::SegmentCheck::newer_version)
-    return fail_with(Error(ErrorCode::version, "reading " + name_of(topic_, partition_) + "@" +
-                                                   std::to_string(position_.value) +
-                                                   ": its segment has a newer format than this build knows; update it"));
+    return fail_with(
+        Error(ErrorCode::version, "reading " + name_of(topic_, partition_) + "@" + std::to_string(position_.value) +
+                                      ": its segment has a newer format than this build knows; update it"));
   if (check != layout::SegmentCheck::ok) {
     report_corrupt(position_, ProducerId(0), "its segment header is damaged; the segment is passed over");
     jump(view_.end);
@@ -278,7 +279,8 @@ Look PartitionStream::locate() {
       return Look::more;
     case LocateAnswer::Kind::trimmed:
       if (answer->position <= position_) break;
-      // Retention has taken these, or the topic drops its oldest: no loss of ours. Producers' rows start anew behind it.
+      // Retention has taken these, or the topic drops its oldest: no loss of ours. Producers' rows start anew behind
+      // it.
       context_.counters.expired_bytes += answer->position - position_;
       continuity_.clear();
       jump(answer->position);
@@ -320,7 +322,8 @@ PartitionStream::Fenced PartitionStream::fence_of(const ring::RecordView& record
   const layout::ControlRegion& control = memory_.maps()->control();
   // acquire: pairs with the daemon's release; publishes the entries below the count.
   const std::uint32_t count = control.fence_count.load(std::memory_order_acquire);
-  if (count == 0) [[likely]] return Fenced::no;
+  if (count == 0) [[likely]]
+    return Fenced::no;
   if (count != fences_seen_) {
     fences_.clear();
     for (std::uint32_t i = 0; i < std::min(count, kFencesMax); ++i) fences_[control.fences[i].producer] = i;
@@ -334,7 +337,8 @@ PartitionStream::Fenced PartitionStream::fence_of(const ring::RecordView& record
   return record.position.value >= position ? Fenced::yes : Fenced::no;
 }
 
-// False if the record is not for applications: what is invisible until it is resolved or due is counted and passed over.
+// False if the record is not for applications: what is invisible until it is resolved or due is counted and passed
+// over.
 bool PartitionStream::follow_sequence(const ring::RecordView& record) {
   const ProducerId producer = record.fields.claim.producer();
   const Sequence found = record.fields.sequence;
@@ -349,7 +353,11 @@ bool PartitionStream::follow_sequence(const ring::RecordView& record) {
         ++context_.counters.repeats;
       if (context_.options.on_loss)
         context_.options.on_loss({gap ? LossEvent::Kind::gap : LossEvent::Kind::repeat,
-                                  {topic_, partition_, record.position}, producer, expected, found, {}});
+                                  {topic_, partition_, record.position},
+                                  producer,
+                                  expected,
+                                  found,
+                                  {}});
     }
   }
   return record.fields.claim.kind() == layout::RecordKind::data;
@@ -383,7 +391,9 @@ ring::FutexWait PartitionStream::announce() {
   return memory_.announce();
 }
 
-std::uint64_t PartitionStream::sleep_bound_ns() const { return look_again_soon_ ? kLookAgainNs : ring::sleep_bound_ns(); }
+std::uint64_t PartitionStream::sleep_bound_ns() const {
+  return look_again_soon_ ? kLookAgainNs : ring::sleep_bound_ns();
+}
 
 Status PartitionStream::gate_status() const {
   switch (memory_.gate()) {

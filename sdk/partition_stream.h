@@ -132,12 +132,12 @@ class PartitionStream {
   ring::SegmentView view_;
   Hold* hold_ = nullptr;
   Position position_;
-  bool verify_ = false;              // records of this view carry checksums
-  bool snapping_ = false;            // walking from a segment's start to snap_to_: nothing below it is for the caller
+  bool verify_ = false;    // records of this view carry checksums
+  bool snapping_ = false;  // walking from a segment's start to snap_to_: nothing below it is for the caller
   Position snap_to_;
-  std::uint64_t time_from_ns_ = 0;   // records older than that are skipped until the first that is not
+  std::uint64_t time_from_ns_ = 0;  // records older than that are skipped until the first that is not
   bool halted_at_claim_ = false;
-  bool look_again_soon_ = false;     // what we wait for rings no bell
+  bool look_again_soon_ = false;       // what we wait for rings no bell
   std::uint64_t locate_after_ns_ = 0;  // monotonic; the daemon had nothing for us a moment ago
   std::optional<Position> broken_at_;  // the broken chain that was reported
   ring::Continuity continuity_;

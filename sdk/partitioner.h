@@ -1,5 +1,5 @@
-// Which partition a key belongs to. This must never change: a key's messages are in order only as long as every program,
-// of whatever version, sends them to the same partition.
+// Which partition a key belongs to. This must never change: a key's messages are in order only as long as every
+// program, of whatever version, sends them to the same partition.
 //
 //   hash      = FNV-1a, 64 bits, over the key's bytes: start 0xcbf29ce484222325, for each byte: hash ^= byte,
 //               hash *= 0x100000001b3 (modulo 2^64)

@@ -74,7 +74,8 @@ std::uint64_t ProducerCore::time_and_check(const Lane& lane) {
   const std::uint64_t time = message_time(lane);
   if (time == 0 && ++sends_without_time_ % kSendsPerAddedCheck != 0) return 0;
   const std::uint64_t now = time != 0 ? time : realtime_coarse_ns();
-  if (now >= added_check_ns_) [[unlikely]] add_partitions(now, kAddedTimeout);
+  if (now >= added_check_ns_) [[unlikely]]
+    add_partitions(now, kAddedTimeout);
   return time;
 }
 
@@ -87,11 +88,12 @@ Result<ProducerCore::Lane*> ProducerCore::append_to(PartitionNumber partition, A
       patience.armed = false;
     }
     if (partition >= lanes_.size())
-      return fail(ErrorCode::not_found, "sending to partition " + std::to_string(partition) + " of topic " + topic_ +
-                                            ": the topic was made anew with fewer partitions while the daemon was away");
+      return fail(ErrorCode::not_found,
+                  "sending to partition " + std::to_string(partition) + " of topic " + topic_ +
+                      ": the topic was made anew with fewer partitions while the daemon was away");
     Lane& lane = *lanes_[partition];
-    if (!lane.appender) lane.appender.emplace(lane.maps->memory(), id_, pin_.cell(), !pin_.memory()->membarrier(),
-                                              lane.next);
+    if (!lane.appender)
+      lane.appender.emplace(lane.maps->memory(), id_, pin_.cell(), !pin_.memory()->membarrier(), lane.next);
     switch (attempt(lane)) {
       case ring::AppendResult::ok: return &lane;
       case ring::AppendResult::no_room: SLUICE_TRY(wait_for_room(lane, patience)); break;
@@ -133,8 +135,7 @@ Status ProducerCore::wait_for_room(Lane& lane, Patience& patience) {
     patience.armed = true;
     return {};
   }
-  const ring::FutexWait words[] = {{&bell.count_word(), patience.bell_count},
-                                   {&link_->change_word(), patience.change}};
+  const ring::FutexWait words[] = {{&bell.count_word(), patience.bell_count}, {&link_->change_word(), patience.change}};
   ring::futex_wait_any(words, std::min(left, ring::sleep_bound_ns()));
   patience.armed = false;
   return {};
@@ -152,7 +153,8 @@ Status ProducerCore::on_gate(Lane& lane, Patience& patience) {
     }
     case layout::Gate::deleted: return fail(ErrorCode::closed, doing + ": the topic was deleted");
     case layout::Gate::denied:
-      return fail(ErrorCode::permission, doing + ": no longer allowed; ask the operator for the topic's publishers list");
+      return fail(ErrorCode::permission,
+                  doing + ": no longer allowed; ask the operator for the topic's publishers list");
     case layout::Gate::closing: break;
   }
   // The daemon is on its way down: wait for the hang-up, and then for the next one.
@@ -175,7 +177,8 @@ Status ProducerCore::check_fence(Lane& lane) {
   const layout::ControlRegion& control = lane.maps->control();
   // acquire: pairs with the daemon's release; publishes the entries below the count.
   const std::uint32_t count = control.fence_count.load(std::memory_order_acquire);
-  if (count == lane.fences_seen) [[likely]] return {};
+  if (count == lane.fences_seen) [[likely]]
+    return {};
   for (std::uint32_t i = 0; i < std::min(count, kFencesMax); ++i) {
     if (control.fences[i].producer == id_.value)
       return fail(ErrorCode::fenced, "sending to " + place(lane) + " as producer '" + options_.name +
@@ -208,9 +211,10 @@ Result<Receipt> ProducerCore::finish(Lane& lane, const ring::Appended& appended,
 
 Status ProducerCore::check_ready(Patience& patience) {
   if (claim_) [[unlikely]]
-    return fail(ErrorCode::invalid, "sending to topic " + topic_ +
-                                        ": a claim of this producer is open; commit or abort it first");
-  if (link_->word() != opened_word_) [[unlikely]] return catch_up(patience);
+    return fail(ErrorCode::invalid,
+                "sending to topic " + topic_ + ": a claim of this producer is open; commit or abort it first");
+  if (link_->word() != opened_word_) [[unlikely]]
+    return catch_up(patience);
   return {};
 }
 
@@ -224,7 +228,8 @@ Result<Receipt> ProducerCore::send(std::span<const std::byte> payload, const Mes
   auto sent = append_to(chosen->maps->partition(), [&](Lane& lane) {
     return lane.appender->append({payload, trailer, time_and_check(lane)}, appended);
   });
-  if (sent) [[likely]] return finish(**sent, appended, wait_durable);
+  if (sent) [[likely]]
+    return finish(**sent, appended, wait_durable);
   if (sent.error().code() == ErrorCode::too_large)
     return fail(too_large(*chosen, layout::record_span(payload.size(), trailer.size())).error());
   return fail(std::move(sent).error());

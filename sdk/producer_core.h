@@ -53,25 +53,25 @@ class ProducerCore {
  private:
   struct Lane {
     PartitionMapsPtr maps;
-    Sequence next;                          // of the first message, until there is an appender
+    Sequence next;  // of the first message, until there is an appender
     std::optional<ring::Appender> appender;
-    Position sent_end;                      // everything of ours lies below
+    Position sent_end;  // everything of ours lies below
     std::uint32_t fences_seen = 0;
   };
   // One life of the bus's memory that is over for us.
   struct PastLife {
     Incarnation incarnation;
-    std::vector<Position> durable;          // by partition: the last that was known
+    std::vector<Position> durable;  // by partition: the last that was known
   };
   struct OpenClaim {
     Lane* lane = nullptr;
     ring::OpenClaim ring;
     std::uint32_t payload_size = 0;
-    std::span<const std::byte> trailer;     // in trailer_
+    std::span<const std::byte> trailer;  // in trailer_
   };
   // What append_to() waits for, from one attempt to the next.
   struct Patience {
-    std::uint64_t deadline_ns = 0;          // monotonic; 0: not waited yet
+    std::uint64_t deadline_ns = 0;  // monotonic; 0: not waited yet
     std::uint32_t spins = 0;
     bool armed = false;
     std::uint32_t bell_count = 0;
@@ -95,8 +95,8 @@ class ProducerCore {
   Result<std::span<const std::byte>> build_trailer(const MessageOptions& options);
   std::uint64_t message_time(const Lane& lane) const;
   std::uint64_t time_and_check(const Lane& lane);
-  // Runs `attempt` (an append or claim on the lane of `partition`) until it is done, there is a reason not to, or patience
-  // is at its end.
+  // Runs `attempt` (an append or claim on the lane of `partition`) until it is done, there is a reason not to, or
+  // patience is at its end.
   template <typename Attempt>
   Result<Lane*> append_to(PartitionNumber partition, Attempt attempt);
   Status wait_for_room(Lane& lane, Patience& patience);
@@ -118,7 +118,7 @@ class ProducerCore {
   const std::string topic_;
   const ProducerOptions options_;
   // The producer's thread.
-  std::uint64_t opened_word_ = 0;           // BusLink::word() that the lanes belong to; 0: they belong to none
+  std::uint64_t opened_word_ = 0;  // BusLink::word() that the lanes belong to; 0: they belong to none
   std::uint64_t generation_ = 0;
   ProducerId id_;
   TopicId topic_id_;
@@ -126,14 +126,14 @@ class ProducerCore {
   std::vector<std::unique_ptr<Lane>> lanes_;
   std::vector<LastSent> last_sent_;
   layout::TrailerBuilder trailer_;
-  std::uint32_t turn_ = 0;                  // partition of messages without a key
+  std::uint32_t turn_ = 0;  // partition of messages without a key
   std::uint32_t turn_left_ = 0;
-  std::uint64_t added_check_ns_ = 0;        // wall clock: when to ask for added partitions again
+  std::uint64_t added_check_ns_ = 0;  // wall clock: when to ask for added partitions again
   std::uint32_t sends_without_time_ = 0;
   std::optional<OpenClaim> claim_;
   std::vector<PastLife> lives_;
-  std::vector<SequenceReport> reports_;     // of lost memories, that the daemon was not told yet
-  bool lost_undurable_ = false;             // something sent became unknown since the last flush()
+  std::vector<SequenceReport> reports_;  // of lost memories, that the daemon was not told yet
+  bool lost_undurable_ = false;          // something sent became unknown since the last flush()
 };
 
 }  // namespace sluice::internal

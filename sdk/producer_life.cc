@@ -95,8 +95,8 @@ Status ProducerCore::catch_up(Patience& patience) {
       SLUICE_ASSIGN(const std::uint64_t left,
                     patience_left(patience, ErrorCode::no_daemon,
                                   "the daemon is away, and has not come back; start it, or see why it stopped"));
-      const Status online = link_->wait_online(Duration(static_cast<std::int64_t>(
-          std::min<std::uint64_t>(left, std::chrono::nanoseconds::max().count()))));
+      const Status online = link_->wait_online(
+          Duration(static_cast<std::int64_t>(std::min<std::uint64_t>(left, std::chrono::nanoseconds::max().count()))));
       if (!online && online.error().code() != ErrorCode::no_daemon && online.error().code() != ErrorCode::timed_out)
         return online;
       continue;
@@ -155,8 +155,8 @@ Status ProducerCore::await_durable(const Lane& lane, Position end, std::uint64_t
     const auto gate = static_cast<layout::Gate>(control.gate.load(std::memory_order_acquire));
     const bool lost = BusLink::generation(link_->word()) != generation_;
     if (lost || gate == layout::Gate::deleted)
-      return fail(ErrorCode::unknown, doing + (lost ? ": its memory was lost with the daemon"
-                                                    : ": the topic was deleted") +
+      return fail(ErrorCode::unknown, doing +
+                                          (lost ? ": its memory was lost with the daemon" : ": the topic was deleted") +
                                           "; it may or may not be delivered");
     if (gate == layout::Gate::poisoned) {
       const auto reason = link_->gate_reason(topic_, lane.maps->partition());
@@ -219,8 +219,8 @@ ReceiptState ProducerCore::past_state(const Receipt& receipt) const {
 }
 
 ReceiptState ProducerCore::state(const Receipt& receipt) const {
-  const bool ours = receipt.partition < lanes_.size() &&
-                    lanes_[receipt.partition]->maps->incarnation() == receipt.incarnation;
+  const bool ours =
+      receipt.partition < lanes_.size() && lanes_[receipt.partition]->maps->incarnation() == receipt.incarnation;
   if (!ours) return past_state(receipt);
   const Lane& lane = *lanes_[receipt.partition];
   const bool kept_on_disk = lane.maps->has_flag(layout::kTopicFlagDurable);

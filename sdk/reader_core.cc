@@ -38,8 +38,8 @@ Result<std::unique_ptr<ReaderCore>> ReaderCore::open(std::shared_ptr<BusLink> li
   if (topics.empty()) return fail(ErrorCode::invalid, "opening a reader: no topic is named");
   std::unique_ptr<ReaderCore> core(new ReaderCore(std::move(link), std::move(options)));
   for (const std::string& name : topics) {
-    const bool named_before = std::any_of(core->topics_.begin(), core->topics_.end(),
-                                          [&](const Topic& topic) { return topic.name == name; });
+    const bool named_before =
+        std::any_of(core->topics_.begin(), core->topics_.end(), [&](const Topic& topic) { return topic.name == name; });
     if (named_before) continue;
     core->topics_.push_back({core->pool_->keep_name(name), {}, 0, 0});
     SLUICE_TRY(core->open_topic(core->topics_.back(), core->options_.partitions, core->options_.from, false));
@@ -56,7 +56,8 @@ ReaderCore::~ReaderCore() {
   for (auto& stream : streams_) stream->release_cursor();
   bool told = true;
   for (const Topic& topic : topics_) {
-    for (const std::uint64_t id : topic.reader_ids) told = link_->close_reader(id, topic.generation).has_value() && told;
+    for (const std::uint64_t id : topic.reader_ids)
+      told = link_->close_reader(id, topic.generation).has_value() && told;
   }
   if (!told) {
     for (auto& stream : streams_) stream->keep_cursor_cell();
@@ -194,8 +195,7 @@ void ReaderCore::end_turn() {
   if (turn_left_ == 0) {
     // A reader that is never idle: a lost connection or session is met here.
     const std::uint64_t word = link_->word();
-    if (!BusLink::online(word) || BusLink::generation(word) != generation_ ||
-        monotonic_coarse_ns() >= added_check_ns_)
+    if (!BusLink::online(word) || BusLink::generation(word) != generation_ || monotonic_coarse_ns() >= added_check_ns_)
       surroundings_due_ = true;
   }
   turn_left_ = kTurn;
@@ -214,8 +214,10 @@ void ReaderCore::count(const ring::RecordView& record) {
 
 Result<Message> ReaderCore::next(Duration timeout) {
   ring::RecordView record;
-  if (closed_) [[unlikely]] return fail(*closed_);
-  if (surroundings_due_) [[unlikely]] SLUICE_TRY(check_surroundings());
+  if (closed_) [[unlikely]]
+    return fail(*closed_);
+  if (surroundings_due_) [[unlikely]]
+    SLUICE_TRY(check_surroundings());
   const Look found = look(record, false);
   if (found == Look::failed) return fail(current().take_error());
   if (found != Look::record) SLUICE_TRY(wait(record, nanoseconds(timeout)));
@@ -228,9 +230,11 @@ Result<Message> ReaderCore::next(Duration timeout) {
 Result<std::size_t> ReaderCore::poll(std::size_t count_max, Duration timeout,
                                      const std::function<void(const Message&)>& handler) {
   ring::RecordView record;
-  if (closed_) [[unlikely]] return fail(*closed_);
+  if (closed_) [[unlikely]]
+    return fail(*closed_);
   if (count_max == 0) return std::size_t{0};
-  if (surroundings_due_) [[unlikely]] SLUICE_TRY(check_surroundings());
+  if (surroundings_due_) [[unlikely]]
+    SLUICE_TRY(check_surroundings());
   Look found = look(record, false);
   if (found == Look::failed) return fail(current().take_error());
   if (found != Look::record) {

@@ -1,4 +1,5 @@
-// A reader: several partitions in turn, waiting on all of them at once, through reconnects. The inside of sluice::Reader.
+// A reader: several partitions in turn, waiting on all of them at once, through reconnects. The inside of
+// sluice::Reader.
 //
 // Owner: one thread.
 // Invariants
@@ -39,10 +40,10 @@ class ReaderCore {
   const ReaderCounters& counters() const { return counters_; }
 
  private:
-  // One topic, as it was opened in the daemon's present memory. A grant covers the partitions that were there then; those
-  // added later have grants of their own.
+  // One topic, as it was opened in the daemon's present memory. A grant covers the partitions that were there then;
+  // those added later have grants of their own.
   struct Topic {
-    std::string_view name;                // in the pool
+    std::string_view name;  // in the pool
     std::vector<std::uint64_t> reader_ids;
     std::uint64_t generation = 0;         // of the memory it was opened in
     PartitionNumber partition_count = 0;  // known so far
@@ -80,15 +81,15 @@ class ReaderCore {
   StreamContext context_;
   std::vector<Topic> topics_;
   std::vector<std::unique_ptr<PartitionStream>> streams_;
-  std::uint64_t generation_ = 0;           // of every topic
+  std::uint64_t generation_ = 0;  // of every topic
   bool surroundings_due_ = false;
   std::size_t current_ = 0;
   std::uint32_t turn_left_ = 0;
-  std::uint32_t found_ = 0;                // records since the last look that found nothing
+  std::uint32_t found_ = 0;  // records since the last look that found nothing
   ring::AdaptiveLag lag_;
   std::vector<ring::FutexWait> words_;
-  std::uint64_t added_check_ns_ = 0;       // monotonic: when to ask for added partitions again
-  std::optional<Error> closed_;            // every topic is gone
+  std::uint64_t added_check_ns_ = 0;  // monotonic: when to ask for added partitions again
+  std::optional<Error> closed_;       // every topic is gone
 };
 
 }  // namespace sluice::internal

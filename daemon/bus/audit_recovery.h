@@ -1,5 +1,5 @@
-// Rebuilds a partition's audit from its last snapshot and the records behind it: what the running scan would have counted.
-// Owner: the bus thread, during a start.
+// Rebuilds a partition's audit from its last snapshot and the records behind it: what the running scan would have
+// counted. Owner: the bus thread, during a start.
 #pragma once
 
 #include <map>
@@ -36,11 +36,11 @@ class AuditRecovery {
 
   core::PartitionAudit audit_;
   std::map<ProducerId, std::string> names_;
-  std::map<ProducerId, bool> met_;                       // has a row
-  std::map<std::string, ProducerId> last_of_name_;       // the newest id of the name that has a row
+  std::map<ProducerId, bool> met_;                  // has a row
+  std::map<std::string, ProducerId> last_of_name_;  // the newest id of the name that has a row
   std::map<ProducerId, spill::ProducerMark> bookmarks_;
   std::map<ProducerId, Position> fences_;
-  std::map<ProducerId, Sequence> next_when_fenced_;      // of those met above their fence
+  std::map<ProducerId, Sequence> next_when_fenced_;  // of those met above their fence
   std::uint64_t time_max_ns_ = 0;
 };
 

@@ -45,8 +45,16 @@ Status Bus::load() {
 }
 
 OpenContext Bus::open_context() {
-  return {directory_, store_,  disk_, *sessions_, *this, budget_, incarnation_, settings_.flush_interval_ns,
-          settings_.segments_per_file, wake_fd_};
+  return {directory_,
+          store_,
+          disk_,
+          *sessions_,
+          *this,
+          budget_,
+          incarnation_,
+          settings_.flush_interval_ns,
+          settings_.segments_per_file,
+          wake_fd_};
 }
 
 Status Bus::open_topic(core::TopicRecord record, bool fresh) {
@@ -106,8 +114,8 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
 void Bus::enforce_pin_quota(const PartitionUnit& unit) {
   const std::uint32_t quota = unit.partition->memory().slots / kPinnedSlotsFraction;
   for (const SessionId session : sessions_->revoke_over_quota(unit.handle, quota)) {
-    spdlog::warn("session ended: it holds more than {} slots of a partition that needs them session={} partition={}", quota,
-                 session.value, unit.partition->identity().name);
+    spdlog::warn("session ended: it holds more than {} slots of a partition that needs them session={} partition={}",
+                 quota, session.value, unit.partition->identity().name);
     if (settings_.on_revoked) settings_.on_revoked(session);
   }
 }
@@ -135,8 +143,8 @@ void Bus::run_retention(std::uint64_t now_ns) {
                       retained.error().message());
         continue;
       }
-      if (auto dropped = store_.drop_fences_below(topic->id(), unit.partition->identity().partition,
-                                                  unit.partition->earliest());
+      if (auto dropped =
+              store_.drop_fences_below(topic->id(), unit.partition->identity().partition, unit.partition->earliest());
           !dropped)
         spdlog::error("fences not trimmed topic={} reason={}", name, dropped.error().message());
     }
@@ -255,10 +263,11 @@ Status Bus::create_topic(SessionId session_id, core::TopicConfig config) {
   // Each partition needs a segment and a step from the start; without them no producer would ever find room.
   const std::uint64_t least = config.partitions * (config.segment_size + kPrepareStepSize);
   if (budget_.used + least > budget_.limit)
-    return fail(ErrorCode::no_memory, doing + ": it needs " + std::to_string(least) + " bytes of slot memory at least, " +
-                                          std::to_string(budget_.limit - std::min(budget_.limit, budget_.used)) +
-                                          " of the memory budget are left; use fewer partitions or smaller segments, or "
-                                          "raise memory_budget");
+    return fail(ErrorCode::no_memory,
+                doing + ": it needs " + std::to_string(least) + " bytes of slot memory at least, " +
+                    std::to_string(budget_.limit - std::min(budget_.limit, budget_.used)) +
+                    " of the memory budget are left; use fewer partitions or smaller segments, or "
+                    "raise memory_budget");
   const std::uint64_t now = realtime_ns();
   SLUICE_ASSIGN(const TopicId id, store_.create_topic(config, now));
   const std::string name = config.name;
@@ -266,8 +275,8 @@ Status Bus::create_topic(SessionId session_id, core::TopicConfig config) {
     static_cast<void>(delete_topic(session_id, name));
     return opened;
   }
-  spdlog::info("topic created topic={} id={} partitions={} uid={}", name, id.value,
-               by_id_[id]->config().partitions, session->peer().uid);
+  spdlog::info("topic created topic={} id={} partitions={} uid={}", name, id.value, by_id_[id]->config().partitions,
+               session->peer().uid);
   return {};
 }
 
@@ -278,8 +287,8 @@ Status Bus::alter_topic(SessionId session_id, const std::string& name, core::Top
   SLUICE_ASSIGN(core::TopicConfig config, core::apply(topic->config(), change));
   if (config.partitions > topic->config().partitions &&
       by_handle_.size() + config.partitions - topic->config().partitions > settings_.partitions_max)
-    return fail(ErrorCode::quota, "altering topic " + name + ": the limit is " + std::to_string(settings_.partitions_max) +
-                                      " partitions in all");
+    return fail(ErrorCode::quota, "altering topic " + name + ": the limit is " +
+                                      std::to_string(settings_.partitions_max) + " partitions in all");
   SLUICE_TRY(store_.alter_topic(topic->id(), config));
   const auto had = static_cast<PartitionNumber>(topic->partitions().size());
   topic->set_config(config);

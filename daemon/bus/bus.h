@@ -1,7 +1,7 @@
 // The bus: every topic, partition and session of the daemon, on one thread.
 //
-// Owner: the bus thread (bus_loop.h runs it; tests may call do_work() themselves). The control thread reaches it through
-// BusPoster only.
+// Owner: the bus thread (bus_loop.h runs it; tests may call do_work() themselves). The control thread reaches it
+// through BusPoster only.
 //
 // Invariants
 //  1. A producer id is alive from before its grant until its session's death was proven and its claims were swept.
@@ -30,11 +30,11 @@
 namespace sluice::bus {
 
 struct BusSettings {
-  std::string socket;                    // for status
+  std::string socket;  // for status
   std::string version;
-  std::string config_toml;               // the effective configuration
+  std::string config_toml;  // the effective configuration
   session::Policy policy;
-  std::uint64_t memory_budget = 0;       // bytes of slot memory
+  std::uint64_t memory_budget = 0;  // bytes of slot memory
   std::uint64_t flush_interval_ns = kFlushIntervalNsDefault;
   std::uint32_t segments_per_file = kSegmentsPerFileDefault;
   std::uint64_t segment_size_default = kSegmentSizeDefault;
@@ -150,8 +150,8 @@ class Bus final : public session::BusInterface, public spill::Attached {
   std::unique_ptr<session::SessionTable> sessions_;
   std::map<std::string, std::unique_ptr<Topic>> topics_;
   std::map<TopicId, Topic*> by_id_;
-  std::vector<std::unique_ptr<Topic>> dying_;                        // deleted, with requests in flight
-  std::unordered_map<std::uint32_t, spill::Partition*> by_handle_;   // dying ones included
+  std::vector<std::unique_ptr<Topic>> dying_;                       // deleted, with requests in flight
+  std::unordered_map<std::uint32_t, spill::Partition*> by_handle_;  // dying ones included
   std::unordered_map<ProducerId, LiveProducer> producers_;
   std::uint32_t next_handle_ = 1;
   ProducerId next_producer_;

@@ -19,13 +19,13 @@
 namespace sluice::bus {
 namespace {
 
-constexpr std::uint64_t kBusyNs = 10'000'000;           // naps so long after the last work
+constexpr std::uint64_t kBusyNs = 10'000'000;  // naps so long after the last work
 constexpr std::uint64_t kNapNs = 1'000'000;
 // While a sender waits for its sync, and so long after the last one's: looks again at once instead of sleeping, for a
 // wake-up takes as long as a quick device. Bounded by the last progress, so that a slow device costs no processor.
 constexpr std::uint64_t kUrgentNs = 200'000;
-constexpr std::uint64_t kDrainNsMax = 30'000'000'000;   // of a stop
-constexpr std::size_t kInboxTurnMax = 64;               // closures run in one turn
+constexpr std::uint64_t kDrainNsMax = 30'000'000'000;  // of a stop
+constexpr std::size_t kInboxTurnMax = 64;              // closures run in one turn
 
 Status watch(int epoll, int fd) {
   epoll_event event{};
@@ -125,8 +125,8 @@ Status BusLoop::run(Bus& bus) {
 
 void BusLoop::sleep(Bus& bus, bool busy, std::uint64_t deadline_ns) {
   bus.arm(busy ? layout::kBellDaemonNap : layout::kBellDaemon);
-  // A napper is called by those who wait, behind their own locked instruction; a sleeper by every commit, which may be a
-  // plain store: the membarrier orders those.
+  // A napper is called by those who wait, behind their own locked instruction; a sleeper by every commit, which may be
+  // a plain store: the membarrier orders those.
   if (busy)
     std::atomic_thread_fence(std::memory_order_seq_cst);
   else
@@ -144,7 +144,8 @@ void BusLoop::sleep(Bus& bus, bool busy, std::uint64_t deadline_ns) {
 
 void BusLoop::wait(std::uint64_t timeout_ns) {
   std::array<epoll_event, 4> events;
-  const timespec timeout{static_cast<time_t>(timeout_ns / 1'000'000'000), static_cast<long>(timeout_ns % 1'000'000'000)};
+  const timespec timeout{static_cast<time_t>(timeout_ns / 1'000'000'000),
+                         static_cast<long>(timeout_ns % 1'000'000'000)};
   if (::epoll_pwait2(epoll_.get(), events.data(), static_cast<int>(events.size()), &timeout, nullptr) > 0)
     drain_eventfd(wake_.get());
 }

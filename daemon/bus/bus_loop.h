@@ -1,10 +1,11 @@
-// The bus thread's loop and its inbox: runs do_work() while there is work, and sleeps on descriptors when there is none.
+// The bus thread's loop and its inbox: runs do_work() while there is work, and sleeps on descriptors when there is
+// none.
 //
 //   work ── no progress ──▶ arm (raise the flag in every bell, barrier) ── work once more ── no progress ──▶ sleep
 //
-// While it was busy a moment ago it naps (kNapNs at most; only who is out of room, crosses a segment or waits for `durable`
-// wakes it), so that a stream of commits costs no wake-ups. After kBusyNs without work it sleeps until somebody commits,
-// a descriptor is ready, a deadline passes, or kDaemonSleepNsMax: an idle daemon does nothing.
+// While it was busy a moment ago it naps (kNapNs at most; only who is out of room, crosses a segment or waits for
+// `durable` wakes it), so that a stream of commits costs no wake-ups. After kBusyNs without work it sleeps until
+// somebody commits, a descriptor is ready, a deadline passes, or kDaemonSleepNsMax: an idle daemon does nothing.
 //
 // Thread safety: post() and stop() from any thread; run() on the bus thread.
 #pragma once
@@ -45,7 +46,7 @@ class BusLoop final : public session::BusPoster {
   UniqueFd wake_;
   UniqueFd epoll_;
   std::atomic<bool> stop_{false};
-  std::mutex mutex_;                                            // guards the two below
+  std::mutex mutex_;  // guards the two below
   std::deque<std::function<void(session::BusInterface&)>> inbox_;
   bool closed_ = false;
 };

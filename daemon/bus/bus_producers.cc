@@ -190,7 +190,8 @@ Status Bus::take_over_name(Topic& topic, const std::string& name, ProducerId id,
 Status Bus::close_producer(SessionId session_id, ProducerId producer) {
   SLUICE_ASSIGN(session::Session * session, live_session(session_id));
   if (!session->remove_producer(producer))
-    return fail(ErrorCode::not_found, "closing producer " + std::to_string(producer.value) + ": this session has none of that id");
+    return fail(ErrorCode::not_found,
+                "closing producer " + std::to_string(producer.value) + ": this session has none of that id");
   end_producer(producer);
   return {};
 }
@@ -245,7 +246,8 @@ Result<session::ReaderGrant> Bus::open_reader(SessionId session_id, session::Ope
 Status Bus::close_reader(SessionId session_id, std::uint64_t reader) {
   SLUICE_ASSIGN(session::Session * session, live_session(session_id));
   if (!sessions_->remove_reader(*session, reader))
-    return fail(ErrorCode::not_found, "closing reader " + std::to_string(reader) + ": this session has none of that id");
+    return fail(ErrorCode::not_found,
+                "closing reader " + std::to_string(reader) + ": this session has none of that id");
   return {};
 }
 

@@ -240,14 +240,16 @@ Result<std::vector<session::DoctorCheck>> Bus::doctor(SessionId session, bool qu
   checks.push_back(check("room", waiting.empty(), waiting.empty() ? "no partition waits for disk or memory" : waiting,
                          "free disk space or raise memory_budget; it goes on by itself"));
   checks.push_back(check("last start", findings_.empty(),
-                         findings_.empty() ? "nothing was cut or damaged"
-                                           : std::to_string(findings_.size()) + " findings, first: " + findings_.front(),
+                         findings_.empty()
+                             ? "nothing was cut or damaged"
+                             : std::to_string(findings_.size()) + " findings, first: " + findings_.front(),
                          "`sluice status` lists them all"));
   if (quick) return checks;
   const auto free = disk_.free_bytes(directory_.path());
-  checks.push_back(check("disk space", free && *free >= kFreeBytesLow,
-                         free ? std::to_string(*free >> 20) + " MiB free in " + directory_.path() : free.error().message(),
-                         "free space, or set retention on the topics"));
+  checks.push_back(
+      check("disk space", free && *free >= kFreeBytesLow,
+            free ? std::to_string(*free >> 20) + " MiB free in " + directory_.path() : free.error().message(),
+            "free space, or set retention on the topics"));
   return checks;
 }
 

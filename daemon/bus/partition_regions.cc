@@ -53,8 +53,13 @@ Result<std::unique_ptr<PartitionRegions>> PartitionRegions::create(const core::T
   SLUICE_ASSIGN(MappedRegion bell, make_region(identity.name + ":bell", sizeof(layout::BellRegion)));
 
   write_constants(*control.mapping.at<layout::ControlRegion>(), config, start);
-  region::RegionInfo info{layout::RegionKind::control, identity.topic,       identity.partition, identity.handle,
-                          identity.incarnation,        sizeof(layout::ControlRegion), {}};
+  region::RegionInfo info{layout::RegionKind::control,
+                          identity.topic,
+                          identity.partition,
+                          identity.handle,
+                          identity.incarnation,
+                          sizeof(layout::ControlRegion),
+                          {}};
   region::initialise_header(control.mapping, info);
   info.kind = layout::RegionKind::log;
   info.size = log_size;

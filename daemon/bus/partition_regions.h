@@ -36,12 +36,14 @@ struct RegionIdentity {
 class PartitionRegions final : public ring::SlotMemory {
  public:
   // no_memory: descriptors or address space are refused, or the budget has no room for one step a partition.
-  static Result<std::unique_ptr<PartitionRegions>> create(const core::TopicConfig& config, const RegionIdentity& identity,
-                                                          Position start, MemoryBudget& budget);
+  static Result<std::unique_ptr<PartitionRegions>> create(const core::TopicConfig& config,
+                                                          const RegionIdentity& identity, Position start,
+                                                          MemoryBudget& budget);
   ~PartitionRegions() override;
 
   ring::PartitionMemory memory(int daemon_wake_fd) const;
-  // Descriptions of their own: control read-only; log read-write for producers, read-only for consumers; bell read-write.
+  // Descriptions of their own: control read-only; log read-write for producers, read-only for consumers; bell
+  // read-write.
   Result<session::PartitionGrant> grant(session::Access access) const;
 
   Status back(std::uint64_t offset, std::uint64_t size) override;

@@ -29,8 +29,7 @@ auto wait_for_predecessor(const std::string& name, Open&& open) -> decltype(open
   for (;;) {
     auto opened = open();
     if (opened || opened.error().code() != ErrorCode::in_use || monotonic_ns() > deadline) return opened;
-    if (!std::exchange(told, true))
-      spdlog::warn("waiting for the writes of a dead daemon to end partition={}", name);
+    if (!std::exchange(told, true)) spdlog::warn("waiting for the writes of a dead daemon to end partition={}", name);
     std::this_thread::sleep_for(std::chrono::nanoseconds(kPredecessorLookNs));
   }
 }
@@ -41,10 +40,11 @@ void report_findings(const std::string& name, const log::RecoveryReport& report,
     spdlog::warn("recovery partition={} finding=\"{}\"", name, text);
   };
   if (report.torn_bytes != 0)
-    tell("cut a torn tail of " + std::to_string(report.torn_bytes) + " bytes above " + std::to_string(report.end.value));
+    tell("cut a torn tail of " + std::to_string(report.torn_bytes) + " bytes above " +
+         std::to_string(report.end.value));
   for (const log::DamagedRange& range : report.damaged)
-    tell("quarantined positions " + std::to_string(range.begin.value) + " to " + std::to_string(range.end.value) + ": " +
-         range.reason);
+    tell("quarantined positions " + std::to_string(range.begin.value) + " to " + std::to_string(range.end.value) +
+         ": " + range.reason);
   for (const std::string& path : report.unparsed) tell("left alone, cannot be parsed: " + path);
 }
 
@@ -105,8 +105,8 @@ Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool 
   if (!fresh) {
     SLUICE_ASSIGN(const Position lease, context.store.position_lease(id(), number));
     const Position above(layout::align_up(recovered.used_end.value, config().segment_size) + ring_size);
-    start = std::max(is_volatile() ? Position(0) : above,
-                     Position(layout::align_up(lease.value, config().segment_size)));
+    start =
+        std::max(is_volatile() ? Position(0) : above, Position(layout::align_up(lease.value, config().segment_size)));
   }
   PartitionUnit unit;
   unit.handle = handle;
@@ -117,7 +117,8 @@ Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool 
   SLUICE_ASSIGN(unit.regions, PartitionRegions::create(config(), {name, id(), number, handle, context.incarnation},
                                                        start, context.budget));
   unit.partition = std::make_unique<spill::Partition>(
-      unit.regions->memory(context.wake_fd), config(), spill::PartitionIdentity{name, id(), number, context.incarnation},
+      unit.regions->memory(context.wake_fd), config(),
+      spill::PartitionIdentity{name, id(), number, context.incarnation},
       spill::Environment{&context.disk, &context.pins, unit.regions.get(), &context.attached}, std::move(recovered.log),
       std::move(recovered.audit.audit()),
       spill::PartitionOptions{context.flush_interval_ns, std::uint64_t{handle} << 32});

@@ -35,7 +35,7 @@ struct OpenContext {
 // A partition and the memory it stands on.
 struct PartitionUnit {
   std::uint32_t handle = 0;
-  Position lease;  // positions below it may be in use; kept in the store
+  Position lease;                             // positions below it may be in use; kept in the store
   std::unique_ptr<PartitionRegions> regions;  // outlives `partition`
   std::unique_ptr<spill::Partition> partition;
 };
@@ -44,14 +44,15 @@ class Topic {
  public:
   explicit Topic(core::TopicRecord record);
 
-  // Opens the partition: recovers its log, chooses its start, makes its memory. `fresh`: the topic was created just now.
-  // What recovery found worth telling goes to `findings`.
+  // Opens the partition: recovers its log, chooses its start, makes its memory. `fresh`: the topic was created just
+  // now. What recovery found worth telling goes to `findings`.
   Status open_partition(PartitionNumber number, std::uint32_t handle, bool fresh, const OpenContext& context,
                         std::vector<std::string>& findings);
   // Volatile topics: keeps the lease on positions ahead of their use.
   Status renew_leases(store::Store& store);
   // Saves an audit snapshot of one partition.
-  Status save_checkpoint(store::Store& store, const spill::Partition& partition, const spill::Checkpoint& checkpoint) const;
+  Status save_checkpoint(store::Store& store, const spill::Partition& partition,
+                         const spill::Checkpoint& checkpoint) const;
 
   const core::TopicRecord& record() const { return record_; }
   TopicId id() const { return record_.id; }
@@ -75,7 +76,8 @@ class Topic {
     Position end;
     Position used_end;  // at least `end`: no position below it may be given out again
   };
-  Result<Recovered> recover(PartitionNumber number, const OpenContext& context, std::vector<std::string>& findings) const;
+  Result<Recovered> recover(PartitionNumber number, const OpenContext& context,
+                            std::vector<std::string>& findings) const;
   void restore_fences(PartitionUnit& unit, const AuditRecovery& audit) const;
 
   core::TopicRecord record_;

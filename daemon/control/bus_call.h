@@ -29,7 +29,8 @@ kj::Promise<Answer> on_bus(session::BusPoster& poster, Call call) {
     }
   });
   if (!posted) {
-    return Answer(fail(ErrorCode::would_block, "passing a call to the bus: its inbox is full, or it is stopping; try again"));
+    return Answer(
+        fail(ErrorCode::would_block, "passing a call to the bus: its inbox is full, or it is stopping; try again"));
   }
   return kj::mv(promise);
 }

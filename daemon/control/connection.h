@@ -1,7 +1,7 @@
 // One client's connection: who is at the other end, what it may still hold, and how it is closed.
 //
-// Owner: the control thread. Counted: the server holds it while the socket is open, the capabilities that were given out
-// on it hold it while they live (calls outlive a hang-up).
+// Owner: the control thread. Counted: the server holds it while the socket is open, the capabilities that were given
+// out on it hold it while they live (calls outlive a hang-up).
 //
 // Invariants
 //  1. The peer was asked from the kernel before the first byte was read.
@@ -23,8 +23,8 @@
 
 namespace sluice::control {
 
-inline constexpr std::uint32_t kCallsInFlightMax = 256;   // of one connection
-inline constexpr std::uint32_t kDescriptorsMax = 2048;    // given to one connection and not yet released by it
+inline constexpr std::uint32_t kCallsInFlightMax = 256;  // of one connection
+inline constexpr std::uint32_t kDescriptorsMax = 2048;   // given to one connection and not yet released by it
 
 class Connection final : public kj::Refcounted {
  public:

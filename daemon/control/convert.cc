@@ -27,7 +27,8 @@ Result<To> read_enum(From value, unsigned count, std::string_view what) {
 Result<std::vector<std::string>> read_list(capnp::List<capnp::Text>::Reader in, std::string_view what) {
   if (in.size() > kAccessListMax) {
     return fail(ErrorCode::quota, "reading a topic's " + std::string(what) + ": " + std::to_string(in.size()) +
-                                      " entries, at most " + std::to_string(kAccessListMax) + " are possible; use groups");
+                                      " entries, at most " + std::to_string(kAccessListMax) +
+                                      " are possible; use groups");
   }
   std::vector<std::string> result;
   for (const auto entry : in) {
@@ -95,8 +96,9 @@ Error to_error(const kj::Exception& exception, std::string_view doing) {
 
 Result<std::string> read_text(capnp::Text::Reader text, std::size_t size_max, std::string_view what) {
   if (text.size() > size_max) {
-    return fail(ErrorCode::invalid, "reading a request: the " + std::string(what) + " has " + std::to_string(text.size()) +
-                                        " bytes, at most " + std::to_string(size_max) + " are possible");
+    return fail(ErrorCode::invalid, "reading a request: the " + std::string(what) + " has " +
+                                        std::to_string(text.size()) + " bytes, at most " + std::to_string(size_max) +
+                                        " are possible");
   }
   return copy(text);
 }
@@ -125,7 +127,8 @@ Result<core::TopicConfig> read_config(protocol::TopicConfig::Reader in) {
   SLUICE_ASSIGN(config.publishers, read_list(in.getPublishers(), "publishers"));
   SLUICE_ASSIGN(config.consumers, read_list(in.getConsumers(), "consumers"));
   if (in.getMirrors().size() != 0) {
-    return fail(ErrorCode::invalid, "creating topic " + config.name + ": this daemon keeps no mirrors; leave --mirror out");
+    return fail(ErrorCode::invalid,
+                "creating topic " + config.name + ": this daemon keeps no mirrors; leave --mirror out");
   }
   return config;
 }
@@ -158,7 +161,8 @@ Result<session::OpenReader> read_open_reader(protocol::OpenReader::Reader in) {
   SLUICE_ASSIGN(request.topic, read_text(in.getTopic(), kTopicNameSizeMax, "topic name"));
   if (in.getCursors().size() > kPartitionsPerTopicMax) {
     return fail(ErrorCode::quota, "opening a reader: " + std::to_string(in.getCursors().size()) +
-                                      " partitions, at most " + std::to_string(kPartitionsPerTopicMax) + " are possible");
+                                      " partitions, at most " + std::to_string(kPartitionsPerTopicMax) +
+                                      " are possible");
   }
   std::vector<bool> seen_cells(kSessionCursorsMax);
   std::vector<bool> seen_partitions(kPartitionsPerTopicMax);
@@ -166,8 +170,8 @@ Result<session::OpenReader> read_open_reader(protocol::OpenReader::Reader in) {
     const PartitionNumber partition = cursor.getPartition();
     const std::uint32_t cell = cursor.getCell();
     if (cell != session::kNoCursor && (cell >= kSessionCursorsMax || seen_cells[cell])) {
-      return fail(ErrorCode::invalid, "opening a reader: cursor cell " + std::to_string(cell) +
-                                          " does not exist, or is named twice");
+      return fail(ErrorCode::invalid,
+                  "opening a reader: cursor cell " + std::to_string(cell) + " does not exist, or is named twice");
     }
     if (partition >= kPartitionsPerTopicMax) {
       return fail(ErrorCode::not_found, "opening a reader: partition " + std::to_string(partition) + " does not exist");

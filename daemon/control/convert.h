@@ -1,7 +1,7 @@
 // Between the schema's structures and the plain ones of session/bus_interface.h. Runs on the control thread.
 //
-// read_…: what a client sent, copied once and checked against the limits of shm/base/limits.h; `invalid` or `quota` names
-// the field. write_…: the bus's answers.
+// read_…: what a client sent, copied once and checked against the limits of shm/base/limits.h; `invalid` or `quota`
+// names the field. write_…: the bus's answers.
 #pragma once
 
 #include <cstddef>
@@ -37,6 +37,7 @@ void write_audit(protocol::AuditReport::Builder out, const session::AuditReport&
 void write_status(protocol::BusStatus::Builder out, const session::BusStatus& status);
 void write_check(protocol::DoctorCheck::Builder out, const session::DoctorCheck& check);
 void write_session(protocol::SessionInfo::Builder out, const session::SessionInfo& info);
-void write_ranges(capnp::List<protocol::PartitionRange>::Builder out, const std::vector<session::PartitionRange>& ranges);
+void write_ranges(capnp::List<protocol::PartitionRange>::Builder out,
+                  const std::vector<session::PartitionRange>& ranges);
 
 }  // namespace sluice::control

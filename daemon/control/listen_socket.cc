@@ -107,7 +107,8 @@ Result<ListenSocket> ListenSocket::listen_at(const std::string& path, std::optio
   if (group && ::chown(path.c_str(), static_cast<uid_t>(-1), *group) != 0) {
     return fail(system_error(errno, "giving the socket " + path + " to group " + std::to_string(*group)));
   }
-  if (::chmod(path.c_str(), kSocketMode) != 0) return fail(system_error(errno, "setting the mode of the socket " + path));
+  if (::chmod(path.c_str(), kSocketMode) != 0)
+    return fail(system_error(errno, "setting the mode of the socket " + path));
   if (::listen(result.fd_.get(), kBacklog) != 0) return fail(system_error(errno, "listening on the socket " + path));
   return result;
 }
@@ -123,8 +124,9 @@ Result<ListenSocket> ListenSocket::adopt(UniqueFd listening) {
     return fail(system_error(errno, "taking over the listening socket"));
   }
   if (domain != AF_UNIX || accepts == 0) {
-    return fail(ErrorCode::invalid, "taking over the listening socket: it is not a Unix stream socket that listens; "
-                                    "check ListenStream= of the socket unit");
+    return fail(ErrorCode::invalid,
+                "taking over the listening socket: it is not a Unix stream socket that listens; "
+                "check ListenStream= of the socket unit");
   }
   const int flags = ::fcntl(listening.get(), F_GETFL);
   if (flags < 0 || ::fcntl(listening.get(), F_SETFL, flags | O_NONBLOCK) != 0 ||

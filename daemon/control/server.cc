@@ -55,7 +55,7 @@ UniqueFd peer_pidfd(int socket_fd, pid_t pid) {
 struct Watch {
   kj::Maybe<Connection&> connection;  // null while hung up
   bool exited = false;
-  bool looking = false;               // a look is scheduled or under way
+  bool looking = false;  // a look is scheduled or under way
   UniqueFd pidfd;
   kj::Own<kj::UnixEventPort::FdObserver> observer;
   kj::Promise<void> exit_task = nullptr;
@@ -93,7 +93,9 @@ class Loop final : public Host, private kj::TaskSet::ErrorHandler {
   void ended(SessionId id) override {
     const auto found = watches_.find(id);
     if (found == watches_.end()) return;
-    KJ_IF_MAYBE (connection, found->second.connection) { connection->close(); }
+    KJ_IF_MAYBE (connection, found->second.connection) {
+      connection->close();
+    }
   }
 
  private:
@@ -126,7 +128,8 @@ class Loop final : public Host, private kj::TaskSet::ErrorHandler {
       const int error = errno;
       if (error == EINTR || error == ECONNABORTED) continue;
       if (error == EAGAIN) return listen_observer_.whenBecomesReadable().then([this] { return accept_loop(); });
-      spdlog::warn("cannot accept a client: raise the limit of open files error={} sessions={}", error, watches_.size());
+      spdlog::warn("cannot accept a client: raise the limit of open files error={} sessions={}", error,
+                   watches_.size());
       return timer_.afterDelay(kAcceptPause).then([this] { return accept_loop(); });
     }
   }
@@ -177,7 +180,9 @@ class Loop final : public Host, private kj::TaskSet::ErrorHandler {
     const auto found = watches_.find(*id);
     if (found == watches_.end()) return;
     bool current = false;
-    KJ_IF_MAYBE (held, found->second.connection) { current = held == &connection; }
+    KJ_IF_MAYBE (held, found->second.connection) {
+      current = held == &connection;
+    }
     if (!current) return;
     found->second.connection = nullptr;
     look(*id, session::PeerEvent::hung_up, kLookPauseMin);
@@ -202,18 +207,16 @@ class Loop final : public Host, private kj::TaskSet::ErrorHandler {
 
   // Has the bus look now, and again after `pause`, doubling, while the client is neither gone nor back.
   void look(SessionId id, session::PeerEvent event, kj::Duration pause) {
-    tasks_.add(on_bus<Result<bool>>(poster_,
-                                    [id, event](session::BusInterface& bus) -> Result<bool> {
-                                      return bus.on_peer(id, event);
-                                    })
-                   .then([this, id, pause, event](Result<bool> gone) {
-                     if (gone && *gone) {
-                       forget(id);
-                       return;
-                     }
-                     // A full inbox must not lose the event itself.
-                     look_later(id, gone ? session::PeerEvent::look : event, pause);
-                   }));
+    tasks_.add(on_bus<Result<bool>>(poster_, [id, event](session::BusInterface& bus) -> Result<bool> {
+                 return bus.on_peer(id, event);
+               }).then([this, id, pause, event](Result<bool> gone) {
+      if (gone && *gone) {
+        forget(id);
+        return;
+      }
+      // A full inbox must not lose the event itself.
+      look_later(id, gone ? session::PeerEvent::look : event, pause);
+    }));
   }
 
   void look_later(SessionId id, session::PeerEvent event, kj::Duration pause) {
@@ -233,7 +236,9 @@ class Loop final : public Host, private kj::TaskSet::ErrorHandler {
   void forget(SessionId id) {
     const auto found = watches_.find(id);
     if (found == watches_.end()) return;
-    KJ_IF_MAYBE (connection, found->second.connection) { connection->close(); }
+    KJ_IF_MAYBE (connection, found->second.connection) {
+      connection->close();
+    }
     watches_.erase(found);
   }
 
@@ -263,8 +268,8 @@ struct Server::Shared {
   UniqueFd wake;  // eventfd: something below has changed
 
   std::mutex mutex;
-  bool stopping = false;                // guarded by mutex
-  std::vector<SessionId> ended;         // guarded by mutex
+  bool stopping = false;         // guarded by mutex
+  std::vector<SessionId> ended;  // guarded by mutex
 
   void change(auto&& apply) {
     {

@@ -1,11 +1,12 @@
 // The control server: accepts clients on a Unix socket and turns their calls into closures for the bus thread.
 //
-// Owner: main() makes it, gives it a thread (run()) and stops it (stop()). The one place in the daemon that knows KJ; no
-// exception of KJ leaves it.
+// Owner: main() makes it, gives it a thread (run()) and stops it (stop()). The one place in the daemon that knows KJ;
+// no exception of KJ leaves it.
 //
 // Invariants
 //  1. A peer's credentials come from the kernel, before its first byte is read.
-//  2. A closed socket or an exited peer makes the bus look for the proof of death (on_peer), again and again with pauses
+//  2. A closed socket or an exited peer makes the bus look for the proof of death (on_peer), again and again with
+//  pauses
 //     from 1 ms doubling to 1 s, until the session is gone or its client is back. It decides nothing by itself.
 //  3. No client makes the others wait: nothing on the control thread blocks, and what one client may hold is limited.
 //

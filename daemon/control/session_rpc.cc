@@ -57,7 +57,8 @@ class SessionServer final : public protocol::Session::Server {
   kj::Promise<void> describeTopic(DescribeTopicContext context) override {
     auto name = read_text(context.getParams().getName(), kTopicNameSizeMax, "topic name");
     return union_call<session::TopicInfo>(
-        context, name, [](BusInterface& bus, SessionId id, std::string& value) { return bus.describe_topic(id, value); },
+        context, name,
+        [](BusInterface& bus, SessionId id, std::string& value) { return bus.describe_topic(id, value); },
         [](auto response, const session::TopicInfo& topic) { write_topic(response.initTopic(), topic); });
   }
 
@@ -203,8 +204,7 @@ class SessionServer final : public protocol::Session::Server {
     const SessionId victim(context.getParams().getSessionId());
     Result<SessionId> request(victim);
     return status_call(
-        context, request,
-        [](BusInterface& bus, SessionId id, SessionId& value) { return bus.kill_session(id, value); },
+        context, request, [](BusInterface& bus, SessionId id, SessionId& value) { return bus.kill_session(id, value); },
         [this, victim](const Status& answer) {
           if (answer) host_.ended(victim);
         });
@@ -223,8 +223,8 @@ class SessionServer final : public protocol::Session::Server {
     return kj::READY_NOW;
   }
 
-  // Posts call(bus, session, request) and gives its answer to `answer_with`. A request that was refused, or a client with
-  // too many calls, is answered at once.
+  // Posts call(bus, session, request) and gives its answer to `answer_with`. A request that was refused, or a client
+  // with too many calls, is answered at once.
   template <typename Answer, typename Request, typename Call, typename AnswerWith>
   kj::Promise<void> posted(Result<Request>& request, Call call, AnswerWith answer_with) {
     if (!request) {
@@ -236,10 +236,8 @@ class SessionServer final : public protocol::Session::Server {
       answer_with(Answer(fail(slot.error())));
       return kj::READY_NOW;
     }
-    return on_bus<Answer>(host_.poster(),
-                          [id = id_, value = std::move(*request), call = std::move(call)](BusInterface& bus) mutable {
-                            return call(bus, id, value);
-                          })
+    return on_bus<Answer>(host_.poster(), [id = id_, value = std::move(*request), call = std::move(call)](
+                                              BusInterface& bus) mutable { return call(bus, id, value); })
         .then([answer_with = std::move(answer_with), slot = std::move(*slot)](Answer answer) mutable {
           answer_with(std::move(answer));
         });
@@ -274,11 +272,10 @@ class SessionServer final : public protocol::Session::Server {
   // Answers with a `response` that may carry descriptors.
   template <typename Value, typename Context, typename Request, typename Call, typename Write>
   kj::Promise<void> grant_call(Context& context, Result<Request>& request, Call call, Write write) {
-    return posted<Result<Value>>(
-        request, std::move(call),
-        [context, write, connection = kj::addRef(*connection_)](Result<Value> answer) mutable {
-          write(context.getResults().initResponse(), *connection, std::move(answer));
-        });
+    return posted<Result<Value>>(request, std::move(call),
+                                 [context, write, connection = kj::addRef(*connection_)](Result<Value> answer) mutable {
+                                   write(context.getResults().initResponse(), *connection, std::move(answer));
+                                 });
   }
 
   // No request; answers with results that have a Failure beside them.
@@ -305,12 +302,14 @@ class SessionServer final : public protocol::Session::Server {
 // A version that this daemon does not speak, or nothing.
 Status check_versions(protocol::Hello::Reader request) {
   if (request.getProtocolVersion() != protocol::PROTOCOL_VERSION) {
-    return fail(ErrorCode::version, "attaching a client: it speaks version " +
-                                        std::to_string(request.getProtocolVersion()) + " of the control protocol, this daemon " +
-                                        std::to_string(protocol::PROTOCOL_VERSION) + "; install the same version of both");
+    return fail(ErrorCode::version,
+                "attaching a client: it speaks version " + std::to_string(request.getProtocolVersion()) +
+                    " of the control protocol, this daemon " + std::to_string(protocol::PROTOCOL_VERSION) +
+                    "; install the same version of both");
   }
   if (request.getLayoutVersion() != layout::kRegionVersion) {
-    return fail(ErrorCode::version, "attaching a client: it knows version " + std::to_string(request.getLayoutVersion()) +
+    return fail(ErrorCode::version, "attaching a client: it knows version " +
+                                        std::to_string(request.getLayoutVersion()) +
                                         " of the memory layout, this daemon writes " +
                                         std::to_string(layout::kRegionVersion) + "; install the same version of both");
   }

@@ -1,5 +1,5 @@
-// The capabilities that clients call: Bus (bootstrap, hello) and Session. Each call is checked for form, posted to the bus
-// thread, and answered when that has answered.
+// The capabilities that clients call: Bus (bootstrap, hello) and Session. Each call is checked for form, posted to the
+// bus thread, and answered when that has answered.
 //
 // Owner: the control thread; a capability lives until its client has released it or hung up and its last call is done.
 #pragma once

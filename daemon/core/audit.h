@@ -1,12 +1,12 @@
 // What became of every sequence number: the counts behind `sluice audit`, one row per producer and partition.
 //
-// Pure state machine: fed by the spiller's scan in order of position (and by recovery's, with the same calls). Owner: the
-// bus thread.
+// Pure state machine: fed by the spiller's scan in order of position (and by recovery's, with the same calls). Owner:
+// the bus thread.
 //
 // Invariants, of each row, at all times (asserted after each event)
 //  1. sequence_last − sequence_first + 1 = data + halves (committed, rolled back, open) + delayed + aborted + fenced +
-//     dropped + cut + quarantined + expired + gaps − repeats: a gap is what the sum would otherwise lack. Counted modulo
-//     2^64, for a hostile producer may name any sequence.
+//     dropped + cut + quarantined + expired + gaps − repeats: a gap is what the sum would otherwise lack. Counted
+//     modulo 2^64, for a hostile producer may name any sequence.
 //  2. sequence_first = 0 says that nothing was counted yet; sequence_last + 1 is then where the producer starts.
 //  3. next_sequence never goes down.
 #pragma once

@@ -50,7 +50,8 @@ struct TopicRecord {
 };
 
 // invalid with the reason: name (1–200 of [A-Za-z0-9._-], not starting with a dot), limits, combinations
-// (claim_deadline none and checksum off need volatile, drop-oldest needs volatile, durable visibility needs a durable topic).
+// (claim_deadline none and checksum off need volatile, drop-oldest needs volatile, durable visibility needs a durable
+// topic).
 Status check(const TopicConfig& config);
 // The configuration with the change in it; invalid if it is not allowed (fewer partitions, …).
 Result<TopicConfig> apply(const TopicConfig& config, const TopicChange& change);

@@ -41,9 +41,9 @@ struct FileId : Strong<FileId, std::uint32_t> {
 };
 
 enum class OpenMode : std::uint8_t {
-  read,           // existing, read-only
-  read_write,     // existing; O_DIRECT for submitted writes where the file system has it
-  create,         // must not exist; read-write as above
+  read,        // existing, read-only
+  read_write,  // existing; O_DIRECT for submitted writes where the file system has it
+  create,      // must not exist; read-write as above
 };
 
 struct Completion {
@@ -54,10 +54,10 @@ struct Completion {
 
 // What this disk turned out to be, for `sluice doctor`.
 struct DiskFeatures {
-  std::string backend;         // "io_uring", "pwrite", "simulated"
-  bool direct = false;         // O_DIRECT works in the data directory
+  std::string backend;  // "io_uring", "pwrite", "simulated"
+  bool direct = false;  // O_DIRECT works in the data directory
   bool registered_buffers = false;
-  std::string why_not;         // why the better way was not taken; empty if it was
+  std::string why_not;  // why the better way was not taken; empty if it was
 };
 
 class Disk {

@@ -404,8 +404,8 @@ Status Recovery::apply_one(FileLook& file, FilePlan& plan) {
   return {};
 }
 
-// What a predecessor wrote and was killed before it had synced is there to be read, and a power loss could still take it:
-// nothing is called recovered before it is stable. Writing the last bytes once more syncs the whole file.
+// What a predecessor wrote and was killed before it had synced is there to be read, and a power loss could still take
+// it: nothing is called recovered before it is stable. Writing the last bytes once more syncs the whole file.
 Status Recovery::sync_file(const FileLook& file) {
   if (file.size == 0) return {};
   std::array<std::byte, kDirectIoAlignment> bytes{};

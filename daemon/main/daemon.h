@@ -1,8 +1,9 @@
 // The daemon, put together: directory, store, disk, bus, control server, and the threads they run on.
 //
 // Threads: "sluice-bus" runs the bus loop, "sluice-control" the control server; the caller of run() waits for signals.
-// Start order: data directory → store → disk → bus (recovery) → socket → ready. Stop order: bus drained → server → store.
-// The socket listens before the recovery, so that a second daemon is refused at once and clients wait instead of failing.
+// Start order: data directory → store → disk → bus (recovery) → socket → ready. Stop order: bus drained → server →
+// store. The socket listens before the recovery, so that a second daemon is refused at once and clients wait instead of
+// failing.
 #pragma once
 
 #include "daemon/main/config.h"
@@ -10,8 +11,8 @@
 
 namespace sluice::daemon {
 
-// Runs until SIGTERM or SIGINT and returns sluiced's exit code: 0 clean stop · 2 configuration · 3 directory or socket in
-// use · 4 refused by the system · 7 data that it will not touch. Errors have been logged.
+// Runs until SIGTERM or SIGINT and returns sluiced's exit code: 0 clean stop · 2 configuration · 3 directory or socket
+// in use · 4 refused by the system · 7 data that it will not touch. Errors have been logged.
 int run(const Config& config);
 
 // The exit code of an error at start.

@@ -12,7 +12,8 @@ Result<std::optional<gid_t>> resolve_group(const std::string& name) {
   gid_t number = 0;
   const auto [end, error] = std::from_chars(name.data(), name.data() + name.size(), number);
   if (error == std::errc() && end == name.data() + name.size()) return number;
-  return fail(ErrorCode::invalid, "socket_group = \"" + name + "\": the system knows no such group; create it, or name another");
+  return fail(ErrorCode::invalid,
+              "socket_group = \"" + name + "\": the system knows no such group; create it, or name another");
 }
 
 }  // namespace sluice::daemon

@@ -89,8 +89,8 @@ Result<Peer> peer_of(int socket_fd) {
 
 Status Policy::may_connect(const Peer& peer) const {
   if (is_operator(peer) || (socket_group && peer.is_in(*socket_group))) return {};
-  std::string text = "connecting as user " + std::to_string(peer.uid) + ": this bus belongs to user " +
-                     std::to_string(owner);
+  std::string text =
+      "connecting as user " + std::to_string(peer.uid) + ": this bus belongs to user " + std::to_string(owner);
   if (socket_group) text += " and lets members of group " + std::to_string(*socket_group) + " in";
   return fail(ErrorCode::permission, text + "; ask its operator");
 }
@@ -100,7 +100,8 @@ Result<AccessList> AccessList::resolve(const std::vector<std::string>& entries) 
   list.restricted_ = !entries.empty();
   for (const std::string& entry : entries) {
     const auto unknown = [&](std::string_view kind) {
-      return fail(ErrorCode::not_found, "access list entry '" + entry + "': the system knows no such " + std::string(kind));
+      return fail(ErrorCode::not_found,
+                  "access list entry '" + entry + "': the system knows no such " + std::string(kind));
     };
     if (entry.starts_with("user:")) {
       const auto user = find_user(entry.substr(5));

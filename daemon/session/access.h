@@ -1,4 +1,5 @@
-// Who may connect, and who may publish to or consume from a topic. Credentials come from the kernel, never from the peer.
+// Who may connect, and who may publish to or consume from a topic. Credentials come from the kernel, never from the
+// peer.
 //
 // Thread safety: values; resolve() asks the system's user database and may block on it.
 #pragma once

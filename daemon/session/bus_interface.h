@@ -6,7 +6,8 @@
 // Rules
 //  1. Descriptors are passed by value and belong to the receiver. Those of a Welcome and of grants are descriptions of
 //     their own (shm/region/memfd.h), so that the receiver's access mode is right whatever it does.
-//  2. Arguments have been checked for form (name lengths, list sizes, enum values: shm/base/limits.h). Whether something
+//  2. Arguments have been checked for form (name lengths, list sizes, enum values: shm/base/limits.h). Whether
+//  something
 //     exists and whether the peer may have it is the bus's to decide.
 //  3. A method that is given a session that was ended answers `revoked`; one that does not exist is `revoked`, too.
 //  4. Grants go to the peer in messages of at most kGrantPartitionsMax partitions (descriptors of one message are
@@ -190,9 +191,9 @@ struct SessionInfo {
 
 // What the control thread saw of a session's client. None of it is proof of death: the session lock is.
 enum class PeerEvent : std::uint8_t {
-  hung_up,   // its socket closed (posted once, at once: repair times count from here)
-  exited,    // its pidfd says so
-  look,      // time to look again: it had hung up, but lived
+  hung_up,  // its socket closed (posted once, at once: repair times count from here)
+  exited,   // its pidfd says so
+  look,     // time to look again: it had hung up, but lived
 };
 
 class BusInterface {
@@ -201,8 +202,9 @@ class BusInterface {
 
   // A new session, or the one of the token (if its peer has the same uid and it was not ended).
   virtual Result<Welcome> attach(HelloRequest request) = 0;
-  // Look whether the session's client is dead, and if so repair and let it go. True once the session is gone; while false
-  // the control thread calls again (`look`), soon at first and once a second in the end, until the client is back.
+  // Look whether the session's client is dead, and if so repair and let it go. True once the session is gone; while
+  // false the control thread calls again (`look`), soon at first and once a second in the end, until the client is
+  // back.
   virtual bool on_peer(SessionId session, PeerEvent event) = 0;
 
   virtual Status create_topic(SessionId session, core::TopicConfig config) = 0;  // segment_size, slots 0: the defaults
@@ -216,10 +218,12 @@ class BusInterface {
   virtual Result<ReaderGrant> open_reader(SessionId session, OpenReader request) = 0;
   virtual Status close_reader(SessionId session, std::uint64_t reader) = 0;
   // At most `count` (<= kGrantPartitionsMax) partitions from `first` on; empty past the last one.
-  virtual Result<std::vector<PartitionGrant>> open_partitions(SessionId session, const std::string& topic, Access access,
-                                                              PartitionNumber first, std::uint32_t count) = 0;
+  virtual Result<std::vector<PartitionGrant>> open_partitions(SessionId session, const std::string& topic,
+                                                              Access access, PartitionNumber first,
+                                                              std::uint32_t count) = 0;
 
-  virtual Result<LocateAnswer> locate(SessionId session, TopicId topic, PartitionNumber partition, Position position) = 0;
+  virtual Result<LocateAnswer> locate(SessionId session, TopicId topic, PartitionNumber partition,
+                                      Position position) = 0;
   virtual Result<Position> seek_time(SessionId session, TopicId topic, PartitionNumber partition,
                                      std::uint64_t time_ns) = 0;
   virtual Result<std::vector<PartitionRange>> end_positions(SessionId session, const std::string& topic) = 0;
@@ -238,8 +242,8 @@ class BusInterface {
 class BusPoster {
  public:
   virtual ~BusPoster() = default;
-  // Runs `call` on the bus thread, in the order of posting. False, and `call` is dropped, if the inbox is full or the bus
-  // has stopped. Any thread.
+  // Runs `call` on the bus thread, in the order of posting. False, and `call` is dropped, if the inbox is full or the
+  // bus has stopped. Any thread.
   virtual bool post(std::function<void(BusInterface&)> call) = 0;
 };
 

@@ -3,11 +3,13 @@
 // Owner: the bus thread. Nothing here is called from another thread.
 //
 // Invariants
-//  1. A session's region holds nothing that decides anything: pins and cursors are the client's word about itself. Each is
+//  1. A session's region holds nothing that decides anything: pins and cursors are the client's word about itself. Each
+//  is
 //     copied once; a false one can only hold memory back (limited) or give the liar other bytes than it wanted.
-//  2. A session is let go only after its client's death is proven (session lock) and repaired: until then its pins count.
-//     Of a session that was ended (revoke), only those in cells of its producers do: a stopped producer could still write
-//     there, but views of a revoked session are no longer valid and hold no memory.
+//  2. A session is let go only after its client's death is proven (session lock) and repaired: until then its pins
+//  count.
+//     Of a session that was ended (revoke), only those in cells of its producers do: a stopped producer could still
+//     write there, but views of a revoked session are no longer valid and hold no memory.
 //  3. Ids are never reused within an incarnation.
 //
 // Lifetimes: Session pointers are good until remove(). Cell pointers into a region live as long as the session.
@@ -136,8 +138,8 @@ class SessionTable final : public ring::PinSource {
 
   // ring::PinSource: does any session hold this segment? Call it after the reclaimer's membarrier.
   bool is_pinned(std::uint32_t handle, SegmentNumber segment) const override;
-  // Ends the sessions that pin more than `segments_max` segments of a partition; returns which. For a partition that finds
-  // no slot because of pins.
+  // Ends the sessions that pin more than `segments_max` segments of a partition; returns which. For a partition that
+  // finds no slot because of pins.
   std::vector<SessionId> revoke_over_quota(std::uint32_t handle, std::uint32_t segments_max);
   // Where the slowest reader of a partition is; nothing if it has no reader with a cursor. The client's word: clamp it.
   std::optional<Position> min_cursor(std::uint32_t handle) const;

@@ -16,7 +16,7 @@ struct SimStoreState {
   std::uint32_t producer_last = 0;
   std::map<std::uint32_t, core::TopicRecord> topics;
   std::map<std::pair<std::uint32_t, ProducerId>, std::string> named;  // by topic and id
-  std::map<std::pair<Place, std::uint32_t>, Position> fences;  // by old id
+  std::map<std::pair<Place, std::uint32_t>, Position> fences;         // by old id
   std::map<Place, Position> leases;
   std::map<Place, AuditSnapshot> audits;
 

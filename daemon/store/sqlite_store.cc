@@ -291,9 +291,10 @@ Status SqliteStore::add_named_producer(TopicId topic, const NamedProducer& produ
 
 Status SqliteStore::forget_former_producers(TopicId topic) {
   return database_->transaction("forgetting former producers", [&]() -> Status {
-    return run("DELETE FROM named_producers WHERE topic = ?1 AND producer NOT IN "
-               "(SELECT max(producer) FROM named_producers WHERE topic = ?1 GROUP BY name)",
-               topic.value);
+    return run(
+        "DELETE FROM named_producers WHERE topic = ?1 AND producer NOT IN "
+        "(SELECT max(producer) FROM named_producers WHERE topic = ?1 GROUP BY name)",
+        topic.value);
   });
 }
 

@@ -129,7 +129,8 @@ ExitCode report(std::string_view command, const Error& error) {
 }
 
 ExitCode report_usage(std::string_view command, std::string_view what) {
-  write_stderr("sluice" + std::string(command.empty() ? "" : " ") + std::string(command) + ": " + printable(what) + "\n");
+  write_stderr("sluice" + std::string(command.empty() ? "" : " ") + std::string(command) + ": " + printable(what) +
+               "\n");
   return kExitUsage;
 }
 

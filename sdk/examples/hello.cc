@@ -11,7 +11,7 @@ int main() {
   if (auto made = client->create_topic(config); !made && made.error().code() != sluice::ErrorCode::exists)
     return std::fprintf(stderr, "hello: %s\n", made.error().message().c_str()), 4;
 
-  auto reader = client->reader({"hello"}).value();           // from now on
+  auto reader = client->reader({"hello"}).value();  // from now on
   auto producer = client->producer("hello").value();
   auto receipt = producer.send("Hello, neighbour").value();  // committed: survives the death of any process
   if (auto durable = producer.flush(); !durable)             // durable: survives power loss

@@ -6,8 +6,8 @@ namespace sluice {
 [[noreturn]] void assertion_failed(const char* condition, const char* file, int line) noexcept;
 }  // namespace sluice
 
-#define SLUICE_ASSERT(condition)                                                               \
-  do {                                                                                         \
-    if (!(condition)) [[unlikely]]                                                             \
-      ::sluice::assertion_failed(#condition, __FILE__, __LINE__);                              \
+#define SLUICE_ASSERT(condition)                                  \
+  do {                                                            \
+    if (!(condition)) [[unlikely]]                                \
+      ::sluice::assertion_failed(#condition, __FILE__, __LINE__); \
   } while (false)

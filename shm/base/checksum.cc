@@ -1,8 +1,8 @@
 #include "shm/base/checksum.h"
 
-#include <climits>
-
 #include <isa-l/crc.h>
+
+#include <climits>
 
 namespace sluice {
 

@@ -17,8 +17,8 @@ std::uint64_t monotonic_coarse_ns();
 class Clock {
  public:
   virtual ~Clock() = default;
-  virtual std::uint64_t now_ns() const = 0;           // monotonic
-  virtual std::uint64_t wall_ns() const = 0;          // since the epoch
+  virtual std::uint64_t now_ns() const = 0;   // monotonic
+  virtual std::uint64_t wall_ns() const = 0;  // since the epoch
 };
 
 class SystemClock final : public Clock {

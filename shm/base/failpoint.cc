@@ -2,12 +2,12 @@
 
 #if defined(SLUICE_FAILPOINTS)
 
-#include <csignal>
-#include <ctime>
 #include <unistd.h>
 
 #include <atomic>
+#include <csignal>
 #include <cstdlib>
+#include <ctime>
 #include <deque>
 #include <random>
 #include <string>

@@ -3,7 +3,8 @@
 // Chosen by the environment, read once: SLUICE_FAILPOINT="name=action[@n][,name=action[@n]...]" with action one of
 //   kill (SIGKILL to itself) · stop (SIGSTOP to itself) · sleep:MS · abort
 // and n: at the n-th hit (default 1), or "@~n": at each hit with probability 1/n.
-// A test in the same process may set a handler instead. Thread safety: hit() from any thread; set_handler() before threads.
+// A test in the same process may set a handler instead. Thread safety: hit() from any thread; set_handler() before
+// threads.
 #pragma once
 
 #if defined(SLUICE_FAILPOINTS)

@@ -30,13 +30,14 @@ inline constexpr std::uint32_t kTopicsMax = 16384;
 inline constexpr std::uint32_t kTopicNameSizeMax = 200;
 inline constexpr std::uint32_t kProducerNameSizeMax = 200;
 inline constexpr std::uint32_t kSessionsMax = 4096;
-inline constexpr std::uint32_t kSessionPinsMax = 256;     // producers + segments that readers hold
-inline constexpr std::uint32_t kPinnedSlotsFraction = 2;  // one session may pin 1/2 of a partition's slots when they are needed
-inline constexpr std::uint32_t kSessionCursorsMax = 1024; // partitions that one session's readers are in
-inline constexpr std::uint32_t kFencesMax = 512;          // fence table entries of a partition
+inline constexpr std::uint32_t kSessionPinsMax = 256;  // producers + segments that readers hold
+inline constexpr std::uint32_t kPinnedSlotsFraction =
+    2;  // one session may pin 1/2 of a partition's slots when they are needed
+inline constexpr std::uint32_t kSessionCursorsMax = 1024;   // partitions that one session's readers are in
+inline constexpr std::uint32_t kFencesMax = 512;            // fence table entries of a partition
 inline constexpr std::size_t kProducersTrackedMax = 65536;  // whose sequences one reader follows in one partition
 inline constexpr std::uint32_t kBatchRecordsMax = 65536;
-inline constexpr std::uint32_t kHeadersMax = 64;          // application headers of one message
+inline constexpr std::uint32_t kHeadersMax = 64;  // application headers of one message
 inline constexpr std::uint32_t kTrailerSizeMax = 64 * 1024;
 inline constexpr std::uint32_t kKeySizeMax = 16 * 1024;
 inline constexpr std::uint32_t kTagSizeMax = 255;
@@ -49,9 +50,9 @@ inline constexpr std::uint64_t kSleepNsMax = 1'000'000'000;
 // The same where there is no membarrier.
 inline constexpr std::uint64_t kSleepWithoutMembarrierNsMax = 5'000'000;
 inline constexpr std::uint64_t kDaemonSleepNsMax = 2'000'000'000;
-inline constexpr std::uint32_t kFutexWaitersMax = 127;    // futex_waitv, less one for ourselves
+inline constexpr std::uint32_t kFutexWaitersMax = 127;  // futex_waitv, less one for ourselves
 inline constexpr std::uint64_t kWriteChunkSizeMax = 1024 * 1024;
-inline constexpr std::uint32_t kWritesInFlightMax = 2;    // of one partition
+inline constexpr std::uint32_t kWritesInFlightMax = 2;  // of one partition
 inline constexpr std::size_t kDirectIoAlignment = 4096;
 
 }  // namespace sluice

@@ -19,27 +19,27 @@ namespace sluice {
 
 // Each code names what the caller does next. The command's exit codes (docs: sluice(1)) follow from it.
 enum class ErrorCode : std::uint8_t {
-  invalid = 1,       // the call itself is wrong: mend it
-  no_daemon,         // nobody answers on the socket: start the daemon, or wait for the reconnect
-  permission,        // refused: ask the operator
-  quota,             // a named limit is reached: use less
-  too_large,         // the message is above the topic's limit: split it
-  not_found,         // no such topic, partition, position, …
-  exists,            // it is there already
-  conflict,          // another decision stands
-  would_block,       // no room now: back off, or wait
-  timed_out,         // waited as long as asked: the outcome of a send is unknown
-  unknown,           // a receipt whose memory was lost: it may or may not be delivered
-  claim_expired,     // the claim was aborted (deadline, fence): send again
-  fenced,            // a newer holder of this producer name exists: stop
-  revoked,           // the session was ended by the daemon: reconnect
-  closed,            // the object is closed, or the topic deleted
-  io,                // the disk failed: the partition is poisoned until an operator has looked
-  corrupt,           // bytes that cannot be right, with their place
-  no_memory,         // memory for slots, descriptors or mappings is refused
-  in_use,            // the data directory or socket belongs to another daemon
-  version,           // a format or protocol that this build does not know: not touched
-  internal,          // a defect of Sluice: report it
+  invalid = 1,    // the call itself is wrong: mend it
+  no_daemon,      // nobody answers on the socket: start the daemon, or wait for the reconnect
+  permission,     // refused: ask the operator
+  quota,          // a named limit is reached: use less
+  too_large,      // the message is above the topic's limit: split it
+  not_found,      // no such topic, partition, position, …
+  exists,         // it is there already
+  conflict,       // another decision stands
+  would_block,    // no room now: back off, or wait
+  timed_out,      // waited as long as asked: the outcome of a send is unknown
+  unknown,        // a receipt whose memory was lost: it may or may not be delivered
+  claim_expired,  // the claim was aborted (deadline, fence): send again
+  fenced,         // a newer holder of this producer name exists: stop
+  revoked,        // the session was ended by the daemon: reconnect
+  closed,         // the object is closed, or the topic deleted
+  io,             // the disk failed: the partition is poisoned until an operator has looked
+  corrupt,        // bytes that cannot be right, with their place
+  no_memory,      // memory for slots, descriptors or mappings is refused
+  in_use,         // the data directory or socket belongs to another daemon
+  version,        // a format or protocol that this build does not know: not touched
+  internal,       // a defect of Sluice: report it
 };
 
 // The code's name as scripts see it: "would_block".
@@ -84,10 +84,10 @@ SLUICE_EXPORT Error system_error(int system_errno, std::string context);
 }  // namespace sluice
 
 // Evaluates a Result or Status, and returns its error from the enclosing function if it failed.
-#define SLUICE_TRY(expression)                                                            \
-  do {                                                                                    \
-    if (auto sluice_try_result = (expression); !sluice_try_result)                        \
-      return ::tl::unexpected<::sluice::Error>(std::move(sluice_try_result).error());     \
+#define SLUICE_TRY(expression)                                                        \
+  do {                                                                                \
+    if (auto sluice_try_result = (expression); !sluice_try_result)                    \
+      return ::tl::unexpected<::sluice::Error>(std::move(sluice_try_result).error()); \
   } while (false)
 
 #define SLUICE_CONCAT_INNER(a, b) a##b
@@ -95,7 +95,7 @@ SLUICE_EXPORT Error system_error(int system_errno, std::string context);
 // SLUICE_ASSIGN(auto x, call()): declares x with the value of a Result, or returns its error.
 #define SLUICE_ASSIGN(declaration, expression) \
   SLUICE_ASSIGN_INNER(SLUICE_CONCAT(sluice_assign_, __LINE__), declaration, expression)
-#define SLUICE_ASSIGN_INNER(temporary, declaration, expression)                                     \
-  auto temporary = (expression);                                                                    \
-  if (!temporary) return ::tl::unexpected<::sluice::Error>(std::move(temporary).error());           \
+#define SLUICE_ASSIGN_INNER(temporary, declaration, expression)                           \
+  auto temporary = (expression);                                                          \
+  if (!temporary) return ::tl::unexpected<::sluice::Error>(std::move(temporary).error()); \
   declaration = std::move(*temporary)

@@ -58,7 +58,10 @@ using PartitionNumber = std::uint32_t;  // index of a partition in its topic, fr
 }  // namespace sluice
 
 template <typename T>
-  requires requires { typename T::underlying_type; T{}.value; }
+requires requires {
+  typename T::underlying_type;
+  T{}.value;
+}
 struct std::hash<T> {
   std::size_t operator()(const T& v) const noexcept { return std::hash<typename T::underlying_type>{}(v.value); }
 };

@@ -2,7 +2,8 @@
 //
 // Invariants
 //  1. A record starts at a multiple of 64 bytes and lies in one segment.
-//  2. Its checksum covers payload, trailer, final claim word, the header's fields, its position and its segment header's
+//  2. Its checksum covers payload, trailer, final claim word, the header's fields, its position and its segment
+//  header's
 //     checksum: bytes of another place, topic, incarnation or of a reused file never pass.
 //  3. A record whose state is aborted, or whose kind is pad, has payload size 0 and no trailer once it is on disk.
 #pragma once

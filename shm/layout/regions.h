@@ -24,13 +24,13 @@ constexpr std::uint64_t region_magic(RegionKind kind) {
 struct RegionHeader {
   std::atomic<std::uint64_t> magic;  // daemon, once; release
   std::uint32_t version;
-  std::uint32_t topic_id;      // 0 in a session region
+  std::uint32_t topic_id;  // 0 in a session region
   std::uint32_t partition;
-  std::uint32_t handle;        // the partition's number in this incarnation: the upper part of its pins
+  std::uint32_t handle;  // the partition's number in this incarnation: the upper part of its pins
   std::uint64_t incarnation;
-  std::uint64_t size;          // of the whole region, bytes
-  std::uint64_t session_id;    // 0 but in a session region
-  std::uint64_t reserved[2];   // 0
+  std::uint64_t size;         // of the whole region, bytes
+  std::uint64_t session_id;   // 0 but in a session region
+  std::uint64_t reserved[2];  // 0
 };
 static_assert(std::is_standard_layout_v<RegionHeader> && sizeof(RegionHeader) == 64);
 static_assert(offsetof(RegionHeader, incarnation) == 24 && offsetof(RegionHeader, session_id) == 40);
@@ -41,7 +41,7 @@ enum class Gate : std::uint32_t { open = 0, poisoned = 1, deleted = 2, denied = 
 enum class TimeMode : std::uint32_t { coarse = 0, precise = 1, none = 2 };
 
 inline constexpr std::uint32_t kTopicFlagChecksums = 1;
-inline constexpr std::uint32_t kTopicFlagDurable = 2;          // async or sync
+inline constexpr std::uint32_t kTopicFlagDurable = 2;  // async or sync
 inline constexpr std::uint32_t kTopicFlagSync = 4;
 inline constexpr std::uint32_t kTopicFlagPlainCommit = 8;      // claim_deadline = none: commits are release stores
 inline constexpr std::uint32_t kTopicFlagVisibleDurable = 16;  // consumers never see what a power loss could take back
@@ -73,9 +73,9 @@ inline constexpr std::uint64_t kFenceNone = 0xffff'ffff'ffff'ffff;     // nothin
 struct ControlRegion {
   RegionHeader header;
   // Constant after creation.
-  std::uint64_t segment_size;       // bytes, a power of two
+  std::uint64_t segment_size;  // bytes, a power of two
   std::uint32_t slots;
-  std::uint32_t flags;              // kTopicFlag…
+  std::uint32_t flags;  // kTopicFlag…
   TimeMode time_mode;
   std::uint32_t reserved0;          // 0
   std::uint64_t message_size_max;   // bytes of a whole record
@@ -86,11 +86,11 @@ struct ControlRegion {
   alignas(kWriterDistance) std::atomic<std::uint64_t> prepared;  // release: publishes zeroed memory
   std::atomic<std::uint32_t> gate;                               // Gate
   std::uint32_t fence_reserved;
-  std::atomic<std::uint32_t> fence_count;                        // release: publishes fences[0, count)
+  std::atomic<std::uint32_t> fence_count;  // release: publishes fences[0, count)
   // Changes with every sync.
-  alignas(kWriterDistance) std::atomic<std::uint64_t> durable;   // release: everything below is on stable storage
-  std::atomic<std::uint32_t> durable_count;                      // futex word: bumped with every change of durable
-  alignas(kWriterDistance) std::atomic<std::uint64_t> trimmed;   // everything below is gone by retention
+  alignas(kWriterDistance) std::atomic<std::uint64_t> durable;  // release: everything below is on stable storage
+  std::atomic<std::uint32_t> durable_count;                     // futex word: bumped with every change of durable
+  alignas(kWriterDistance) std::atomic<std::uint64_t> trimmed;  // everything below is gone by retention
   alignas(kWriterDistance) std::atomic<std::uint64_t> slot_table[kSlotsMax];
   FenceEntry fences[kFencesMax];
 };
@@ -120,10 +120,10 @@ constexpr std::uint64_t log_region_size(std::uint64_t segment_size, std::uint32_
 
 // ---- bell: one per partition; everybody writes, nothing is decided by it ----
 
-inline constexpr std::uint32_t kBellSleepers = 1;  // a consumer or producer sleeps on `count`
-inline constexpr std::uint32_t kBellDaemon = 2;    // the daemon sleeps: whoever has news for it writes its eventfd
-inline constexpr std::uint32_t kBellDaemonNap = 4; // it naps, for a millisecond at most: only who is out of room, crosses
-                                                   // a segment or waits for `durable` writes the eventfd
+inline constexpr std::uint32_t kBellSleepers = 1;   // a consumer or producer sleeps on `count`
+inline constexpr std::uint32_t kBellDaemon = 2;     // the daemon sleeps: whoever has news for it writes its eventfd
+inline constexpr std::uint32_t kBellDaemonNap = 4;  // it naps, for a millisecond at most: only who is out of room,
+                                                    // crosses a segment or waits for `durable` writes the eventfd
 struct BellRegion {
   RegionHeader header;
   // Raised by sleepers (fetch_or), taken down by whoever wakes them (exchange).
@@ -131,8 +131,8 @@ struct BellRegion {
   std::atomic<std::uint32_t> count;  // futex word: bumped before each wake
   // 1 while somebody sleeps on ControlRegion::durable_count.
   alignas(kWriterDistance) std::atomic<std::uint32_t> durable_waiters;
-  // 1 while one of those who wait for `durable` spins: a single one, the others sleep. Left behind by a dead one it only
-  // makes everybody sleep.
+  // 1 while one of those who wait for `durable` spins: a single one, the others sleep. Left behind by a dead one it
+  // only makes everybody sleep.
   std::atomic<std::uint32_t> durable_spinner;
 };
 static_assert(std::is_standard_layout_v<BellRegion>);
@@ -156,8 +156,8 @@ struct alignas(kCacheLineSize) CursorCell {
 struct SessionRegion {
   RegionHeader header;
   alignas(kWriterDistance) std::atomic<std::uint32_t> revoked;  // daemon: 1 once the session was ended
-  // The client: pin cells at and above it were never used; grows only, stored before the first pin in a new cell. It saves
-  // the reclaimer from reading all cells; whoever states too little gives up its own pins alone.
+  // The client: pin cells at and above it were never used; grows only, stored before the first pin in a new cell. It
+  // saves the reclaimer from reading all cells; whoever states too little gives up its own pins alone.
   std::atomic<std::uint32_t> pins_used;
   alignas(kWriterDistance) PinCell pins[kSessionPinsMax];
   CursorCell cursors[kSessionCursorsMax];

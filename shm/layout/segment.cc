@@ -34,8 +34,8 @@ SegmentCheck read_segment_header(const std::byte* at, TopicId topic, PartitionNu
                                  SegmentHeader& header) {
   const SegmentCheck check = read_segment_header(at, header);
   if (check != SegmentCheck::ok) return check;
-  const bool here = header.topic_id == topic.value && header.partition == partition &&
-                    header.segment_number == segment.value;
+  const bool here =
+      header.topic_id == topic.value && header.partition == partition && header.segment_number == segment.value;
   return here ? SegmentCheck::ok : SegmentCheck::corrupt;
 }
 

@@ -18,7 +18,7 @@ struct SegmentHeader {
   std::uint32_t version;
   std::uint32_t topic_id;
   std::uint32_t partition;
-  std::uint32_t reserved0;         // 0
+  std::uint32_t reserved0;  // 0
   std::uint64_t segment_number;
   std::uint64_t incarnation;       // of the bus's memory that wrote this segment
   std::uint64_t durable_position;  // known when this segment was prepared: damage below it is rot, above it a torn tail

@@ -51,7 +51,8 @@ Status populate(const Mapping& mapping, int advice, std::size_t offset, std::siz
     if (error == EINTR || error == EAGAIN) continue;
     std::string context = range_text("reading in", what, offset, size);
     if (error == EFAULT || error == EHWPOISON) {
-      return fail(ErrorCode::io, context + ": the pages cannot be read; the disk or the memory behind them failed", error);
+      return fail(ErrorCode::io, context + ": the pages cannot be read; the disk or the memory behind them failed",
+                  error);
     }
     return fail(system_error(error, std::move(context)));
   }

@@ -1,7 +1,8 @@
 // A piece of a file or memfd in this process's address space, through Boost.Interprocess' mapped_region.
 //
-// Owner: whoever holds it; unmapped with it. No exception leaves this file. The descriptor may be closed once the mapping
-// stands; locks that live on its description (session lock, OFD locks of log files) then live as long as the mapping.
+// Owner: whoever holds it; unmapped with it. No exception leaves this file. The descriptor may be closed once the
+// mapping stands; locks that live on its description (session lock, OFD locks of log files) then live as long as the
+// mapping.
 //
 // Invariants
 //  1. MADV_DONTFORK is set: a forked child has none of it, so a child never holds a session alive nor a slot pinned.
@@ -31,7 +32,8 @@ class Mapping {
 
   // Maps `size` bytes from `offset`; size 0: from offset to the end. `what` names the thing in errors.
   // permission (a read-only descriptor mapped read-write), no_memory, or what the system says.
-  static Result<Mapping> map(int fd, Access access, std::string_view what, std::uint64_t offset = 0, std::size_t size = 0);
+  static Result<Mapping> map(int fd, Access access, std::string_view what, std::uint64_t offset = 0,
+                             std::size_t size = 0);
 
   std::byte* data() const { return static_cast<std::byte*>(region_.get_address()); }
   std::size_t size() const { return region_.get_size(); }

@@ -109,7 +109,8 @@ Status allocate(int fd, std::uint64_t offset, std::uint64_t size, std::string_vi
 }
 
 Status punch_hole(int fd, std::uint64_t offset, std::uint64_t size, std::string_view what) {
-  return change_backing(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size, text("giving back memory of", what));
+  return change_backing(fd, FALLOC_FL_PUNCH_HOLE | FALLOC_FL_KEEP_SIZE, offset, size,
+                        text("giving back memory of", what));
 }
 
 }  // namespace sluice::region

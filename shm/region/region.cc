@@ -94,7 +94,8 @@ Result<RegionInfo> read_header(const Mapping& mapping, const RegionExpectation& 
   if (fields.version != layout::kRegionVersion) {
     return fail(ErrorCode::version, "opening " + region_name(expectation) + ": its layout has version " +
                                         std::to_string(fields.version) + ", this build knows " +
-                                        std::to_string(layout::kRegionVersion) + "; install the same version as the daemon's");
+                                        std::to_string(layout::kRegionVersion) +
+                                        "; install the same version as the daemon's");
   }
   if (fields.incarnation != expectation.incarnation.value) {
     return wrong(expectation, "incarnation", fields.incarnation, expectation.incarnation.value);
@@ -111,8 +112,9 @@ Result<RegionInfo> read_header(const Mapping& mapping, const RegionExpectation& 
   if (expectation.session && fields.session_id != expectation.session->value) {
     return wrong(expectation, "session", fields.session_id, expectation.session->value);
   }
-  return RegionInfo{expectation.kind,        TopicId(fields.topic_id),        fields.partition, fields.handle,
-                    Incarnation(fields.incarnation), fields.size, SessionId(fields.session_id)};
+  return RegionInfo{
+      expectation.kind, TopicId(fields.topic_id),    fields.partition, fields.handle, Incarnation(fields.incarnation),
+      fields.size,      SessionId(fields.session_id)};
 }
 
 Result<Region> open_region(int fd, Access access, const RegionExpectation& expectation) {

@@ -1,8 +1,10 @@
-// How a region is opened: the header that says what it is, published last by its maker and checked first by its openers.
+// How a region is opened: the header that says what it is, published last by its maker and checked first by its
+// openers.
 //
 // Owner: the daemon initialises, once, before the region is handed out. Any thread opens.
-// Guarantee: a Region that open_region() returned has the kind, size, topic, partition and incarnation that was asked for,
-// and cannot shrink. Its header was copied once and checked in the copy: `info` is true, the shared bytes may change.
+// Guarantee: a Region that open_region() returned has the kind, size, topic, partition and incarnation that was asked
+// for, and cannot shrink. Its header was copied once and checked in the copy: `info` is true, the shared bytes may
+// change.
 #pragma once
 
 #include <cstdint>
@@ -49,8 +51,8 @@ std::string region_name(const RegionExpectation& expectation);
 // Precondition: info.size <= the mapping's size.
 void initialise_header(const Mapping& mapping, const RegionInfo& info);
 
-// Reads and checks the header of a mapping. version (a layout that this build does not know), corrupt (anything else that
-// is not as expected; the text says what).
+// Reads and checks the header of a mapping. version (a layout that this build does not know), corrupt (anything else
+// that is not as expected; the text says what).
 Result<RegionInfo> read_header(const Mapping& mapping, const RegionExpectation& expectation);
 
 // Checks a received descriptor (seals), maps all of it and checks its header. The descriptor may be closed afterwards.

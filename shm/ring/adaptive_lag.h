@@ -1,8 +1,9 @@
 // Pacing of a spinning consumer. One that looks again at once after each record meets the producer on every line: both
-// run at the speed of the line's travel. Letting the producer run ahead a few microseconds brings many records per look.
+// run at the speed of the line's travel. Letting the producer run ahead a few microseconds brings many records per
+// look.
 //
-// A lag that brings nothing is latency for nothing (a request and its answer are single records too), so it is tried: kept
-// while a look after it finds kWorthwhile records, else left off, and tried again after ever more single records.
+// A lag that brings nothing is latency for nothing (a request and its answer are single records too), so it is tried:
+// kept while a look after it finds kWorthwhile records, else left off, and tried again after ever more single records.
 // Owner: one reader thread.
 #pragma once
 
@@ -51,7 +52,7 @@ class AdaptiveLag {
   static constexpr std::uint32_t kFailuresMax = 3;     // looks in a row that did not
   static constexpr std::uint32_t kPatienceMin = 16;    // looks in a row with few records before a lag is tried
   static constexpr std::uint32_t kPatienceMax = 4096;  // the same, after it has failed again and again
-  static constexpr std::uint32_t kLagPauses = 128;    // about 5 µs
+  static constexpr std::uint32_t kLagPauses = 128;     // about 5 µs
   bool lagging_ = false;
   std::uint32_t singles_ = 0;
   std::uint32_t failures_ = 0;

@@ -42,8 +42,12 @@ void copy_ends(std::byte* to, const std::byte* from, std::size_t size) {
 
 // Small sizes in line, by two overlapping moves each: a call of memcpy costs as much as the rest of the write.
 inline void copy_bytes(std::byte* to, std::span<const std::byte> from) {
-  struct Bytes16 { std::uint64_t word[2]; };
-  struct Bytes32 { std::uint64_t word[4]; };
+  struct Bytes16 {
+    std::uint64_t word[2];
+  };
+  struct Bytes32 {
+    std::uint64_t word[4];
+  };
   const std::size_t size = from.size();
   if (size > 64) {
     std::memcpy(to, from.data(), size);
@@ -80,15 +84,16 @@ inline void Appender::pin(std::uint64_t word) {
     pin_.exchange(word, std::memory_order_seq_cst);
     return;
   }
-  // release: a reclaimer that reads this pin instead of the unpin before it (PinSource, acquire) still sees our stores into
-  // the segment let go. The store-load order against the second look at tail and table is the reclaimer's membarrier
-  // (SlotManager::retire_first).
+  // release: a reclaimer that reads this pin instead of the unpin before it (PinSource, acquire) still sees our stores
+  // into the segment let go. The store-load order against the second look at tail and table is the reclaimer's
+  // membarrier (SlotManager::retire_first).
   pin_.store(word, std::memory_order_release);
   std::atomic_signal_fence(std::memory_order_seq_cst);
 }
 
 inline void Appender::unpin() {
-  // release: pairs with the acquire in the reclaimer's look at the pins; our stores into the slot come before its reuse.
+  // release: pairs with the acquire in the reclaimer's look at the pins; our stores into the slot come before its
+  // reuse.
   pin_.store(0, std::memory_order_release);
 }
 
@@ -97,8 +102,8 @@ void Appender::move_tail() {
   std::atomic<std::uint64_t>& tail = memory_.log->tail;
   std::uint64_t seen = tail.load(std::memory_order_relaxed);
   // release: pairs with the acquire in claim_span of others. Only forward.
-  while (seen < local_ && !tail.compare_exchange_weak(seen, local_, std::memory_order_release,
-                                                      std::memory_order_relaxed)) {
+  while (seen < local_ &&
+         !tail.compare_exchange_weak(seen, local_, std::memory_order_release, std::memory_order_relaxed)) {
   }
   const std::uint64_t moved = std::max(seen, local_);
   const std::uint64_t segment_end = ((moved >> memory_.segment_shift) + 1) << memory_.segment_shift;
@@ -284,7 +289,8 @@ inline void Appender::write_fields(const OpenClaim& claim, const RecordFields& f
 }
 
 // Steps 5 (commit) and 6.
-inline AppendResult Appender::finish(const OpenClaim& claim, ClaimWord final_word, std::uint64_t span, Appended& appended) {
+inline AppendResult Appender::finish(const OpenClaim& claim, ClaimWord final_word, std::uint64_t span,
+                                     Appended& appended) {
   auto* header = reinterpret_cast<RecordHeader*>(claim.record);
   SLUICE_FAILPOINT("ring.written");
   bool committed = true;
@@ -341,8 +347,8 @@ AppendResult Appender::append_batch(std::span<const std::span<const std::byte>> 
     total += layout::record_span(payload.size(), shared.trailer.size());
     if (total > record_size_max_) return AppendResult::too_large;
     if (checksums_)
-      content_checksums_.push_back(layout::content_checksum(payload.data(), payload.size(), shared.trailer.data(),
-                                                            shared.trailer.size()));
+      content_checksums_.push_back(
+          layout::content_checksum(payload.data(), payload.size(), shared.trailer.data(), shared.trailer.size()));
   }
   OpenClaim open;
   const AppendResult result = claim_span(total, RecordKind::data, !shared.trailer.empty(), open);
@@ -354,16 +360,15 @@ AppendResult Appender::append_batch(std::span<const std::span<const std::byte>> 
   for (std::size_t i = 0; i < payloads.size(); ++i) {
     const auto& payload = payloads[i];
     const std::uint64_t span = layout::record_span(payload.size(), shared.trailer.size());
-    const RecordFields partial{
-        ClaimWord::make(producer_, span / layout::kRecordAlignment, RecordKind::data, !shared.trailer.empty(),
-                        RecordState::committed),
-        Sequence(open.sequence.value + i), shared.time_ns, static_cast<std::uint32_t>(payload.size()), 0};
+    const RecordFields partial{ClaimWord::make(producer_, span / layout::kRecordAlignment, RecordKind::data,
+                                               !shared.trailer.empty(), RecordState::committed),
+                               Sequence(open.sequence.value + i), shared.time_ns,
+                               static_cast<std::uint32_t>(payload.size()), 0};
     RecordFields fields = partial;
     copy_bytes(sub.payload(), payload);
     copy_bytes(sub.record + layout::trailer_offset(payload.size()), shared.trailer);
     if (checksums_)
-      fields.checksum =
-          layout::record_checksum(content_checksums_[i], fields, sub.position, open.segment_checksum);
+      fields.checksum = layout::record_checksum(content_checksums_[i], fields, sub.position, open.segment_checksum);
     write_fields(sub, fields);
     if (i == 0) {
       first = fields;
@@ -387,12 +392,11 @@ AppendResult Appender::commit(const OpenClaim& claim, std::uint32_t payload_size
   // What the caller gives must lie in the span it claimed.
   SLUICE_ASSERT(layout::record_span(payload_size, trailer.size()) <= claim.word.span_size());
   copy_bytes(claim.record + layout::trailer_offset(payload_size), trailer);
-  const ClaimWord word = ClaimWord::make(producer_, claim.word.span_units(), claim.word.kind(), !trailer.empty(),
-                                         RecordState::committed);
+  const ClaimWord word =
+      ClaimWord::make(producer_, claim.word.span_units(), claim.word.kind(), !trailer.empty(), RecordState::committed);
   RecordFields fields{word, claim.sequence, time_ns, payload_size, 0};
   if (checksums_) {
-    const std::uint32_t crc =
-        layout::content_checksum(claim.payload(), payload_size, trailer.data(), trailer.size());
+    const std::uint32_t crc = layout::content_checksum(claim.payload(), payload_size, trailer.data(), trailer.size());
     fields.checksum = layout::record_checksum(crc, fields, claim.position, claim.segment_checksum);
   }
   write_fields(claim, fields);

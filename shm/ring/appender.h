@@ -4,18 +4,21 @@
 //
 // The protocol (tests/model holds a model of it, with the counterexample for each step left out)
 //  1. p = max(local, tail); pin the segment of p; read tail again: in a later segment, start over. Read the gate.
-//     Where the last claim's segment still has room, local is p, and tail is read once, after the pin: the first reading
-//     only chooses where to begin.
+//     Where the last claim's segment still has room, local is p, and tail is read once, after the pin: the first
+//     reading only chooses where to begin.
 //  2. The slot table must say that the segment is ready, and p + span must lie below `prepared`; else no_room.
-//  3. Compare-and-swap the claim word at p, 0 → claimed (producer, span, kind). Lost: check the length found, walk on. A
+//  3. Compare-and-swap the claim word at p, 0 → claimed (producer, span, kind). Lost: check the length found, walk on.
+//  A
 //     record that does not fit leaves a pad, and goes on in the next segment.
 //  4. Move tail forward by compare-and-swap, only while pinned; lazily (every kTailLagMax bytes, or a new segment).
-//  5. Write sequence, payload, trailer, fields; commit by compare-and-swap claimed → committed (a release store on topics
+//  5. Write sequence, payload, trailer, fields; commit by compare-and-swap claimed → committed (a release store on
+//  topics
 //     without claim deadline); then unpin. Lost: the daemon aborted the claim: claim_expired.
 //  6. If a bell flag is up, ring.
 //
 // Invariants
-//  1. Between claim and the end of commit/abort the pin holds the segment: its slot is not reused, even if the claim was
+//  1. Between claim and the end of commit/abort the pin holds the segment: its slot is not reused, even if the claim
+//  was
 //     aborted meanwhile.
 //  2. A sequence number is taken at the claim, and is used up by an abort.
 //  3. Nothing slow happens between claim and commit here: time and payload checksum are taken before the claim.
@@ -47,7 +50,7 @@ enum class AppendResult : std::uint8_t {
 struct OpenClaim {
   std::byte* record = nullptr;  // the record's header in the slot
   Position position;
-  layout::ClaimWord word;       // as claimed; word.span_size() bytes are ours
+  layout::ClaimWord word;  // as claimed; word.span_size() bytes are ours
   Sequence sequence;
   std::uint32_t segment_checksum = 0;
 
@@ -75,16 +78,15 @@ class Appender {
            Sequence next);
 
   // Copies the content in and commits it.
-  AppendResult append(const Content& content, Appended& appended,
-                      layout::RecordKind kind = layout::RecordKind::data);
+  AppendResult append(const Content& content, Appended& appended, layout::RecordKind kind = layout::RecordKind::data);
   // n records that become visible at once. Each gets `trailer` and `time_ns` of `shared`.
   AppendResult append_batch(std::span<const std::span<const std::byte>> payloads, const Content& shared,
                             Appended& appended);
 
   // Bytes `payload_size` and `trailer_size` in place. On ok the claim is open: commit() or abort() it.
   AppendResult claim(std::uint64_t payload_size, std::uint64_t trailer_size, layout::RecordKind kind, OpenClaim& claim);
-  // The payload is in place. `trailer` (whose size was claimed) is copied behind it. Checksums what is there, if the topic
-  // has checksums.
+  // The payload is in place. `trailer` (whose size was claimed) is copied behind it. Checksums what is there, if the
+  // topic has checksums.
   AppendResult commit(const OpenClaim& claim, std::uint32_t payload_size, std::span<const std::byte> trailer,
                       std::uint64_t time_ns, Appended& appended);
   // Gives the claim back: its span stays in the log as an abort, its sequence is used up.
@@ -128,12 +130,12 @@ class Appender {
   const bool checksums_;
   const std::uint64_t record_size_max_;
   // Owned by this thread.
-  std::uint64_t local_ = 0;             // where the log ends, as far as we know
-  std::uint64_t tail_due_ = 0;          // the tail is moved once local_ comes here
-  std::uint64_t prepared_ = 0;          // cached; only grows
+  std::uint64_t local_ = 0;     // where the log ends, as far as we know
+  std::uint64_t tail_due_ = 0;  // the tail is moved once local_ comes here
+  std::uint64_t prepared_ = 0;  // cached; only grows
   // The segment of the last claim. room_end_ 0: none yet.
-  std::uint64_t room_end_ = 0;          // its end, or prepared_ if that is in it
-  std::uint64_t entry_bits_ = 0;        // its slot table entry, ready
+  std::uint64_t room_end_ = 0;    // its end, or prepared_ if that is in it
+  std::uint64_t entry_bits_ = 0;  // its slot table entry, ready
   const std::atomic<std::uint64_t>* entry_ = nullptr;
   std::uint64_t pin_word_ = 0;
   std::uint64_t base_position_ = 0;

@@ -63,8 +63,8 @@ void Bell::sleep(std::uint32_t count, std::uint64_t timeout_ns) const {
   futex_wait(region_->count, count, std::min(timeout_ns, sleep_bound_ns()));
 }
 
-// One waiter spins for as long as a quick device takes, so that a lone sender does not pay for a sleep and a wake-up; the
-// others sleep at once. True if it became durable meanwhile.
+// One waiter spins for as long as a quick device takes, so that a lone sender does not pay for a sleep and a wake-up;
+// the others sleep at once. True if it became durable meanwhile.
 bool DurableWait::spin(Position position, std::uint64_t deadline_ns) const {
   std::atomic<std::uint32_t>& spinner = memory_->bell->durable_spinner;
   std::uint32_t nobody = 0;
@@ -108,7 +108,7 @@ std::uint32_t DurableWait::announce() const {
 
 void DurableWait::publish(const PartitionMemory& memory, Position durable) {
   layout::ControlRegion& control = *memory.control;
-  control.durable.store(durable.value, std::memory_order_release);       // pairs with the acquires in wait()
+  control.durable.store(durable.value, std::memory_order_release);  // pairs with the acquires in wait()
   // seq_cst: publish, then read the flag; pairs with the fence in wait().
   std::atomic_thread_fence(std::memory_order_seq_cst);
   std::atomic<std::uint32_t>& flag = memory.bell->durable_waiters;

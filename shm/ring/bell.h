@@ -1,12 +1,13 @@
 // The bell of a partition: wakes those who sleep, and costs those who don't one load of a line that rarely changes.
 //
 // Protocol (checked by tests/model, scenarios WAKE and ROOM)
-//   sleeper   1. read count  2. raise the flag  3. membarrier  4. look again from the start  5. futex_wait on that count
-//   waker     1. publish (commit, prepared, abort)  2. read flags  3. if up: take it down by exchange, bump count, wake all
-// Step 3 of the sleeper against 1–2 of the waker: either the sleeper's second look sees what was published, or the waker
-// sees the flag. The waker's publish-then-read needs store-load order: it is a locked instruction, or the sleeper's
-// membarrier provides it (clients that registered; the others exchange).
-// All waiters are woken: consumers and producers sleep on one bell, and waking one may wake the wrong one.
+//   sleeper   1. read count  2. raise the flag  3. membarrier  4. look again from the start  5. futex_wait on that
+//   count waker     1. publish (commit, prepared, abort)  2. read flags  3. if up: take it down by exchange, bump
+//   count, wake all
+// Step 3 of the sleeper against 1–2 of the waker: either the sleeper's second look sees what was published, or the
+// waker sees the flag. The waker's publish-then-read needs store-load order: it is a locked instruction, or the
+// sleeper's membarrier provides it (clients that registered; the others exchange). All waiters are woken: consumers and
+// producers sleep on one bell, and waking one may wake the wrong one.
 //
 // The daemon sleeps on descriptors: its flags are in the same word, and one eventfd wakes it.
 // Thread safety: all members may be called from any thread and process. Owns nothing.
@@ -28,8 +29,8 @@ class Bell {
   void committed() const { ring_if(layout::kBellSleepers | layout::kBellDaemon); }
   // After something that only sleepers wait for (the daemon publishing room, an abort).
   void published() const { ring_if(layout::kBellSleepers); }
-  // After a death, on every partition that the dead could write to: wakes all, whether or not the flag is up. The dead may
-  // have taken it down and not come to the wake.
+  // After a death, on every partition that the dead could write to: wakes all, whether or not the flag is up. The dead
+  // may have taken it down and not come to the wake.
   void ring_for_dead() const;
   // By who needs the daemon now: out of room, crossing a segment, waiting for `durable`.
   void call_daemon() const { ring_if(layout::kBellDaemon | layout::kBellDaemonNap); }
@@ -67,10 +68,11 @@ class Bell {
 class DurableWait {
  public:
   explicit DurableWait(const PartitionMemory& memory) : memory_(&memory) {}
-  // Waits until durable ≥ position or the gate is not open or the deadline (monotonic ns) passes. True if it is durable.
+  // Waits until durable ≥ position or the gate is not open or the deadline (monotonic ns) passes. True if it is
+  // durable.
   bool wait(Position position, std::uint64_t deadline_ns) const;
-  // The same by hand, for a sleeper on several words: raises the flag (with a full fence behind it) and returns the count
-  // of ControlRegion::durable_count to sleep on, after a second look.
+  // The same by hand, for a sleeper on several words: raises the flag (with a full fence behind it) and returns the
+  // count of ControlRegion::durable_count to sleep on, after a second look.
   std::uint32_t announce() const;
   // The daemon, after it has moved `durable`.
   static void publish(const PartitionMemory& memory, Position durable);

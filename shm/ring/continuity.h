@@ -1,4 +1,5 @@
-// Loss detection: each producer's sequence numbers in a partition are contiguous; a gap is a loss, a step back a repeat.
+// Loss detection: each producer's sequence numbers in a partition are contiguous; a gap is a loss, a step back a
+// repeat.
 //
 // Owner: one reader, one partition. Aborted claims use up one number each, and are told here as they are passed. The
 // first number seen of a producer is where its row starts: a reader may begin anywhere. Producer ids come out of shared

@@ -16,15 +16,20 @@ struct PartitionMemory {
   layout::ControlRegion* control = nullptr;  // writable in the daemon alone
   layout::LogRegionHeader* log = nullptr;    // not writable for consumers
   layout::BellRegion* bell = nullptr;
-  int daemon_wake_fd = -1;                   // eventfd; −1: nobody to wake
-  std::uint32_t handle = 0;                  // upper part of its pins
+  int daemon_wake_fd = -1;   // eventfd; −1: nobody to wake
+  std::uint32_t handle = 0;  // upper part of its pins
   std::uint32_t segment_shift = 0;
   std::uint32_t slots = 0;
 
   static PartitionMemory view(layout::ControlRegion* control, layout::LogRegionHeader* log, layout::BellRegion* bell,
                               int daemon_wake_fd) {
-    return {control, log, bell, daemon_wake_fd, control->header.handle,
-            static_cast<std::uint32_t>(std::countr_zero(control->segment_size)), control->slots};
+    return {control,
+            log,
+            bell,
+            daemon_wake_fd,
+            control->header.handle,
+            static_cast<std::uint32_t>(std::countr_zero(control->segment_size)),
+            control->slots};
   }
 
   std::uint64_t segment_size() const { return std::uint64_t{1} << segment_shift; }
@@ -48,8 +53,7 @@ enum class Presence : std::uint8_t {
 inline Presence presence_of(const PartitionMemory& memory, layout::SlotEntry entry, SegmentNumber segment) {
   if (entry.bits == 0)
     return segment < memory.segment_of(Position(memory.control->start_position)) ? Presence::gone : Presence::not_yet;
-  if (entry.segment() == segment)
-    return entry.state() == layout::SlotState::ready ? Presence::here : Presence::gone;
+  if (entry.segment() == segment) return entry.state() == layout::SlotState::ready ? Presence::here : Presence::gone;
   return entry.segment() < segment ? Presence::not_yet : Presence::gone;
 }
 

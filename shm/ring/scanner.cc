@@ -22,9 +22,7 @@ ScanResult scan_record(const SegmentView& segment, Position& position, RecordVie
     case HeaderCheck::skip:
       position = position + view.fields.claim.span_size();
       return view.fields.claim.kind() == layout::RecordKind::pad ? ScanResult::pad : ScanResult::aborted;
-    case HeaderCheck::bad_sizes:
-      position = position + view.fields.claim.span_size();
-      return ScanResult::corrupt_record;
+    case HeaderCheck::bad_sizes: position = position + view.fields.claim.span_size(); return ScanResult::corrupt_record;
     case HeaderCheck::record: break;
   }
   // A span that reaches above what may be read: in memory a hostile word, in a file one that is not durable yet.
@@ -32,8 +30,7 @@ ScanResult scan_record(const SegmentView& segment, Position& position, RecordVie
   position = position + view.fields.claim.span_size();
   const std::uint32_t trailer_size = layout::trailer_size(at, view.fields);
   if (trailer_size == layout::kTrailerSizeInvalid) return ScanResult::corrupt_record;
-  if (segment.verify &&
-      !layout::checksum_matches(at, view.fields, trailer_size, view.position, segment.checksum))
+  if (segment.verify && !layout::checksum_matches(at, view.fields, trailer_size, view.position, segment.checksum))
     return ScanResult::corrupt_record;
   view.payload = {at + layout::kRecordHeaderSize, view.fields.payload_size};
   view.trailer = {at + layout::trailer_offset(view.fields.payload_size), trailer_size};

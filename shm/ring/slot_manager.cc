@@ -87,8 +87,9 @@ std::uint64_t SlotManager::lookahead() const {
   return memory_.control->message_size_max + kTailLagMax + 2 * step;
 }
 
-// A segment closed before it was full (a broken chain): a producer that is still pinned there may claim up to `prepared`,
-// so the rest is zeroed before `prepared` passes it. Steps without memory behind them are holes, and zero already.
+// A segment closed before it was full (a broken chain): a producer that is still pinned there may claim up to
+// `prepared`, so the rest is zeroed before `prepared` passes it. Steps without memory behind them are holes, and zero
+// already.
 void SlotManager::prepare_rest(SegmentNumber segment, std::uint32_t slot) {
   const std::uint64_t end = memory_.start_of(segment.next()).value;
   if (prepared_ >= end) return;
@@ -111,8 +112,8 @@ void SlotManager::retire_first() {
                                      std::memory_order_release);
   const std::uint64_t past = memory_.start_of(segment.next()).value;
   std::uint64_t seen = memory_.log->tail.load(std::memory_order_relaxed);
-  while (seen < past && !memory_.log->tail.compare_exchange_weak(seen, past, std::memory_order_release,
-                                                                 std::memory_order_relaxed)) {
+  while (seen < past &&
+         !memory_.log->tail.compare_exchange_weak(seen, past, std::memory_order_release, std::memory_order_relaxed)) {
   }
   membarrier_all();
   ++first_;

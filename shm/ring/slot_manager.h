@@ -5,7 +5,8 @@
 // Life of a slot
 //   free ─ prepare ─▶ ready ─ retire ─▶ limbo ─ no pin seen ─▶ free
 // prepare: header written, entry → ready, then zeroed a step at a time with `prepared` moving up behind the zeros.
-// retire:  entry → retiring, tail moved past the segment, membarrier, then limbo; a limbo slot is free once no pin on its
+// retire:  entry → retiring, tail moved past the segment, membarrier, then limbo; a limbo slot is free once no pin on
+// its
 //          segment is seen. In this order: withdrawn from the table before pins are read (tests/model).
 //
 // Invariants
@@ -60,8 +61,8 @@ class SlotManager {
   // free: the largest record (or the pad before it), the tail's lag, and two steps to be at work on.
   std::uint64_t lookahead() const;
 
-  // The oldest ready segment leaves memory: everything in it is final, and nobody needs it here any more. A segment that
-  // is closed early (broken chain) is prepared to its end first.
+  // The oldest ready segment leaves memory: everything in it is final, and nobody needs it here any more. A segment
+  // that is closed early (broken chain) is prepared to its end first.
   void retire_first();
   SegmentNumber first_ready() const { return SegmentNumber(first_); }
   SegmentNumber next_segment() const { return SegmentNumber(next_); }
@@ -95,13 +96,13 @@ class SlotManager {
   const PartitionNumber partition_;
   const Incarnation incarnation_;
 
-  std::uint64_t first_ = 0;     // oldest ready segment
-  std::uint64_t next_ = 0;      // first segment that has no slot yet
-  std::uint64_t prepared_ = 0;  // position; in segment next_ − 1, or at the start of next_
-  std::vector<std::uint32_t> free_;             // a stack
+  std::uint64_t first_ = 0;          // oldest ready segment
+  std::uint64_t next_ = 0;           // first segment that has no slot yet
+  std::uint64_t prepared_ = 0;       // position; in segment next_ − 1, or at the start of next_
+  std::vector<std::uint32_t> free_;  // a stack
   std::vector<Limbo> limbo_;
-  std::vector<std::uint32_t> checksums_;        // by segment modulo slots
-  std::vector<std::uint64_t> backed_steps_;     // steps of each slot that are backed
+  std::vector<std::uint32_t> checksums_;     // by segment modulo slots
+  std::vector<std::uint64_t> backed_steps_;  // steps of each slot that are backed
   Status error_;
 };
 

@@ -1,12 +1,12 @@
-// A reader that comes late: much more has gone through a ring than the ring holds, and a producer still publishes. It reads
-// everything from position 0, out of log files and on into live memory, without a gap and without a repeat.
-#include <gtest/gtest.h>
-
+// A reader that comes late: much more has gone through a ring than the ring holds, and a producer still publishes. It
+// reads everything from position 0, out of log files and on into live memory, without a gap and without a repeat.
 #include <atomic>
 #include <cstdio>
 #include <cstring>
 #include <string>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "tests/crash/daemon_process.h"
 
@@ -43,7 +43,8 @@ void produce(Client client, std::uint64_t first, std::uint64_t count, const std:
     sent.store(number + 1);
     if (count == 0) std::this_thread::sleep_for(50us);  // so that the reader catches up with it
   }
-  if (const Status flushed = producer->flush(std::chrono::seconds(kHangSeconds)); !flushed) wrong = flushed.error().message();
+  if (const Status flushed = producer->flush(std::chrono::seconds(kHangSeconds)); !flushed)
+    wrong = flushed.error().message();
 }
 
 TEST(LateReader, ReadsFromPositionZeroIntoLiveMemory) {
@@ -84,7 +85,8 @@ TEST(LateReader, ReadsFromPositionZeroIntoLiveMemory) {
         std::uint64_t found = 0;
         std::memcpy(&found, message.text().data(), std::min(sizeof found, message.text().size()));
         if (failure.empty())
-          failure = message.address().to_string() + ": message " + std::to_string(found) + " instead of " + std::to_string(next);
+          failure = message.address().to_string() + ": message " + std::to_string(found) + " instead of " +
+                    std::to_string(next);
       }
       if (next != 0 && message.position().value <= last_position && failure.empty())
         failure = message.address().to_string() + ": not behind the one before";

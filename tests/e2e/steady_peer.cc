@@ -1,6 +1,7 @@
 // One end of a stream that never sleeps, for strace to count its system calls.
 //   sluice_steady_peer produce|consume TOPIC COUNT SIZE
-// The producer does not wait for room, it tries again; the consumer spins. Exit code 0: all COUNT messages moved, in order.
+// The producer does not wait for room, it tries again; the consumer spins. Exit code 0: all COUNT messages moved, in
+// order.
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -47,8 +48,10 @@ int consume(sluice::Client& client, const char* topic, std::uint64_t count) {
     if (!message) return complain(message.error());
     std::uint64_t found = 0;
     std::memcpy(&found, message->payload().data(), sizeof found);
-    if (found != number) return std::fprintf(stderr, "message %llu came as %llu\n", static_cast<unsigned long long>(found),
-                                             static_cast<unsigned long long>(number)), 1;
+    if (found != number)
+      return std::fprintf(stderr, "message %llu came as %llu\n", static_cast<unsigned long long>(found),
+                          static_cast<unsigned long long>(number)),
+             1;
     ++number;
   }
   return 0;

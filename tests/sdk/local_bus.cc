@@ -28,8 +28,8 @@ struct MadeRegion {
   region::Mapping mapping;
 };
 
-MadeRegion make_region(layout::RegionKind kind, std::uint64_t size, PartitionNumber partition,
-                       Incarnation incarnation, SessionId session) {
+MadeRegion make_region(layout::RegionKind kind, std::uint64_t size, PartitionNumber partition, Incarnation incarnation,
+                       SessionId session) {
   MadeRegion made;
   made.fd = region::create_memfd("sluice-test", size).value();
   made.mapping = region::Mapping::map(made.fd.get(), region::Access::read_write, "a test region").value();
@@ -66,16 +66,15 @@ struct LocalBus::Partition {
   ring::PartitionMemory memory;
   BackedMemory backing;
   std::unique_ptr<ring::SlotManager> slots;
-  UniqueFd file;             // its first byte is position file_base
+  UniqueFd file;  // its first byte is position file_base
   Position file_base;
-  Position file_end;         // written and synced up to here
+  Position file_end;  // written and synced up to here
   Position earliest;
 };
 
 LocalBus::LocalBus(BusShape shape) : shape_(shape) {
   make_session();
-  for (PartitionNumber i = 0; i < shape_.partitions; ++i)
-    partitions_.push_back(make_partition(i, Position(0)));
+  for (PartitionNumber i = 0; i < shape_.partitions; ++i) partitions_.push_back(make_partition(i, Position(0)));
   word_.store(1 << 1 | 1, std::memory_order_release);
 }
 LocalBus::~LocalBus() = default;
@@ -112,8 +111,8 @@ std::unique_ptr<LocalBus::Partition> LocalBus::make_partition(PartitionNumber nu
   auto* log = made->log.mapping.at<layout::LogRegionHeader>();
   log->tail.store(start.value);
   made->memory = ring::PartitionMemory::view(control, log, made->bell.mapping.at<layout::BellRegion>(), -1);
-  made->slots = std::make_unique<ring::SlotManager>(made->memory, *pins_.back(), made->backing, kTopicId, number,
-                                                    incarnation_);
+  made->slots =
+      std::make_unique<ring::SlotManager>(made->memory, *pins_.back(), made->backing, kTopicId, number, incarnation_);
   made->file = region::create_memfd("sluice-test-file", kFileSizeMax).value();
   made->file_base = made->file_end = made->earliest = start;
   while (made->slots->prepare_step(made->file_end)) {
@@ -138,8 +137,8 @@ void LocalBus::fill_up(Partition& one, SegmentNumber segment) {
     result = ring::scan_record(view, at, record);
   } while (result <= ring::ScanResult::corrupt_record);
   if (result != ring::ScanResult::free) return;
-  auto* header = reinterpret_cast<layout::RecordHeader*>(one.memory.slot_base(one.slots->slot_of(segment)) +
-                                                         (at - view.start));
+  auto* header =
+      reinterpret_cast<layout::RecordHeader*>(one.memory.slot_base(one.slots->slot_of(segment)) + (at - view.start));
   header->claim.store(layout::ClaimWord::make(ProducerId(0), (view.end - at) / layout::kRecordAlignment,
                                               layout::RecordKind::pad, false, layout::RecordState::committed)
                           .bits);
@@ -314,8 +313,8 @@ Result<internal::ReaderGrant> LocalBus::open_reader(std::string_view topic,
   return given;
 }
 
-Status LocalBus::open_partitions(std::string_view, bool produce, PartitionNumber first,
-                                 const internal::GrantSink& sink, Duration) {
+Status LocalBus::open_partitions(std::string_view, bool produce, PartitionNumber first, const internal::GrantSink& sink,
+                                 Duration) {
   const std::lock_guard lock(mutex_);
   for (PartitionNumber i = first; i < partitions_.size(); ++i) SLUICE_TRY(sink(grant(i, produce)));
   return {};

@@ -1,5 +1,6 @@
-// A bus in the same process, without a daemon or a socket: regions as the daemon makes them, handed out through BusLink.
-// The test plays the daemon: it prepares, retires (to a file), syncs, cuts the connection and replaces the memory.
+// A bus in the same process, without a daemon or a socket: regions as the daemon makes them, handed out through
+// BusLink. The test plays the daemon: it prepares, retires (to a file), syncs, cuts the connection and replaces the
+// memory.
 //
 // Thread safety: the connection's state from any thread; what plays the daemon belongs to one thread.
 #pragma once
@@ -92,7 +93,7 @@ class LocalBus final : public internal::BusLink {
   mutable std::mutex mutex_;
   std::shared_ptr<internal::SessionMemory> memory_;
   std::vector<std::unique_ptr<Partition>> partitions_;
-  std::vector<std::unique_ptr<Partition>> lost_;   // stay mapped, as in a daemon that was killed
+  std::vector<std::unique_ptr<Partition>> lost_;  // stay mapped, as in a daemon that was killed
   std::uint32_t next_producer_ = 1;
   std::uint64_t next_reader_ = 1;
   std::vector<internal::SequenceReport> reports_;

@@ -1,9 +1,9 @@
 #include "sdk/partitioner.h"
 
-#include <gtest/gtest.h>
-
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace sluice::internal {
 namespace {

@@ -1,7 +1,7 @@
-#include <gtest/gtest.h>
-
 #include <map>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "sdk/partitioner.h"
 #include "tests/sdk/allocation_counter.h"

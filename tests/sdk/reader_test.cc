@@ -1,7 +1,7 @@
-#include <gtest/gtest.h>
-
 #include <optional>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "shm/base/clock.h"
 #include "tests/sdk/sdk_rig.h"
@@ -172,13 +172,16 @@ TEST(Reader, SequenceGapsAndRepeatsAreReportedWithTheirPlace) {
   auto liar = internal::PinLease::take(rig.bus->memory()).value();
   const auto memory = rig.bus->memory();
   const auto append = [&](std::uint64_t sequence) {
-    auto grant = rig.bus->open_partitions({}, true, 0, [&](internal::PartitionGrant granted) -> Status {
-      auto maps = internal::PartitionMaps::open(granted, TopicId(7), memory, region::Access::read_write);
-      ring::Appender appender((*maps)->memory(), producer->id(), liar.cell(), false, Sequence(sequence));
-      ring::Appended appended;
-      EXPECT_EQ(appender.append({bytes_of("forged"), {}, 1}, appended), ring::AppendResult::ok);
-      return {};
-    }, 0ms);
+    auto grant = rig.bus->open_partitions(
+        {}, true, 0,
+        [&](internal::PartitionGrant granted) -> Status {
+          auto maps = internal::PartitionMaps::open(granted, TopicId(7), memory, region::Access::read_write);
+          ring::Appender appender((*maps)->memory(), producer->id(), liar.cell(), false, Sequence(sequence));
+          ring::Appended appended;
+          EXPECT_EQ(appender.append({bytes_of("forged"), {}, 1}, appended), ring::AppendResult::ok);
+          return {};
+        },
+        0ms);
     EXPECT_TRUE(grant);
   };
   append(5);

@@ -35,7 +35,8 @@ struct Rig {
   std::shared_ptr<LocalBus> bus;
 };
 
-inline Result<Receipt> send(internal::ProducerCore& producer, std::string_view text, const MessageOptions& options = {}) {
+inline Result<Receipt> send(internal::ProducerCore& producer, std::string_view text,
+                            const MessageOptions& options = {}) {
   return producer.send(bytes_of(text), options, true);
 }
 

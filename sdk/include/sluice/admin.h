@@ -27,15 +27,15 @@ struct TopicConfig {
   std::uint32_t partitions = 1;
   Durability durability = Durability::async;
   Visibility visibility = Visibility::committed;
-  std::uint64_t segment_size = 0;          // bytes; 0: the daemon's default (4 MiB)
-  std::uint32_t slots = 0;                 // segments in memory; 0: the daemon's default (8)
-  std::uint64_t retention_bytes = 0;       // per partition; 0: no limit
-  Duration retention_time{0};              // 0: no limit
+  std::uint64_t segment_size = 0;     // bytes; 0: the daemon's default (4 MiB)
+  std::uint32_t slots = 0;            // segments in memory; 0: the daemon's default (8)
+  std::uint64_t retention_bytes = 0;  // per partition; 0: no limit
+  Duration retention_time{0};         // 0: no limit
   Overflow overflow = Overflow::block;
   std::optional<Duration> claim_deadline = std::chrono::seconds(1);  // nothing: none (volatile topics only)
   bool checksum = true;
   TimeMode time_mode = TimeMode::coarse;
-  std::vector<std::string> publishers;     // "user:NAME" | "group:NAME"; empty: whoever may connect
+  std::vector<std::string> publishers;  // "user:NAME" | "group:NAME"; empty: whoever may connect
   std::vector<std::string> consumers;
 };
 
@@ -51,16 +51,16 @@ enum class PartitionState : std::uint8_t { open, poisoned, deleted, denied, clos
 struct PartitionInfo {
   PartitionNumber partition = 0;
   PartitionState state = PartitionState::open;
-  std::string reason;           // why it is not open
-  Position earliest;            // first position that can be read
-  Position committed;           // frontier of final records
+  std::string reason;  // why it is not open
+  Position earliest;   // first position that can be read
+  Position committed;  // frontier of final records
   Position durable;
   Position tail;
   Position prepared;
-  Position memory_start;        // below it: log files
+  Position memory_start;  // below it: log files
   std::uint64_t file_count = 0;
   std::uint64_t file_bytes = 0;
-  std::uint64_t records = 0;    // committed since the topic exists
+  std::uint64_t records = 0;  // committed since the topic exists
   std::uint32_t slots_used = 0;
   std::uint32_t slots_pinned = 0;
   std::uint32_t open_claims = 0;

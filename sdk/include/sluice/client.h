@@ -29,9 +29,9 @@ enum class ConnectionState : std::uint8_t {
 };
 
 struct ConnectOptions {
-  std::string socket;              // empty: SLUICE_SOCKET, else the default for this user
-  std::string client_name;         // for `sluice session list`; empty: the program's name
-  Duration timeout = std::chrono::seconds(5);         // of connect()
+  std::string socket;                                   // empty: SLUICE_SOCKET, else the default for this user
+  std::string client_name;                              // for `sluice session list`; empty: the program's name
+  Duration timeout = std::chrono::seconds(5);           // of connect()
   Duration control_timeout = std::chrono::seconds(30);  // of control calls, a reconnect included
   // Called on the control thread: be short, call nothing of this library.
   std::function<void(ConnectionState, const std::string& why)> on_state;

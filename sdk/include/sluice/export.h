@@ -1,5 +1,5 @@
-// What the shared library exports: everything else of it is hidden. The same macro as in shm/base/result.h, which stands
-// alone once installed.
+// What the shared library exports: everything else of it is hidden. The same macro as in shm/base/result.h, which
+// stands alone once installed.
 #pragma once
 
 #ifndef SLUICE_EXPORT

@@ -1,4 +1,5 @@
-// A message as a consumer sees it: a view of the bytes where the producer wrote them, in shared memory or in a log file.
+// A message as a consumer sees it: a view of the bytes where the producer wrote them, in shared memory or in a log
+// file.
 #pragma once
 
 #include <cstddef>
@@ -87,8 +88,8 @@ class SLUICE_EXPORT Message {
   Sequence sequence() const { return sequence_; }
   // When it was sent: ns since the epoch, 0 if the topic keeps no time.
   std::uint64_t time_ns() const { return time_ns_; }
-  std::string_view key() const;   // empty if there is none
-  std::string_view tag() const;   // empty if there is none
+  std::string_view key() const;  // empty if there is none
+  std::string_view tag() const;  // empty if there is none
   HeaderRange headers() const;
   std::optional<std::string_view> header(std::string_view name) const;
   std::string_view bookmark() const;

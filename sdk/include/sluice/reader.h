@@ -41,11 +41,11 @@ enum class WaitStrategy : std::uint8_t {
 // A gap or repeat in a producer's sequence numbers in a partition, or bytes that cannot be right.
 struct LossEvent {
   enum class Kind : std::uint8_t { gap, repeat, corrupt } kind = Kind::gap;
-  Address address;       // where it was noticed
+  Address address;  // where it was noticed
   ProducerId producer;
-  Sequence expected;     // gap, repeat
+  Sequence expected;  // gap, repeat
   Sequence found;
-  std::string reason;    // corrupt
+  std::string reason;  // corrupt
 };
 
 struct ReaderOptions {
@@ -53,37 +53,38 @@ struct ReaderOptions {
   std::vector<PartitionNumber> partitions;  // empty: all, new ones included
   WaitStrategy wait = WaitStrategy::spin_then_sleep;
   Duration spin_time = std::chrono::microseconds(30);
-  std::string tag;                          // only messages with this tag; empty: all
+  std::string tag;  // only messages with this tag; empty: all
   // Called on the reader's thread inside next() and poll(). Must not call the reader.
   std::function<void(const LossEvent&)> on_loss;
 };
 
 struct ReaderCounters {
   std::uint64_t messages = 0;
-  std::uint64_t bytes = 0;      // of payload
-  std::uint64_t gaps = 0;       // sequence numbers missing
+  std::uint64_t bytes = 0;  // of payload
+  std::uint64_t gaps = 0;   // sequence numbers missing
   std::uint64_t repeats = 0;
-  std::uint64_t corrupt = 0;    // records that failed a check and were passed over
-  std::uint64_t from_files = 0; // messages read from log files
+  std::uint64_t corrupt = 0;        // records that failed a check and were passed over
+  std::uint64_t from_files = 0;     // messages read from log files
   std::uint64_t expired_bytes = 0;  // of log, passed over because retention (or drop-oldest) had taken them
   std::uint64_t sleeps = 0;
 };
 
-// Belongs to one thread. Reads several partitions (and topics) fairly in turn; in order per partition. Goes from log files
-// to memory and back by itself; reconnects with its Client and goes on where it was.
+// Belongs to one thread. Reads several partitions (and topics) fairly in turn; in order per partition. Goes from log
+// files to memory and back by itself; reconnects with its Client and goes on where it was.
 class SLUICE_EXPORT Reader {
  public:
   Reader(Reader&&) noexcept;
   Reader& operator=(Reader&&) noexcept;
   ~Reader();
 
-  // The next message. timed_out if none came (0: only what is there now). closed (topic deleted) · permission · no_daemon
-  // (disconnected, and not back within the timeout) · io (a log file's disk failed) · quota (living messages hold too many
-  // segments: destroy some) · version (a log file of a newer format) · revoked. closed and permission are told once for
-  // each topic; the reader goes on with the others. Steady state: no system call, no allocation.
+  // The next message. timed_out if none came (0: only what is there now). closed (topic deleted) · permission ·
+  // no_daemon (disconnected, and not back within the timeout) · io (a log file's disk failed) · quota (living messages
+  // hold too many segments: destroy some) · version (a log file of a newer format) · revoked. closed and permission are
+  // told once for each topic; the reader goes on with the others. Steady state: no system call, no allocation.
   Result<Message> next(Duration timeout = std::chrono::seconds(1));
-  // Up to `count` messages to `handler` with one pin for all of them: the quickest way. The reference is good during the
-  // call alone (copy the Message to keep it). Waits for the first one only; returns how many were handled, 0 on timeout.
+  // Up to `count` messages to `handler` with one pin for all of them: the quickest way. The reference is good during
+  // the call alone (copy the Message to keep it). Waits for the first one only; returns how many were handled, 0 on
+  // timeout.
   Result<std::size_t> poll(std::size_t count, Duration timeout, const std::function<void(const Message&)>& handler);
 
   // The position of the next read of that partition; 0 if this reader does not read it.

@@ -230,8 +230,8 @@ TEST_F(ControlCall, PositionsReportsAuditAndTheRestComeThrough) {
   make_topic("orders", 2);
   EXPECT_EQ(client_->seek_time(TopicId(1), 1, 100).value(), Position(1001));
   EXPECT_EQ(client_->end_positions("orders").value().size(), 2u);
-  ASSERT_TRUE(client_->report_sequences(
-      TopicId(1), std::vector<internal::SequenceReport>(20000, {1, ProducerId(2), Sequence(3)})));
+  ASSERT_TRUE(client_->report_sequences(TopicId(1),
+                                        std::vector<internal::SequenceReport>(20000, {1, ProducerId(2), Sequence(3)})));
   bus_.run([](test::FakeBus& bus) {
     ASSERT_EQ(bus.reports.size(), 20000u);
     EXPECT_EQ(bus.reports.back().sequence, Sequence(3));

@@ -200,7 +200,8 @@ session::PartitionGrant FakeBus::grant(const Topic& topic, PartitionNumber parti
     UniqueFd fd = region::create_memfd("test-region", size).value();
     const auto mapping = region::Mapping::map(fd.get(), region::Access::read_write, "test").value();
     region::initialise_header(mapping, {kind, topic.id, partition, 0, incarnation_, mapping.size(), SessionId(0)});
-    return (for_writing ? region::reopen_read_write(fd.get(), "test") : region::reopen_read_only(fd.get(), "test")).value();
+    return (for_writing ? region::reopen_read_write(fd.get(), "test") : region::reopen_read_only(fd.get(), "test"))
+        .value();
   };
   return {partition, make(layout::RegionKind::control, sizeof(layout::ControlRegion), false),
           make(layout::RegionKind::log, layout::kLogHeaderSize, writable),
@@ -321,10 +322,9 @@ Result<session::AuditReport> FakeBus::audit(SessionId id, const std::string& nam
   counts.sequence_first = Sequence(1);
   counts.sequence_last = Sequence(100);
   std::uint64_t next = 1;
-  for (std::uint64_t* count :
-       {&counts.data, &counts.committed_halves, &counts.rolled_back, &counts.open, &counts.delayed, &counts.aborted,
-        &counts.fenced, &counts.dropped, &counts.expired, &counts.cut, &counts.quarantined, &counts.gaps,
-        &counts.repeats}) {
+  for (std::uint64_t* count : {&counts.data, &counts.committed_halves, &counts.rolled_back, &counts.open,
+                               &counts.delayed, &counts.aborted, &counts.fenced, &counts.dropped, &counts.expired,
+                               &counts.cut, &counts.quarantined, &counts.gaps, &counts.repeats}) {
     *count = next++;
   }
   return session::AuditReport{{row}, true};
@@ -352,8 +352,9 @@ Result<std::vector<session::SessionInfo>> FakeBus::list_sessions(SessionId id) {
   std::vector<session::SessionInfo> list;
   sessions.for_each([&](const Session& one) {
     list.push_back({one.id(), one.peer().pid, one.peer().uid, one.client_name(),
-                    static_cast<std::uint32_t>(one.producers().size()), static_cast<std::uint32_t>(one.readers().size()),
-                    static_cast<std::uint32_t>(one.pins().size()), one.connected()});
+                    static_cast<std::uint32_t>(one.producers().size()),
+                    static_cast<std::uint32_t>(one.readers().size()), static_cast<std::uint32_t>(one.pins().size()),
+                    one.connected()});
   });
   return list;
 }

@@ -1,5 +1,5 @@
-// A bus for tests of the control channel: real sessions and regions, topics in a map, a thread with an inbox. What a call
-// was given is kept, so that a test can look.
+// A bus for tests of the control channel: real sessions and regions, topics in a map, a thread with an inbox. What a
+// call was given is kept, so that a test can look.
 #pragma once
 
 #include <atomic>

@@ -115,7 +115,7 @@ TEST_F(SessionTest, WhoHoldsTooManySegmentsOfAPartitionIsRevokedAndHoldsNothing)
   for (std::uint32_t i = 0; i < 4; ++i) one.pin(i, 5, i);
   for (std::uint32_t i = 0; i < 4; ++i) one.pin(4 + i, 5, i);  // the same segments again
   for (std::uint32_t i = 0; i < 3; ++i) two.pin(i, 5, i);
-  for (std::uint32_t i = 3; i < 8; ++i) two.pin(i, 6, i);      // another partition's
+  for (std::uint32_t i = 3; i < 8; ++i) two.pin(i, 6, i);  // another partition's
   EXPECT_TRUE(table_.revoke_over_quota(5, 4).empty());
   EXPECT_EQ(table_.revoke_over_quota(5, 3), std::vector{greedy.id()});
   EXPECT_TRUE(greedy.revoked());

@@ -1,6 +1,7 @@
 // A real sluiced of its own for a test: temporary data directory and socket, started, stopped and killed at will.
 //
-// The program is the one of this build: SLUICED, set by CMake. Owner: one test. What it started it also ends, by process id.
+// The program is the one of this build: SLUICED, set by CMake. Owner: one test. What it started it also ends, by
+// process id.
 #pragma once
 
 #include <sys/types.h>
@@ -28,7 +29,7 @@ class DaemonFixture {
 
   pid_t pid() const { return pid_; }
   const std::string& socket() const { return socket_; }
-  const std::string& directory() const { return directory_; }       // holds everything
+  const std::string& directory() const { return directory_; }  // holds everything
   std::string data_directory() const { return directory_ + "/data"; }
   // All that it has written so far.
   std::string log() const;

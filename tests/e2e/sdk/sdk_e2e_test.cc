@@ -1,6 +1,4 @@
 // The public SDK against a real daemon: what is sent is read, in every way that the headers promise.
-#include <gtest/gtest.h>
-
 #include <sys/wait.h>
 
 #include <atomic>
@@ -11,6 +9,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "sluice/sluice.h"
 #include "tests/e2e/sdk/daemon_fixture.h"
@@ -229,9 +229,9 @@ TEST_F(SdkE2e, ReadersStartAtATimeAndFilterByTag) {
   for (int i = 0; i < 100; ++i) {
     if (i == 50) {
       std::this_thread::sleep_for(5ms);
-      middle = static_cast<std::uint64_t>(std::chrono::duration_cast<std::chrono::nanoseconds>(
-                                              std::chrono::system_clock::now().time_since_epoch())
-                                              .count());
+      middle = static_cast<std::uint64_t>(
+          std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch())
+              .count());
       std::this_thread::sleep_for(5ms);
     }
     MessageOptions options;

@@ -1,11 +1,11 @@
 // The public SDK while the daemon is killed, stopped and started again.
-#include <gtest/gtest.h>
-
 #include <chrono>
 #include <set>
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "sluice/sluice.h"
 #include "tests/e2e/sdk/daemon_fixture.h"

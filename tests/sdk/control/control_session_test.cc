@@ -19,7 +19,8 @@ class Cells : public testing::Test {
  protected:
   Cells() : fd_(region::create_memfd("session", sizeof(layout::SessionRegion)).value()) {
     daemon_ = region::Mapping::map(fd_.get(), region::Access::read_write, "session").value();
-    region::initialise_header(daemon_, {layout::RegionKind::session, TopicId(0), 0, 0, Incarnation(2), daemon_.size(), SessionId(5)});
+    region::initialise_header(
+        daemon_, {layout::RegionKind::session, TopicId(0), 0, 0, Incarnation(2), daemon_.size(), SessionId(5)});
     memory_ = open(SessionId(5)).value();
   }
   Result<std::shared_ptr<SessionMemory>> open(SessionId id) const {

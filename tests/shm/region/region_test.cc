@@ -15,7 +15,8 @@ class RegionTest : public testing::Test {
     mapping_ = Mapping::map(fd_.get(), Access::read_write, "x").value();
   }
   void initialise() {
-    initialise_header(mapping_, {RegionKind::control, TopicId(7), 2, 99, Incarnation(5), mapping_.size(), SessionId(0)});
+    initialise_header(mapping_,
+                      {RegionKind::control, TopicId(7), 2, 99, Incarnation(5), mapping_.size(), SessionId(0)});
   }
   Result<Region> open() const {
     return open_region(reopen_read_only(fd_.get(), "x").value().get(), Access::read_only, expectation_);

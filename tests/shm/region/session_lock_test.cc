@@ -44,9 +44,7 @@ class Client {
   }
   ~Client() { end(); }
 
-  void go() {
-    EXPECT_EQ(write(go_.get(), "x", 1), 1);
-  }
+  void go() { EXPECT_EQ(write(go_.get(), "x", 1), 1); }
   void signal(int number) const { kill(pid_, number); }
   void wait_stopped() const {
     int status = 0;

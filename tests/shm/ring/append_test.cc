@@ -267,7 +267,8 @@ TEST_P(AppendFlags, a_trailer_with_every_option_comes_back_behind_any_payload) {
     trailer.fence({ProducerId(1), ProducerId(2), Sequence(3)});
     const std::string text = text_of(size, size);
     Appended appended;
-    ASSERT_EQ(appender.append({bytes(text), trailer.finish(), 0}, appended, layout::RecordKind::half), AppendResult::ok);
+    ASSERT_EQ(appender.append({bytes(text), trailer.finish(), 0}, appended, layout::RecordKind::half),
+              AppendResult::ok);
     const auto seen = walker.all();
     ASSERT_EQ(seen.size(), 1u);
     EXPECT_EQ(seen[0].payload, text);

@@ -1,5 +1,6 @@
 // Who wakes whom, and that nobody is rung for nothing.
-#include <gtest/gtest.h>
+#include "shm/ring/bell.h"
+
 #include <linux/futex.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
@@ -8,9 +9,10 @@
 
 #include <thread>
 
+#include <gtest/gtest.h>
+
 #include "shm/base/clock.h"
 #include "shm/base/fd.h"
-#include "shm/ring/bell.h"
 #include "shm/ring/futex.h"
 #include "tests/shm/ring/test_partition.h"
 

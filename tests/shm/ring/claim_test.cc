@@ -104,8 +104,7 @@ TEST(Claim, expired_is_told_and_the_next_append_goes_through) {
   EXPECT_EQ(appended.sequence, Sequence(2));
   EXPECT_THAT(walker.payloads(), ElementsAre("again"));
   appender.abort(claim);  // late and harmless
-  EXPECT_EQ(layout::ClaimWord{partition.header_at(claim.position)->claim.load()}.state(),
-            layout::RecordState::aborted);
+  EXPECT_EQ(layout::ClaimWord{partition.header_at(claim.position)->claim.load()}.state(), layout::RecordState::aborted);
 }
 
 TEST(Claim, a_committed_one_is_not_expired) {

@@ -1,7 +1,7 @@
 // Bytes that a producer of the topic can write over: no crash, no read or write outside of the slot, others go on.
-#include <gtest/gtest.h>
-
 #include <random>
+
+#include <gtest/gtest.h>
 
 #include "tests/shm/ring/test_partition.h"
 
@@ -122,13 +122,14 @@ TEST(Hostile, random_words_over_the_log_crash_nothing) {
         partition.prepare_all();
       }
       if (i % 8 != 0) continue;
-      auto* words = reinterpret_cast<std::uint64_t*>(reinterpret_cast<std::byte*>(partition.memory.log) +
-                                                     layout::kLogHeaderSize);
+      auto* words =
+          reinterpret_cast<std::uint64_t*>(reinterpret_cast<std::byte*>(partition.memory.log) + layout::kLogHeaderSize);
       const std::size_t index = random() % (4 * kSegmentSizeMin / 8);
       // A word as it is, a small one, or one that looks like a claim.
       const std::uint64_t bits[] = {random(), random() % 16,
                                     ClaimWord::make(ProducerId(1), random() % 2048, RecordKind(random() % 6),
-                                                    random() % 2 == 0, RecordState(random() % 4)).bits};
+                                                    random() % 2 == 0, RecordState(random() % 4))
+                                        .bits};
       words[random() % 2 == 0 ? index & ~std::size_t{7} : index] = bits[random() % 3];
       if (random() % 4 == 0) partition.memory.log->tail.store(random() >> (random() % 64));
     }

@@ -1,9 +1,8 @@
 // Producers as processes over shared memory, killed with SIGKILL: at random, and in every window of an append. What was
 // committed is there once, the partition flows on, and a stopped process finds out that its claim was taken from it.
 //
-// The parent plays daemon and consumer: it reaps the dead, aborts their claims, clears their pins, rings; reads, retires,
-// prepares. SLUICE_RING_TEST_FACTOR multiplies the kills.
-#include <gtest/gtest.h>
+// The parent plays daemon and consumer: it reaps the dead, aborts their claims, clears their pins, rings; reads,
+// retires, prepares. SLUICE_RING_TEST_FACTOR multiplies the kills.
 #include <sched.h>
 #include <sys/prctl.h>
 #include <sys/wait.h>
@@ -14,6 +13,8 @@
 #include <cstdlib>
 #include <map>
 #include <random>
+
+#include <gtest/gtest.h>
 
 #include "shm/base/clock.h"
 #include "shm/base/failpoint.h"
@@ -27,8 +28,8 @@ namespace {
 using layout::ClaimWord;
 using layout::RecordState;
 
-constexpr std::array<std::string_view, 5> kWindows = {"ring.pinned", "ring.claimed", "ring.half_written", "ring.written",
-                                                      "ring.committed"};
+constexpr std::array<std::string_view, 5> kWindows = {"ring.pinned", "ring.claimed", "ring.half_written",
+                                                      "ring.written", "ring.committed"};
 constexpr std::uint32_t kAtRandom = kWindows.size();
 constexpr std::uint32_t kChildren = 3;
 constexpr std::uint32_t kConsumerCell = kChildren;
@@ -40,8 +41,8 @@ std::uint64_t kills_wanted() {
 
 // What the children tell, in shared memory.
 struct Told {
-  std::atomic<std::uint64_t> hits[kWindows.size()];    // kills in each window
-  std::atomic<std::uint64_t> confirmed[kChildren];     // messages that append() said ok to, by the child in that place
+  std::atomic<std::uint64_t> hits[kWindows.size()];  // kills in each window
+  std::atomic<std::uint64_t> confirmed[kChildren];   // messages that append() said ok to, by the child in that place
 };
 
 std::string message_of(std::uint32_t producer, std::uint64_t index) {
@@ -54,7 +55,7 @@ struct Orders {
   std::uint32_t place = 0;     // its pin cell
   std::uint32_t producer = 0;  // its id, never used before
   std::uint32_t window = kAtRandom;
-  std::uint64_t at_hit = 0;    // dies at this hit of the window
+  std::uint64_t at_hit = 0;  // dies at this hit of the window
 };
 
 [[noreturn]] void publish_until_killed(TestPartition& partition, Told& told, const Orders& orders) {
@@ -121,10 +122,11 @@ class Parent {
     }
     check_all();
     const std::uint64_t mean_us = repair_ns_ / 1000 / std::max<std::uint64_t>(1, kills_);
-    std::printf("  kills %llu (pinned %llu, claimed %llu, half written %llu, written %llu, committed %llu, at random %llu), "
-                "messages %llu, aborted %llu, sweep of a death %llu us\n",
-                count(kills_), count(told_.hits[0]), count(told_.hits[1]), count(told_.hits[2]), count(told_.hits[3]),
-                count(told_.hits[4]), count(at_random_), count(seen_), count(aborted_), count(mean_us));
+    std::printf(
+        "  kills %llu (pinned %llu, claimed %llu, half written %llu, written %llu, committed %llu, at random %llu), "
+        "messages %llu, aborted %llu, sweep of a death %llu us\n",
+        count(kills_), count(told_.hits[0]), count(told_.hits[1]), count(told_.hits[2]), count(told_.hits[3]),
+        count(told_.hits[4]), count(at_random_), count(seen_), count(aborted_), count(mean_us));
     for (std::size_t i = 0; i < kWindows.size(); ++i) EXPECT_GT(told_.hits[i].load(), 0u) << kWindows[i];
     EXPECT_GT(at_random_, 0u);
     EXPECT_GT(aborted_, 0u);

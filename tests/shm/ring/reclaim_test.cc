@@ -35,7 +35,8 @@ TEST(Reclaim, a_ring_goes_round_many_times_without_loss) {
       ASSERT_EQ(s.payload, text_of(read, 1 + (read * 71) % 1500));
       ASSERT_EQ(s.sequence, ++read);
     }
-    while (partition.slots.first_ready() < partition.memory.segment_of(walker.position())) partition.slots.retire_first();
+    while (partition.slots.first_ready() < partition.memory.segment_of(walker.position()))
+      partition.slots.retire_first();
   }
   EXPECT_EQ(read, sent);
   EXPECT_GT(appender.local_end().value, 16 * kSegment);
@@ -96,8 +97,8 @@ TEST(Reclaim, the_slot_of_an_expired_claim_waits_for_its_owner) {
 }
 
 #if defined(SLUICE_FAILPOINTS)
-// At the first hit of `window`: everything is retired and its slots are reused, by a daemon that has not seen the pin in
-// `cell` (as if it were still in its writer's store buffer). `keep_tail`: the log's tail stays where it was.
+// At the first hit of `window`: everything is retired and its slots are reused, by a daemon that has not seen the pin
+// in `cell` (as if it were still in its writer's store buffer). `keep_tail`: the log's tail stays where it was.
 class Overtaken {
  public:
   Overtaken(TestPartition& partition, std::string_view window, std::uint32_t cell, bool keep_tail) {

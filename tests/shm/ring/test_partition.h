@@ -1,5 +1,5 @@
-// A partition without a daemon, for tests of the ring: its regions, pins and slots in one process (or in a parent and its
-// forked children).
+// A partition without a daemon, for tests of the ring: its regions, pins and slots in one process (or in a parent and
+// its forked children).
 //
 // Owner: one test. Lifetimes: everything handed out points into the TestPartition.
 #pragma once
@@ -134,9 +134,8 @@ class TestPartition {
     auto& word = header_at(position)->claim;
     std::uint64_t seen = word.load(std::memory_order_acquire);
     const layout::ClaimWord claim{seen};
-    return claim.is_claimed() &&
-           word.compare_exchange_strong(seen, claim.with_state(layout::RecordState::aborted).bits,
-                                        std::memory_order_acq_rel);
+    return claim.is_claimed() && word.compare_exchange_strong(seen, claim.with_state(layout::RecordState::aborted).bits,
+                                                              std::memory_order_acq_rel);
   }
 
  private:
@@ -222,8 +221,8 @@ class Walker {
           return result == ScanResult::segment_end;
         case ScanResult::pad: break;
         default: {
-          Seen s{result, record.position, record.fields.claim.producer().value, record.fields.sequence.value,
-                 {}, {}, record.fields};
+          Seen s{result, record.position, record.fields.claim.producer().value, record.fields.sequence.value, {},
+                 {},     record.fields};
           if (result == ScanResult::record) {
             s.payload.assign(reinterpret_cast<const char*>(record.payload.data()), record.payload.size());
             s.trailer.assign(reinterpret_cast<const char*>(record.trailer.data()), record.trailer.size());

@@ -1,12 +1,11 @@
 // Producers, consumers and a daemon as threads over one mapping: each committed message is seen exactly once by each
 // consumer, in its producer's order, whole; sequences are contiguous; nobody sleeps for ever.
 //
-// The daemon thread plays spill, sweep and reclaim: it walks the log, expires claims at random, copies what is final into
-// a "file", retires and prepares. In `blocking` partitions a segment is retired once every consumer is past it; in
+// The daemon thread plays spill, sweep and reclaim: it walks the log, expires claims at random, copies what is final
+// into a "file", retires and prepares. In `blocking` partitions a segment is retired once every consumer is past it; in
 // `spilled` ones at once, and consumers that come late read the file.
 //
 // Bounded by count. SLUICE_RING_TEST_FACTOR multiplies the messages.
-#include <gtest/gtest.h>
 #include <sched.h>
 
 #include <atomic>
@@ -15,6 +14,8 @@
 #include <mutex>
 #include <random>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "shm/base/failpoint.h"
 #include "shm/ring/continuity.h"
@@ -32,9 +33,9 @@ struct Setting {
   std::uint32_t producers;
   std::uint32_t consumers;
   std::uint32_t flags;
-  bool expire;       // claims are aborted at random (never with plain commits)
+  bool expire;  // claims are aborted at random (never with plain commits)
   bool spilled;
-  bool exchange;     // producers are not registered for membarrier
+  bool exchange;           // producers are not registered for membarrier
   std::uint64_t messages;  // of each producer
 };
 
@@ -82,7 +83,7 @@ struct World {
   std::vector<std::atomic<std::uint64_t>> positions;  // each consumer: everything below was read
   std::atomic<std::uint32_t> consumers_done{0};
   std::atomic<std::uint64_t> sleeps{0};
-  std::atomic<std::uint64_t> unrung{0};   // sleeps that ended with something to do and nobody having rung
+  std::atomic<std::uint64_t> unrung{0};  // sleeps that ended with something to do and nobody having rung
   std::atomic<std::uint64_t> expired{0};
   std::atomic<std::uint64_t> limbo{0};
   std::atomic<std::uint64_t> from_files{0};
@@ -228,7 +229,7 @@ class ConsumerThread {
         cell_.store(0, std::memory_order_release);
     }
     mine_.store(position_.value, std::memory_order_release);  // pairs with the daemon's acquire
-    if (world_.setting.spilled) dawdle();  // falls behind, so that segments leave memory first
+    if (world_.setting.spilled) dawdle();                     // falls behind, so that segments leave memory first
     return moved;
   }
   void dawdle() {
@@ -390,11 +391,10 @@ TEST_P(Threads, every_message_is_seen_once_whole_and_in_order) {
   for (std::uint32_t i = 0; i < setting.producers; ++i) EXPECT_EQ(world.partition.pins.cell(i).load(), 0u);
   // More than one or two cannot be somebody who was put aside between publishing and ringing.
   EXPECT_LE(world.unrung.load(), 2u) << "lost wake-ups, of " << world.sleeps.load() << " sleeps";
-  std::printf("  sleeps %llu, expired %llu, limbo %llu, batches from files %llu\n",
-              static_cast<unsigned long long>(world.sleeps.load()),
-              static_cast<unsigned long long>(world.expired.load()),
-              static_cast<unsigned long long>(world.limbo.load()),
-              static_cast<unsigned long long>(world.from_files.load()));
+  std::printf(
+      "  sleeps %llu, expired %llu, limbo %llu, batches from files %llu\n",
+      static_cast<unsigned long long>(world.sleeps.load()), static_cast<unsigned long long>(world.expired.load()),
+      static_cast<unsigned long long>(world.limbo.load()), static_cast<unsigned long long>(world.from_files.load()));
   if (setting.expire) {
     EXPECT_GT(world.expired.load(), 0u);
   }
@@ -402,17 +402,16 @@ TEST_P(Threads, every_message_is_seen_once_whole_and_in_order) {
 
 constexpr std::uint32_t kPlain = layout::kTopicFlagPlainCommit;
 constexpr std::uint32_t kChecked = layout::kTopicFlagChecksums;
-INSTANTIATE_TEST_SUITE_P(
-    Ring, Threads,
-    testing::Values(Setting{"one_to_one", 1, 1, 0, false, false, false, 32000},
-                    Setting{"plain_one_to_one", 1, 1, kPlain, false, false, false, 32000},
-                    Setting{"many_expiring", 3, 2, kChecked, true, false, false, 12000},
-                    Setting{"plain_many", 3, 2, kPlain, false, false, false, 12000},
-                    Setting{"spilled_expiring", 2, 2, kChecked, true, true, false, 12000},
-                    Setting{"spilled_plain", 2, 2, kPlain | kChecked, false, true, false, 12000},
-                    Setting{"exchanging_expiring", 2, 1, 0, true, false, true, 12000},
-                    Setting{"exchanging_plain", 2, 1, kPlain, false, true, true, 12000}),
-    [](const auto& tested) { return std::string(tested.param.name); });
+INSTANTIATE_TEST_SUITE_P(Ring, Threads,
+                         testing::Values(Setting{"one_to_one", 1, 1, 0, false, false, false, 32000},
+                                         Setting{"plain_one_to_one", 1, 1, kPlain, false, false, false, 32000},
+                                         Setting{"many_expiring", 3, 2, kChecked, true, false, false, 12000},
+                                         Setting{"plain_many", 3, 2, kPlain, false, false, false, 12000},
+                                         Setting{"spilled_expiring", 2, 2, kChecked, true, true, false, 12000},
+                                         Setting{"spilled_plain", 2, 2, kPlain | kChecked, false, true, false, 12000},
+                                         Setting{"exchanging_expiring", 2, 1, 0, true, false, true, 12000},
+                                         Setting{"exchanging_plain", 2, 1, kPlain, false, true, true, 12000}),
+                         [](const auto& tested) { return std::string(tested.param.name); });
 
 }  // namespace
 }  // namespace sluice::ring::test
