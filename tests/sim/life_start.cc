@@ -1,0 +1,207 @@
+#include <algorithm>
+
+#include "shm/layout/record.h"
+#include "tests/sim/life.h"
+#include "tests/sim/log_walk.h"
+
+namespace sluice::sim {
+namespace {
+
+constexpr std::uint32_t kPins = 64;
+constexpr std::uint32_t kOpenAttemptsMax = 10'000;  // while a dead predecessor's writes land
+
+}  // namespace
+
+Life::Life(Machine& machine) : machine_(machine), pins_(spill::test::MemoryKind::heap, kPins) {
+  disk_ = std::make_unique<ProcessDisk>(io::SimDisk::Options{machine.random.next(), machine.scenario.queue_depth,
+                                                             machine.scenario.delay_reaps_max},
+                                        machine.media);
+  store_losses_ = machine.store.power_losses();
+}
+
+Life::~Life() {
+  kill();
+  // Requests end, badly; then everything may go.
+  reap();
+  units_.clear();
+}
+
+void Life::kill() {
+  disk_->die();
+  store_.reset();
+}
+
+bool Life::power_is_off() {
+  if (disk_->is_dead() || disk_->sim().power_is_off() || machine_.store.power_losses() != store_losses_)
+    power_went_ = true;
+  return power_went_;
+}
+
+// True if it went well, false if the power went; anything else is a failure.
+bool Life::survived(const Status& status, const std::string& doing) {
+  if (power_is_off()) return false;
+  check(status.has_value(), doing + " fails: " + (status ? std::string() : status.error().message()));
+  return true;
+}
+
+bool Life::start(bool power_may_go) {
+  if (power_may_go && machine_.one_in(2)) disk_->sim().cut_power_after(1 + machine_.below(60));
+  if (power_may_go && machine_.one_in(4)) machine_.store.lose_power_in(1 + machine_.below(8));
+  auto opened = machine_.store.open();
+  check(opened.has_value(), "the store does not open");
+  store_ = std::move(*opened);
+  if (!open_topic()) return false;
+  for (PartitionNumber number = 0; number < topic_.config.partitions; ++number)
+    if (!open_partition(number)) return false;
+  if (!fresh_ && !survived(store_->forget_former_producers(topic_.id), "forgetting former producers")) return false;
+  for (std::uint32_t cell = 0; cell < machine_.scenario.producers; ++cell) {
+    const std::string name = machine_.one_in(3) ? "name" + std::to_string(next_name_++) : std::string();
+    if (!add_producer(cell, name)) return false;
+  }
+  return true;
+}
+
+bool Life::open_topic() {
+  const auto incarnation = store_->next_incarnation();
+  if (!survived(incarnation ? Status() : Status(fail(incarnation.error())), "taking an incarnation")) return false;
+  incarnation_ = *incarnation;
+  auto topics = store_->topics();
+  if (topics && topics->empty()) {
+    const auto created = store_->create_topic(machine_.scenario.topic, 1);
+    if (!survived(created ? Status() : Status(fail(created.error())), "creating the topic")) return false;
+    fresh_ = true;
+    topics = store_->topics();
+  }
+  if (!survived(topics ? Status() : Status(fail(topics.error())), "reading the topics")) return false;
+  topic_ = topics->front();
+  auto names = store_->named_producers(topic_.id);
+  auto fences = store_->fences(topic_.id);
+  if (power_is_off()) return false;
+  names_ = *names;
+  fences_ = *fences;
+  // An attach may have been saved although the call failed.
+  for (const store::NamedProducer& named : names_) {
+    std::vector<ProducerId>& ids = machine_.attaches[named.name];
+    if (ids.empty() || ids.back() < named.id) ids.push_back(named.id);
+  }
+  return true;
+}
+
+bool Life::recover(PartitionNumber number, std::optional<bus::AuditRecovery>& audit,
+                   std::unique_ptr<log::PartitionLog>& log, log::RecoveryReport& report) {
+  const auto snapshot = store_->audit_snapshot(topic_.id, number);
+  if (!survived(snapshot ? Status() : Status(fail(snapshot.error())), "reading the audit snapshot")) return false;
+  log::LogOptions options;
+  options.directory = "/data/topics/t/" + std::to_string(number);
+  options.name = "t/" + std::to_string(number);
+  options.topic = topic_.id;
+  options.partition = number;
+  options.segment_size = topic_.config.segment_size;
+  options.segments_per_file = machine_.scenario.segments_per_file;
+  tell_files(options.directory);
+  for (std::uint32_t attempt = 0;; ++attempt) {
+    audit.emplace(*snapshot, names_, fences_, number);
+    report = {};
+    auto opened = log::PartitionLog::open(
+        *disk_, options, snapshot->upto,
+        [&](Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer) {
+          audit->visit(position, fields, trailer);
+        },
+        report);
+    const bool in_use = !opened && opened.error().code() == ErrorCode::in_use && !power_is_off();
+    if (in_use && attempt < kOpenAttemptsMax) continue;
+    if (!survived(opened ? Status() : Status(fail(opened.error())), "recovering " + options.name)) return false;
+    log = std::move(*opened);
+    break;
+  }
+  audit->finish();
+  return true;
+}
+
+void Life::tell_files(const std::string& directory) {
+  if (!machine_.verbose || power_is_off()) return;
+  const auto names = disk_->list(directory);
+  if (!names) return;
+  for (const std::string& name : *names) {
+    const auto bytes = machine_.media->current_bytes(directory + "/" + name);
+    const std::size_t size = bytes ? bytes->size() : 0;
+    const auto used = bytes ? std::find_if(bytes->rbegin(), bytes->rend(), [](std::byte b) { return b != std::byte{0}; })
+                                  .base() - bytes->begin()
+                            : 0;
+    machine_.tell("  file " + directory + "/" + name + " of " + std::to_string(size) + " bytes, used up to " +
+                  std::to_string(used));
+  }
+}
+
+bool Life::open_partition(PartitionNumber number) {
+  Truth& truth = machine_.truths[number];
+  std::optional<bus::AuditRecovery> audit;
+  std::unique_ptr<log::PartitionLog> log;
+  log::RecoveryReport report;
+  if (!recover(number, audit, log, report)) return false;
+  check(report.damaged.empty(), "recovery calls rot what the power took: " +
+                                    (report.damaged.empty() ? std::string() : report.damaged[0].reason) + " @" +
+                                    (report.damaged.empty() ? std::string()
+                                                            : std::to_string(report.damaged[0].begin.value)));
+  std::vector<Found> found = walk_all(*log, topic_.config.segment_size);
+  if (power_is_off()) return false;
+  const std::size_t before = truth.message_count();
+  for (const Found& each : found)
+    machine_.tell("  found @" + std::to_string(each.position.value) + " producer " + std::to_string(each.producer.value) +
+                  " sequence " + std::to_string(each.sequence.value) + (each.aborted ? " aborted" : ""));
+  truth.check_recovered(found, report.end);
+  truth.check_audit(audit->audit().rows());
+  machine_.reached.cut_messages += before - truth.message_count();
+  machine_.tell("recovered partition " + std::to_string(number) + " up to " + std::to_string(report.end.value) + ", " +
+                std::to_string(truth.message_count()) + " of " + std::to_string(before) + " messages");
+
+  const std::uint64_t ring_size = topic_.config.segment_size * topic_.config.slots;
+  Position start(0);
+  if (!fresh_) {
+    const auto lease = store_->position_lease(topic_.id, number);
+    if (!survived(lease ? Status() : Status(fail(lease.error())), "reading the lease")) return false;
+    start = std::max(Position(layout::align_up(report.end.value, topic_.config.segment_size) + ring_size), *lease);
+  }
+  if (!survived(store_->set_position_lease(topic_.id, number, start + ring_size), "leasing positions")) return false;
+  auto unit = std::make_unique<Unit>();
+  unit->number = number;
+  unit->truth = &truth;
+  unit->regions = std::make_unique<spill::test::HeapRegions>(topic_.config, number + 1, start);
+  unit->cursor = log->earliest();
+  truth.on_life(start);
+  unit->partition = std::make_unique<spill::Partition>(
+      unit->regions->memory(), topic_.config,
+      spill::PartitionIdentity{"t/" + std::to_string(number), topic_.id, number, incarnation_},
+      spill::Environment{disk_.get(), &pins_, &unit->backing, &attached_}, std::move(log), std::move(audit->audit()),
+      spill::PartitionOptions{machine_.scenario.flush_interval_ns, std::uint64_t{number} << 32,
+                              machine_.scenario.checkpoint_segments});
+  for (const auto& [producer, position] : audit->fences())
+    if (position >= unit->partition->earliest()) unit->partition->restore_fence(producer, position);
+  unit->partition->restore(audit->bookmarks(), audit->time_max_ns());
+  spill::Checkpoint checkpoint = unit->partition->checkpoint_now();
+  checkpoint.upto = report.end;
+  units_.push_back(std::move(unit));
+  return fresh_ || save(*units_.back(), checkpoint);
+}
+
+// As Topic::save_checkpoint: bookmarks of the holders alone.
+bool Life::save(Unit& unit, const spill::Checkpoint& checkpoint) {
+  store::AuditSnapshot snapshot;
+  snapshot.upto = checkpoint.upto;
+  snapshot.rows = checkpoint.rows;
+  std::map<std::string, ProducerId> holders;
+  std::map<ProducerId, std::string> names;
+  for (const core::AuditRow& row : checkpoint.rows) {
+    if (row.name.empty()) continue;
+    names[row.producer] = row.name;
+    holders[row.name] = std::max(holders[row.name], row.producer);
+  }
+  for (const auto& [producer, mark] : checkpoint.bookmarks) {
+    const auto name = names.find(producer);
+    if (name != names.end() && holders[name->second] == producer)
+      snapshot.bookmarks.push_back({name->second, mark.sequence, mark.bookmark});
+  }
+  return survived(store_->save_audit_snapshot(topic_.id, unit.number, snapshot), "saving an audit snapshot");
+}
+
+}  // namespace sluice::sim
