@@ -162,7 +162,9 @@ Status Bus::report_sequences(SessionId session_id, TopicId topic_id, std::vector
   SLUICE_TRY(topic->publishers().check(session->peer(), settings_.policy, "publishing to", topic->name()));
   for (const session::SequenceReport& report : reports) {
     if (report.partition >= topic->partitions().size() || is_producer_alive(report.producer)) continue;
-    topic->partitions()[report.partition].partition->audit().on_reported(report.producer, report.sequence);
+    spill::Partition& partition = *topic->partitions()[report.partition].partition;
+    partition.audit().on_reported(report.producer, report.sequence);
+    partition.keep_audit();  // told once, and no record says it: the next start must know
   }
   return {};
 }

@@ -112,6 +112,11 @@ Checkpoint Partition::checkpoint_now() const {
   return {scan_.frontier(), audit_.rows(), {scan_.bookmarks().begin(), scan_.bookmarks().end()}};
 }
 
+void Partition::keep_audit() {
+  pending_checkpoint_ = checkpoint_now();
+  if (pending_checkpoint_->upto <= durable()) ready_checkpoint_ = std::exchange(pending_checkpoint_, std::nullopt);
+}
+
 std::optional<Checkpoint> Partition::take_checkpoint() { return std::exchange(ready_checkpoint_, std::nullopt); }
 
 void Partition::on_completion(const io::Completion& completion, std::uint64_t now_ns) {
