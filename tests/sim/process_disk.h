@@ -16,7 +16,7 @@
 
 namespace sluice::sim {
 
-class ProcessDisk final : public io::Disk {
+class ProcessDisk : public io::Disk {
  public:
   ProcessDisk(io::SimDisk::Options options, std::shared_ptr<io::SimMedia> media)
       : disk_(std::make_unique<io::SimDisk>(options, std::move(media))) {}
