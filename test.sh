@@ -12,17 +12,17 @@ usage: ./test.sh [--long] [--only LABEL] [--no-tidy] [--no-install]
   --long         everything: whole model, long fuzzing, more kills and power losses, all tests under ASan (hours)
   --only LABEL   one kind of test, in each build that it belongs to: unit ring sim crash e2e fuzz conformance model hostile
                  architecture; or one check: format shell tidy. With --long: in its long form
-  --no-tidy      without clang-tidy (the first time it takes a minute or two; then only what changed)
+  --no-tidy      with --long: without clang-tidy (also: --only tidy)
   --no-install   do not look for missing packages
 
 Logs: build/log/. Builds: build/dev, build/asan, build/tsan (kept, so that the next run is quick).
 TEXT
 }
 
-long= only= tidy=1 install=1
+long= only= tidy= install=1
 while [ $# -gt 0 ]; do
   case $1 in
-    --long) long=1 ;;
+    --long) long=1 tidy=1 ;;
     --only) only=${2:-}; [ -n "$only" ] || { usage >&2; exit 2; }; shift ;;
     --no-tidy) tidy= ;;
     --no-install) install= ;;

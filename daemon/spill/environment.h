@@ -23,7 +23,7 @@ class Attached {
 };
 
 struct Environment {
-  io::Disk* disk = nullptr;             // null for volatile topics only
+  io::Disk* disk = nullptr;  // null for volatile topics only
   const ring::PinSource* pins = nullptr;
   ring::SlotMemory* backing = nullptr;
   const Attached* attached = nullptr;

@@ -14,11 +14,11 @@
 namespace sluice::spill {
 namespace {
 
-constexpr std::uint64_t kScanRecordsMax = 16384;      // of one partition in one turn
-constexpr std::uint32_t kPrepareStepsMax = 16;        // of one partition in one turn
-constexpr std::uint64_t kSegmentsAhead = 2;           // prepared above what is used
-constexpr std::uint64_t kPinsLookNs = 50'000'000;     // producers wait for slots that pins hold: nobody says when they go
-constexpr std::uint64_t kMemoryRetryNs = 100'000'000; // producers wait for memory that was refused
+constexpr std::uint64_t kScanRecordsMax = 16384;   // of one partition in one turn
+constexpr std::uint32_t kPrepareStepsMax = 16;     // of one partition in one turn
+constexpr std::uint64_t kSegmentsAhead = 2;        // prepared above what is used
+constexpr std::uint64_t kPinsLookNs = 50'000'000;  // producers wait for slots that pins hold: nobody says when they go
+constexpr std::uint64_t kMemoryRetryNs = 100'000'000;  // producers wait for memory that was refused
 
 ring::PartitionMemory with_start(const ring::PartitionMemory& memory) {
   const std::uint64_t start = memory.control->start_position;
@@ -188,8 +188,8 @@ void Partition::count_dropped(SegmentNumber segment) {
   }
 }
 
-// Room for whole segments ahead of what is used: a record that a hostile length claims to reach so far is then seen whole,
-// and a quick producer finds room without waiting.
+// Room for whole segments ahead of what is used: a record that a hostile length claims to reach so far is then seen
+// whole, and a quick producer finds room without waiting.
 Position Partition::prepare_target() const {
   const Position used = std::max(scan_.frontier(), tail());
   return used + kSegmentsAhead * memory_.segment_size() + kPrepareStepSize;
@@ -223,9 +223,9 @@ std::uint32_t Partition::sweep(const std::function<bool(ProducerId)>& is_gone) {
   return aborted;
 }
 
-// The entry stands in the table before the fence's position is known, and every producer has seen it (membarrier) before
-// the fence record is appended. So a commit whose owner looked at the table before the entry stood was claimed below the
-// fence, and its receipt holds; every later one finds the entry, waits for its position, and knows.
+// The entry stands in the table before the fence's position is known, and every producer has seen it (membarrier)
+// before the fence record is appended. So a commit whose owner looked at the table before the entry stood was claimed
+// below the fence, and its receipt holds; every later one finds the entry, waits for its position, and knows.
 Result<FenceMark> Partition::fence(ProducerId old_id, ProducerId new_id) {
   if (const auto known = fence_marks_.find(old_id); known != fence_marks_.end()) return known->second;
   layout::ControlRegion& control = *memory_.control;
@@ -324,9 +324,7 @@ void Partition::flush_now() {
 
 bool Partition::everything_durable() const { return !writer_ || writer_->durable() >= scan_.frontier(); }
 
-Position Partition::durable() const {
-  return writer_ ? writer_->durable() : Position(memory_.control->start_position);
-}
+Position Partition::durable() const { return writer_ ? writer_->durable() : Position(memory_.control->start_position); }
 
 Position Partition::memory_start() const { return memory_.start_of(slots_.first_ready()); }
 

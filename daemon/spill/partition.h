@@ -1,10 +1,10 @@
 // One partition in the daemon: scan → write → sync → publish → retire → prepare, over its shared memory and its log.
 //
-// Owner: the bus thread. Nothing here waits: do_work() does what can be done now and says when it wants to be called again;
-// disk completions come through on_completion().
+// Owner: the bus thread. Nothing here waits: do_work() does what can be done now and says when it wants to be called
+// again; disk completions come through on_completion().
 //
-// Watermarks, each of which only grows:  trimmed ≤ durable ≤ written ≤ frontier ≤ tail ≤ prepared   (volatile topics have no
-// durable and written). A segment may leave memory when it lies below the frontier and
+// Watermarks, each of which only grows:  trimmed ≤ durable ≤ written ≤ frontier ≤ tail ≤ prepared   (volatile topics
+// have no durable and written). A segment may leave memory when it lies below the frontier and
 //   durable topics            below durable
 //   volatile, block           below every attached reader's cursor (with no reader: when its slot is needed)
 //   volatile, drop-oldest     when its slot is needed
@@ -31,7 +31,7 @@ namespace sluice::spill {
 
 struct PartitionOptions {
   std::uint64_t flush_interval_ns = kFlushIntervalNsDefault;
-  std::uint64_t token_base = 0;  // see WriterOptions
+  std::uint64_t token_base = 0;            // see WriterOptions
   std::uint64_t checkpoint_segments = 64;  // audit checkpoints: one in so many segments
 };
 
@@ -68,11 +68,11 @@ class Partition {
   // Works until all that was committed before the call is below the frontier, but for what an open claim holds up.
   void catch_up(std::uint64_t now_ns);
 
-  // After a client's proven death, before its pins are cleared and its ids forgotten: aborts its open claims. Returns how
-  // many. Rings the bell in any case: it may have died between commit and wake.
+  // After a client's proven death, before its pins are cleared and its ids forgotten: aborts its open claims. Returns
+  // how many. Rings the bell in any case: it may have died between commit and wake.
   std::uint32_t sweep(const std::function<bool(ProducerId)>& is_gone);
-  // A new holder of a producer name while the old one lives: fences the old one, aborts its open claims, and answers what
-  // stands. would_block when there is no room for the fence record now; called again it does not fence twice.
+  // A new holder of a producer name while the old one lives: fences the old one, aborts its open claims, and answers
+  // what stands. would_block when there is no room for the fence record now; called again it does not fence twice.
   Result<FenceMark> fence(ProducerId old_id, ProducerId new_id);
   // What stands for a producer that nobody needs to fence.
   ProducerMark last_of(ProducerId producer) const;
@@ -149,12 +149,12 @@ class Partition {
   std::unique_ptr<log::PartitionLog> log_;
   Scan scan_;
   std::map<ProducerId, FenceMark> fence_marks_;  // of this life: a fence asked for again answers the same
-  std::unique_ptr<Writer> writer_;           // null for volatile topics
-  std::vector<log::SegmentSummary> summaries_;  // scanned, not durable yet
+  std::unique_ptr<Writer> writer_;               // null for volatile topics
+  std::vector<log::SegmentSummary> summaries_;   // scanned, not durable yet
   std::optional<Checkpoint> pending_checkpoint_;
   std::optional<Checkpoint> ready_checkpoint_;
-  std::uint64_t checkpoint_segment_ = 0;     // segments since the last one
-  std::atomic<std::uint64_t> own_pin_{0};    // for the daemon's own records; nobody needs to see it
+  std::uint64_t checkpoint_segment_ = 0;   // segments since the last one
+  std::atomic<std::uint64_t> own_pin_{0};  // for the daemon's own records; nobody needs to see it
   std::string memory_error_;
 };
 

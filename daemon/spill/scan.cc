@@ -26,8 +26,8 @@ namespace {
 void complete_skip(RecordHeader* header, ClaimWord word, Sequence sequence, Position position,
                    std::uint32_t segment_checksum) {
   RecordFields fields{word, sequence, 0, 0, 0};
-  fields.checksum = layout::record_checksum(layout::content_checksum(nullptr, 0, nullptr, 0), fields, position,
-                                            segment_checksum);
+  fields.checksum =
+      layout::record_checksum(layout::content_checksum(nullptr, 0, nullptr, 0), fields, position, segment_checksum);
   header->sequence = fields.sequence.value;
   header->time_ns = 0;
   header->payload_size = 0;
@@ -127,7 +127,8 @@ void Scan::move_frontier(Position record, Position next, const ring::SegmentView
 // True for what is no fence, and for the fences that this daemon has appended: they are known before they are met.
 bool Scan::is_credible(const ring::RecordView& record) const {
   if (record.fields.claim.kind() != RecordKind::fence) return true;
-  return std::any_of(fences_.begin(), fences_.end(), [&](const auto& fence) { return fence.second == record.position; });
+  return std::any_of(fences_.begin(), fences_.end(),
+                     [&](const auto& fence) { return fence.second == record.position; });
 }
 
 bool Scan::is_fenced(ProducerId producer, Position position) const {
@@ -159,8 +160,7 @@ void Scan::on_skip(const ring::RecordView& record, const ring::SegmentView& segm
   const bool counts = !pad && record.fields.claim.kind() != RecordKind::fence;
   const Sequence sequence = counts ? audit_.on_abort(producer) : Sequence(0);
   if (const auto zombie = zombies_.find(record.position); zombie != zombies_.end()) zombie->second.sequence = sequence;
-  complete_skip(header_at(segment, record.position), record.fields.claim, sequence, record.position,
-                segment.checksum);
+  complete_skip(header_at(segment, record.position), record.fields.claim, sequence, record.position, segment.checksum);
 }
 
 // Memory keeps its bytes, so that readers there report them; the disk gets an abort in their place, for a recovery must
@@ -186,8 +186,8 @@ bool Scan::close_chain(const ring::SegmentView& segment, Position position) {
   if (segment.limit < segment.end) return false;
   const std::uint64_t rest = segment.end - position;
   RecordHeader* header = header_at(segment, position);
-  const ClaimWord pad = ClaimWord::make(ProducerId(0), rest / layout::kRecordAlignment, RecordKind::pad, false,
-                                        RecordState::aborted);
+  const ClaimWord pad =
+      ClaimWord::make(ProducerId(0), rest / layout::kRecordAlignment, RecordKind::pad, false, RecordState::aborted);
   const std::uint64_t found = header->claim.exchange(pad.bits, std::memory_order_acq_rel);
   complete_skip(header, pad, Sequence(0), position, segment.checksum);
   // Whoever wrote the word may write another: what we have decided stands in the private copy.

@@ -1,20 +1,21 @@
 // The daemon's walk over newly committed records: each is looked at once, in order of position.
 //
 // Owner: the bus thread. Decides the frontier: everything below it is final, counted and, on durable topics, fit to be
-// written (pads and aborts are completed: sequence, sizes, checksum). Repairs what holds it up: claims of the dead at once,
-// claims past their deadline, broken chains.
+// written (pads and aborts are completed: sequence, sizes, checksum). Repairs what holds it up: claims of the dead at
+// once, claims past their deadline, broken chains.
 //
 // State at the frontier
-//   free ──▶ waits · final ──▶ counted, on · claimed ──▶ halted: owner dead → aborted, deadline passed → aborted (zombie)
-//   · fails its checks, or a fence that this daemon did not append ──▶ counted as quarantined, on (an abort on disk)
-//   · impossible word ──▶ rest of the segment closed by a pad, counted as quarantined
+//   free ──▶ waits · final ──▶ counted, on · claimed ──▶ halted: owner dead → aborted, deadline passed → aborted
+//   (zombie) · fails its checks, or a fence that this daemon did not append ──▶ counted as quarantined, on (an abort on
+//   disk) · impossible word ──▶ rest of the segment closed by a pad, counted as quarantined
 //
 // Invariants
 //  1. The frontier never goes back, lies at a record's start (or a segment's), and never above `prepared`.
 //  2. Zombies are spans whose bytes in memory are not to be trusted any more: aborted while their owner lives (who may
 //     write there until its pin is gone), failed checks, closed chains. They go to disk from a private copy only, with
 //     the header that was decided here (fix_zombies).
-//  3. What is in the slots decides how far a call gets, never how long it takes: each looks at records_max words at most.
+//  3. What is in the slots decides how far a call gets, never how long it takes: each looks at records_max words at
+//  most.
 #pragma once
 
 #include <cstdint>
@@ -35,11 +36,11 @@
 namespace sluice::spill {
 
 struct ScanCounters {
-  std::uint64_t records = 0;            // committed, since the partition was opened
+  std::uint64_t records = 0;  // committed, since the partition was opened
   std::uint64_t corrupt_records = 0;
   std::uint64_t quarantined_bytes = 0;
-  std::uint64_t expired_claims = 0;     // aborted by their deadline
-  std::uint64_t repaired_claims = 0;    // aborted for the dead
+  std::uint64_t expired_claims = 0;   // aborted by their deadline
+  std::uint64_t repaired_claims = 0;  // aborted for the dead
 };
 
 // What named producers get back: kept by the scan as records pass.
@@ -64,8 +65,8 @@ class Scan {
   // Aborts every open claim between the frontier and the end whose producer `is_gone`. Returns how many.
   // `zombie`: their owners live (a fence): the spans stay theirs until they unpin.
   std::uint32_t abort_claims(const std::function<bool(ProducerId)>& is_gone, bool zombie);
-  // Walks from the frontier to `end` without changing anything, over other producers' open claims: the last sequence and
-  // bookmark of one producer, starting from what was counted below the frontier.
+  // Walks from the frontier to `end` without changing anything, over other producers' open claims: the last sequence
+  // and bookmark of one producer, starting from what was counted below the frontier.
   ProducerMark last_of(ProducerId producer, Position end) const;
 
   // Completes the aborts of zombies that lie in a private copy of [begin, begin + bytes.size()).
@@ -123,7 +124,7 @@ class Scan {
   const bool verify_;
 
   Position frontier_;
-  std::uint64_t halted_since_ns_ = 0;   // first sight of the claim at the frontier; 0: not halted
+  std::uint64_t halted_since_ns_ = 0;  // first sight of the claim at the frontier; 0: not halted
   layout::ClaimWord halted_word_;
   std::map<Position, Zombie> zombies_;
   std::map<ProducerId, Position> fences_;

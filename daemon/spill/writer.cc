@@ -18,14 +18,14 @@ namespace sluice::spill {
 namespace {
 
 constexpr std::uint64_t kBlock = kDirectIoAlignment;
-constexpr std::uint32_t kAttemptsMax = 3;                       // of a write that came back short
-constexpr std::uint64_t kRetryNs = 100'000'000;                 // after a full disk
-constexpr std::uint64_t kQueueFullNs = 1'000'000;               // after a full queue, if no completion comes before
+constexpr std::uint32_t kAttemptsMax = 3;          // of a write that came back short
+constexpr std::uint64_t kRetryNs = 100'000'000;    // after a full disk
+constexpr std::uint64_t kQueueFullNs = 1'000'000;  // after a full queue, if no completion comes before
 constexpr std::size_t kFrontiersMax = 256;
 constexpr std::uint32_t kSyncTokenBit = 0x8000'0000;
 constexpr std::uint32_t kZerosTokenBit = 0x4000'0000;
 constexpr std::uint32_t kTokenBits = kSyncTokenBit | kZerosTokenBit;
-constexpr std::uint64_t kZeroStep = 1024 * 1024;                // zeros ahead of the data, where a sync is waited for
+constexpr std::uint64_t kZeroStep = 1024 * 1024;  // zeros ahead of the data, where a sync is waited for
 
 Position block_floor(Position p) { return Position(p.value & ~(kBlock - 1)); }
 
@@ -152,7 +152,8 @@ bool Writer::hand_over(Write& write, std::uint64_t now_ns) {
 
 // A full disk: what waits for room is tried again until there is some. Says so once.
 void Writer::obstruct(const std::string& what, std::uint64_t now_ns) {
-  if (obstacle_.empty()) spdlog::error("no room on the disk, producers wait partition={} reason={}", identity_.name, what);
+  if (obstacle_.empty())
+    spdlog::error("no room on the disk, producers wait partition={} reason={}", identity_.name, what);
   obstacle_ = what;
   retry_at_ns_ = now_ns + kRetryNs;
 }
@@ -292,13 +293,14 @@ void Writer::on_write(Write& write, std::int64_t result, std::uint64_t now_ns) {
     obstacle_.clear();
     return;
   }
-  const std::string what = "writing " + std::to_string(write.size) + " bytes of " + identity_.name + "@" +
-                           std::to_string(write.begin.value);
+  const std::string what =
+      "writing " + std::to_string(write.size) + " bytes of " + identity_.name + "@" + std::to_string(write.begin.value);
   write.waiting = true;
   if (result == -ENOSPC || result == -EDQUOT) {
     obstruct(what + " failed: " + std::generic_category().message(static_cast<int>(-result)), now_ns);
   } else if (result >= 0 && ++write.attempts <= kAttemptsMax) {
-    // Short: the whole range again; the bytes are the same. Where there is no place in the queue, with the next do_work.
+    // Short: the whole range again; the bytes are the same. Where there is no place in the queue, with the next
+    // do_work.
     if (!is_poisoned() && !is_obstructed()) hand_over(write, now_ns);
   } else {
     poison(what + (result < 0 ? " failed" : " stayed short"), result < 0 ? static_cast<int>(-result) : 0);

@@ -8,13 +8,13 @@
 //                          ▼      │
 //                         waiting
 //
-// Whole blocks are written from the slot itself; the last partial block, and ranges that a zombie could still change, from a
-// private copy. A partial block is written again as it fills, never twice at once; that relies on sectors being old or new,
-// never a mixture, and the old bytes being a prefix of the new ones.
+// Whole blocks are written from the slot itself; the last partial block, and ranges that a zombie could still change,
+// from a private copy. A partial block is written again as it fills, never twice at once; that relies on sectors being
+// old or new, never a mixture, and the old bytes being a prefix of the new ones.
 //
-// Where someone waits for each sync (write_through), blocks are written with zeros a step ahead of the data, so that a sync
-// finds blocks that were written before: one over fresh blocks pays for the file system's journal as well. The zeros lie
-// ahead of everything submitted, and no data write overlaps zeros in flight.
+// Where someone waits for each sync (write_through), blocks are written with zeros a step ahead of the data, so that a
+// sync finds blocks that were written before: one over fresh blocks pays for the file system's journal as well. The
+// zeros lie ahead of everything submitted, and no data write overlaps zeros in flight.
 //
 // Invariants (checked in check_invariants)
 //  1. durable ≤ written ≤ submitted ≤ frontier, and none goes back. durable is the end of a record; the others may lie
@@ -39,9 +39,10 @@
 namespace sluice::spill {
 
 struct WriterOptions {
-  std::uint64_t flush_interval_ns = 0;  // async: sync at least this often; 0: as soon as there is something (sync topics)
-  bool write_through = false;           // zeros ahead, see above
-  std::uint64_t token_base = 0;         // upper bits of its requests' tokens; the lower 32 are its own
+  std::uint64_t flush_interval_ns =
+      0;                         // async: sync at least this often; 0: as soon as there is something (sync topics)
+  bool write_through = false;    // zeros ahead, see above
+  std::uint64_t token_base = 0;  // upper bits of its requests' tokens; the lower 32 are its own
 };
 
 class Writer {
@@ -71,8 +72,8 @@ class Writer {
  private:
   struct Write {
     std::uint64_t token = 0;
-    Position begin;       // of the first block
-    Position end;         // of the bytes that are valid
+    Position begin;  // of the first block
+    Position end;    // of the bytes that are valid
     std::uint64_t size = 0;
     io::FileId file;
     std::uint64_t offset = 0;
@@ -111,28 +112,28 @@ class Writer {
   const PartitionIdentity& identity_;
   const WriterOptions options_;
 
-  Position next_;        // the first block that was not submitted whole
-  Position submitted_;   // valid bytes submitted
+  Position next_;       // the first block that was not submitted whole
+  Position submitted_;  // valid bytes submitted
   Position written_;
   Position durable_;
-  std::deque<Write> in_flight_;         // by position; at the disk, waiting, or done behind one that is not
+  std::deque<Write> in_flight_;  // by position; at the disk, waiting, or done behind one that is not
   std::uint32_t writes_at_disk_ = 0;
   std::uint32_t next_token_ = 0;
   std::uint32_t syncs_in_flight_ = 0;
   std::vector<io::FileId> files_to_sync_;  // of the running round: not submitted yet, the queue was full
-  Position sync_covers_;                // what becomes durable when all of a round succeed
-  Position flush_target_;               // written up to here, then sync
-  std::deque<Position> frontiers_;      // ends of records above `written`, ascending, kFrontiersMax of them at most
-  Position written_records_;            // the last end of a record that is known at or below `written`
-  std::uint64_t dirty_since_ns_ = 0;    // 0: everything is durable
+  Position sync_covers_;                   // what becomes durable when all of a round succeed
+  Position flush_target_;                  // written up to here, then sync
+  std::deque<Position> frontiers_;         // ends of records above `written`, ascending, kFrontiersMax of them at most
+  Position written_records_;               // the last end of a record that is known at or below `written`
+  std::uint64_t dirty_since_ns_ = 0;       // 0: everything is durable
   bool flush_now_ = false;
-  std::uint64_t retry_at_ns_ = 0;       // the disk is full: not before then; 0: it is not
+  std::uint64_t retry_at_ns_ = 0;          // the disk is full: not before then; 0: it is not
   std::uint64_t queue_full_until_ns_ = 0;  // its queue is: look again then, or at the next completion; 0: it is not
   std::vector<std::optional<std::uint32_t>> registrations_;  // by slot; none: not tried yet, 0: refused
-  std::unique_ptr<std::byte[], void (*)(void*)> copy_;  // kWriteChunkSizeMax bytes, aligned
+  std::unique_ptr<std::byte[], void (*)(void*)> copy_;       // kWriteChunkSizeMax bytes, aligned
   bool copy_in_use_ = false;
-  Position zeroed_;                     // blocks below were written at least once
-  Position zeros_begin_;                // of the write of zeros in flight
+  Position zeroed_;       // blocks below were written at least once
+  Position zeros_begin_;  // of the write of zeros in flight
   bool zeros_in_flight_ = false;
   std::unique_ptr<std::byte[], void (*)(void*)> zeros_;  // kZeroStep bytes, aligned; null without write_through
   std::string poison_;

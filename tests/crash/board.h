@@ -1,7 +1,7 @@
 // Where processes that are about to be killed leave word of what they have done: a memfd that the test maps too.
 //
-// Invariant: a worker notes an attempt before it sends and a receipt after it got it, so that at its death at most the one
-// message between the two is open. One writer per word (the worker of that index; `stop` is the test's).
+// Invariant: a worker notes an attempt before it sends and a receipt after it got it, so that at its death at most the
+// one message between the two is open. One writer per word (the worker of that index; `stop` is the test's).
 //
 // A message's bytes follow from (worker, counter) alone, so that whoever reads one can tell whether it is whole.
 #pragma once
@@ -48,8 +48,8 @@ struct BoardMemory {
 
 class Board {
  public:
-  Board();                    // a new one, all zero
-  explicit Board(int fd);     // in a worker: the one that was inherited
+  Board();                 // a new one, all zero
+  explicit Board(int fd);  // in a worker: the one that was inherited
   ~Board();
   Board(const Board&) = delete;
   Board& operator=(const Board&) = delete;

@@ -1,17 +1,18 @@
-// A producer that is going to be killed, stopped, or left without its daemon: it sends messages whose bytes follow from its
-// number and a counter, and leaves word of each receipt on the board. On the public SDK alone.
+// A producer that is going to be killed, stopped, or left without its daemon: it sends messages whose bytes follow from
+// its number and a counter, and leaves word of each receipt on the board. On the public SDK alone.
 //
 //   sluice_crash_producer SOCKET TOPIC BOARD_FD WORKER MODE COUNT
 //     MODE  send    COUNT messages (0: until the board says stop), one receipt after the other
 //           claim   the same in place, by claim and commit
-//           stopped one claim that is stopped (SIGSTOP to itself) before its commit, which must fail with claim_expired;
+//           stopped one claim that is stopped (SIGSTOP to itself) before its commit, which must fail with
+//           claim_expired;
 //                   then COUNT messages
 //           window  send_async, flushed every few messages; each receipt is noted with its position
 // Exit codes: 0 all sent · 1 a send failed in a way that the mode does not allow (the board says how) · 2 usage.
+#include <chrono>
 #include <csignal>
 #include <cstdlib>
 #include <cstring>
-#include <chrono>
 #include <string>
 #include <thread>
 #include <vector>

@@ -1,7 +1,6 @@
 // The daemon dies with kill -9 under load, at random and at its own failpoints, and starts again: every message whose
-// receipt said durable is there, byte for byte, in order; no position is used twice; what was lost is counted as cut, once;
-// and the clients come back by themselves. Real processes.
-#include <gtest/gtest.h>
+// receipt said durable is there, byte for byte, in order; no position is used twice; what was lost is counted as cut,
+// once; and the clients come back by themselves. Real processes.
 #include <sys/wait.h>
 
 #include <algorithm>
@@ -15,6 +14,8 @@
 #include <tuple>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "tests/crash/board.h"
 #include "tests/crash/daemon_process.h"
 #include "tests/crash/ledger.h"
@@ -25,7 +26,8 @@ namespace {
 using namespace std::chrono_literals;
 
 constexpr std::uint32_t kWorkers = 3;
-const std::vector<std::string> kFailpoints = {"spill.write_submitted", "spill.synced", "spill.published", "spill.swept"};
+const std::vector<std::string> kFailpoints = {"spill.write_submitted", "spill.synced", "spill.published",
+                                              "spill.swept"};
 const std::vector<std::string> kTopics = {"orders", "payments"};  // async, sync
 
 const std::string& topic_of(std::uint32_t worker) { return kTopics[worker % kTopics.size()]; }
@@ -100,11 +102,14 @@ class DaemonKill : public testing::Test {
     for (std::uint32_t worker = 0; worker < kWorkers; ++worker) {
       Worker& self = board_->workers[worker];
       const std::uint64_t own = self.durable.load(std::memory_order_acquire) + messages;
-      if (!wait_until([&] { return self.durable.load(std::memory_order_acquire) >= std::min(own, goal) || workers_[worker].poll(); }))
+      if (!wait_until([&] {
+            return self.durable.load(std::memory_order_acquire) >= std::min(own, goal) || workers_[worker].poll();
+          }))
         return testing::AssertionFailure() << "worker " << worker << " does not get on: " << self.error << "\n"
                                            << daemon_.log_tail();
       if (!workers_[worker].running())
-        return testing::AssertionFailure() << "worker " << worker << " ended: " << self.error << "\n" << daemon_.log_tail();
+        return testing::AssertionFailure() << "worker " << worker << " ended: " << self.error << "\n"
+                                           << daemon_.log_tail();
     }
     return testing::AssertionSuccess();
   }
@@ -191,7 +196,8 @@ TEST_F(DaemonKill, EveryDurableReceiptHolds) {
     const std::uint32_t state = note.state.load(std::memory_order_acquire);
     if (state == 0) continue;
     const auto address = std::make_tuple(topic_of(note.worker), note.partition, note.position);
-    const std::string text = std::get<0>(address) + "/" + std::to_string(note.partition) + "@" + std::to_string(note.position);
+    const std::string text =
+        std::get<0>(address) + "/" + std::to_string(note.partition) + "@" + std::to_string(note.position);
     EXPECT_TRUE(positions.insert(address).second) << text << " was given twice";
     const auto at = found.at.find(address);
     const bool there = at != found.at.end() && at->second.worker == note.worker && at->second.counter == note.counter;
@@ -211,11 +217,11 @@ TEST_F(DaemonKill, EveryDurableReceiptHolds) {
   std::vector<std::uint64_t> cut;
   for (const std::string& topic : kTopics) cut.push_back(cut_in(client, topic));
   std::printf("  %d kills, %llu durable receipts hold, %llu committed ones were lost, %llu + %llu counted as cut\n",
-              random_kills + rounds * static_cast<int>(kFailpoints.size()) * 2, static_cast<unsigned long long>(durable),
-              static_cast<unsigned long long>(lost), static_cast<unsigned long long>(cut[0]),
-              static_cast<unsigned long long>(cut[1]));
-  // Each lost one is cut, once: as far as its producer lived to report it, to a daemon that lived until it had written that
-  // down (a window of 16 each at the most, where it was made to die early). An interrupted send took a number too.
+              random_kills + rounds * static_cast<int>(kFailpoints.size()) * 2,
+              static_cast<unsigned long long>(durable), static_cast<unsigned long long>(lost),
+              static_cast<unsigned long long>(cut[0]), static_cast<unsigned long long>(cut[1]));
+  // Each lost one is cut, once: as far as its producer lived to report it, to a daemon that lived until it had written
+  // that down (a window of 16 each at the most, where it was made to die early). An interrupted send took a number too.
   const std::uint64_t unheard = 16ull * static_cast<std::uint64_t>(rounds) * kFailpoints.size();
   EXPECT_GE(cut[0] + cut[1] + unheard, lost_by_living);
   EXPECT_LE(cut[0] + cut[1], lost + unknown + next_worker * static_cast<std::uint64_t>(random_kills + rounds * 8));

@@ -132,9 +132,9 @@ void TestDaemon::launch(const std::vector<std::string>& environment) {
   Process::Options options;
   options.environment = environment;
   options.log = log;
-  process_ = Process::start({SLUICED_PATH, "--config", folder_ / "sluiced.toml", "--data-dir", folder_ / "data", "--socket",
-                             socket()},
-                            options);
+  process_ = Process::start(
+      {SLUICED_PATH, "--config", folder_ / "sluiced.toml", "--data-dir", folder_ / "data", "--socket", socket()},
+      options);
 }
 
 bool TestDaemon::wait_ready() {

@@ -1,7 +1,7 @@
 // A daemon of a test's own, in a temporary directory, and other processes that a test starts and kills.
 //
-// Owner: the test that made it; one thread. Everything is ended by its pid, and the directory is removed, in the destructors.
-// Nothing here asserts how long something takes: kHangSeconds only ends a test that hangs.
+// Owner: the test that made it; one thread. Everything is ended by its pid, and the directory is removed, in the
+// destructors. Nothing here asserts how long something takes: kHangSeconds only ends a test that hangs.
 #pragma once
 
 #include <sys/types.h>
@@ -45,7 +45,8 @@ class Process {
   pid_t pid() const { return pid_; }
   bool running() const { return pid_ > 0; }
   void signal(int number) const;
-  // The wait status if it has ended (or, with `stopped`, was stopped); nothing if not yet. Forgets a process that ended.
+  // The wait status if it has ended (or, with `stopped`, was stopped); nothing if not yet. Forgets a process that
+  // ended.
   std::optional<int> poll(bool stopped = false);
   // As poll(), waiting; nothing after kHangSeconds.
   std::optional<int> wait(bool stopped = false);

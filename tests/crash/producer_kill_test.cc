@@ -1,6 +1,5 @@
 // Producers die with kill -9, at random and in each named window of the append, while others publish: nothing that was
 // committed is lost or repeated, the partition flows on, and the audit is clean. Real processes.
-#include <gtest/gtest.h>
 #include <sys/wait.h>
 
 #include <atomic>
@@ -11,6 +10,8 @@
 #include <string>
 #include <thread>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "tests/crash/board.h"
 #include "tests/crash/daemon_process.h"
@@ -47,7 +48,8 @@ class ProducerKill : public testing::Test {
     ASSERT_TRUE(made.has_value()) << made.error().message();
   }
 
-  Process start_worker(std::uint32_t worker, const std::string& mode, std::uint64_t count, const std::string& failpoint = {}) {
+  Process start_worker(std::uint32_t worker, const std::string& mode, std::uint64_t count,
+                       const std::string& failpoint = {}) {
     Process::Options options;
     if (!failpoint.empty()) options.environment.push_back("SLUICE_FAILPOINT=" + failpoint);
     options.keep_fd = board_.fd();
@@ -128,7 +130,8 @@ class LiveReader {
       messages_.store(ledger.messages());
     }
     const ReaderCounters& counters = reader->counters();
-    if (wrong.empty() && counters.gaps + counters.repeats + counters.corrupt != 0) wrong = "gaps, repeats or corrupt records";
+    if (wrong.empty() && counters.gaps + counters.repeats + counters.corrupt != 0)
+      wrong = "gaps, repeats or corrupt records";
   }
 
   Client client_;
@@ -165,8 +168,12 @@ TEST_F(ProducerKill, LosesAndRepeatsNothingInAnyWindow) {
       if (next % 3 != 0) victim.window = kWindows[(next / 3 * 2 + next % 3) % kWindows.size()];
       victim.kill_at = random() % 60;
       window_of[next] = victim.window;
-      victim.process = start_worker(next, next % 2 == 0 ? "send" : victim.window == "ring.half_written" ? "send" : "claim", 0,
-                                    victim.window.empty() ? "" : victim.window + "=kill@" + std::to_string(1 + random() % 40));
+      victim.process =
+          start_worker(next,
+                       next % 2 == 0                          ? "send"
+                       : victim.window == "ring.half_written" ? "send"
+                                                              : "claim",
+                       0, victim.window.empty() ? "" : victim.window + "=kill@" + std::to_string(1 + random() % 40));
     }
     for (Victim& victim : victims) {
       if (victim.window.empty()) {
@@ -186,7 +193,8 @@ TEST_F(ProducerKill, LosesAndRepeatsNothingInAnyWindow) {
     ASSERT_TRUE(wait_until([&] {
       return confirmed(0) > before[0] && confirmed(1) > before[1] && live.messages() > read_before;
     })) << "nothing moves after worker "
-        << next - 1 << "\n" << daemon_.log_tail();
+        << next - 1 << "\n"
+        << daemon_.log_tail();
   }
   board_->stop.store(1);
   for (Process& process : steady) {
@@ -203,7 +211,8 @@ TEST_F(ProducerKill, LosesAndRepeatsNothingInAnyWindow) {
     const std::uint64_t attempts = board_->workers[worker].attempted.load();
     const std::uint64_t found = ledger.count(worker);
     EXPECT_EQ(found, ledger.highest(worker)) << "worker " << worker << " has a hole";
-    EXPECT_GE(found, receipts) << "worker " << worker << " killed in " << window_of[worker] << ": lost what was committed";
+    EXPECT_GE(found, receipts) << "worker " << worker << " killed in " << window_of[worker]
+                               << ": lost what was committed";
     EXPECT_LE(found, attempts) << "worker " << worker;
     if (window_of[worker] == "ring.committed") {
       EXPECT_EQ(found, receipts + 1) << "worker " << worker;
@@ -221,8 +230,9 @@ TEST_F(ProducerKill, LosesAndRepeatsNothingInAnyWindow) {
   EXPECT_GT(status.repaired_claims, 0u);
   EXPECT_EQ(0u, status.expired_claims);
   std::printf("  %llu messages; %llu claims repaired; from hang-up to repair: last %.3f ms, longest %.3f ms\n",
-              static_cast<unsigned long long>(ledger.messages()), static_cast<unsigned long long>(status.repaired_claims),
-              static_cast<double>(status.repair_ns_last) / 1e6, static_cast<double>(status.repair_ns_max) / 1e6);
+              static_cast<unsigned long long>(ledger.messages()),
+              static_cast<unsigned long long>(status.repaired_claims), static_cast<double>(status.repair_ns_last) / 1e6,
+              static_cast<double>(status.repair_ns_max) / 1e6);
   EXPECT_EQ(0, daemon_.stop());
 }
 

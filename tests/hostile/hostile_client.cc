@@ -3,8 +3,8 @@
 //   sluice_hostile_client SOCKET TOPIC scribble COUNT SEED   random words over record headers of the topic's log
 //   sluice_hostile_client SOCKET TOPIC bells COUNT SEED      the same over its bells and its own session's region
 //   sluice_hostile_client SOCKET TOPIC attack-reader         everything that a reader's descriptors must not allow
-//   sluice_hostile_client SOCKET TOPIC attack-producer       the same with a producer's, and holes where that is allowed
-//   sluice_hostile_client SOCKET TOPIC publish|read          is it let in at all?
+//   sluice_hostile_client SOCKET TOPIC attack-producer       the same with a producer's, and holes where that is
+//   allowed sluice_hostile_client SOCKET TOPIC publish|read          is it let in at all?
 //
 // One line to stdout for each thing tried: "WHAT REGION: refused|done". Exit codes: 0 tried · 4 not let in · 2 usage.
 // It keeps the descriptors that the library maps by standing in front of mmap, and knows a region by its memfd's name.
@@ -64,7 +64,8 @@ bool ends_with(const std::string& text, const std::string& end) {
 
 }  // namespace
 
-extern "C" void* mmap(void* address, std::size_t size, int protection, int flags, int fd, off_t offset) noexcept {
+extern "C" __attribute__((visibility("default"))) void* mmap(void* address, std::size_t size, int protection, int flags,
+                                                             int fd, off_t offset) noexcept {
   void* result = reinterpret_cast<void*>(::syscall(SYS_mmap, address, size, protection, flags, fd, offset));
   if (taking && fd >= 0 && result != MAP_FAILED && taken_count < kTakenMax) {
     taken_fds[taken_count] = ::fcntl(fd, F_DUPFD_CLOEXEC, 100);
@@ -128,7 +129,7 @@ void scribble(bool logs, std::uint64_t count, std::uint64_t seed) {
     const std::size_t reach = random() % 4 == 0 ? region.size : std::min<std::size_t>(region.size, 1 << 20);
     const std::size_t at = random() % (reach / 64) * 64 + random() % 4 * 8;
     std::uint64_t word = random();
-    if (i % 3 == 1) word = random() % 64;                // small, as a state or a length
+    if (i % 3 == 1) word = random() % 64;  // small, as a state or a length
     if (i % 3 == 2) word = UINT64_MAX << (random() % 64);
     *reinterpret_cast<volatile std::uint64_t*>(static_cast<char*>(region.address) + at) = word;
     if (i % 16 == 15) std::this_thread::sleep_for(std::chrono::microseconds(500));

@@ -1,6 +1,6 @@
-// Nobody trusts shared bytes: a client that overwrites what it may write harms the topic that it may publish to, is noticed
-// with topic, partition and position, and crashes neither the daemon nor a consumer. What it may not write it cannot.
-#include <gtest/gtest.h>
+// Nobody trusts shared bytes: a client that overwrites what it may write harms the topic that it may publish to, is
+// noticed with topic, partition and position, and crashes neither the daemon nor a consumer. What it may not write it
+// cannot.
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -11,6 +11,8 @@
 #include <sstream>
 #include <string>
 #include <thread>
+
+#include <gtest/gtest.h>
 
 #include "tests/crash/daemon_process.h"
 
@@ -36,7 +38,8 @@ class Hostile : public testing::Test {
     ASSERT_TRUE(daemon_.start()) << daemon_.log_tail();
   }
 
-  void create(const std::string& name, std::vector<std::string> publishers = {}, std::vector<std::string> consumers = {}) {
+  void create(const std::string& name, std::vector<std::string> publishers = {},
+              std::vector<std::string> consumers = {}) {
     Client client = daemon_.connect();
     TopicConfig config;
     config.name = name;
@@ -81,7 +84,8 @@ class Hostile : public testing::Test {
 class Neighbours {
  public:
   Neighbours(TestDaemon& daemon, std::string topic)
-      : topic_(std::move(topic)), producing_([this, &daemon] { produce(daemon.connect()); }),
+      : topic_(std::move(topic)),
+        producing_([this, &daemon] { produce(daemon.connect()); }),
         consuming_([this, &daemon] { consume(daemon.connect()); }) {}
   ~Neighbours() { finish(); }
   void finish() {

@@ -69,7 +69,8 @@ void Life::misfortune() {
 void Life::turn(Unit& unit) {
   const spill::WorkResult work = unit.partition->do_work(machine_.now_ns);
   if (!work.progressed) {
-    check(work.deadline_ns == 0 || work.deadline_ns > machine_.now_ns, "do_work asks for a turn at once, and does nothing");
+    check(work.deadline_ns == 0 || work.deadline_ns > machine_.now_ns,
+          "do_work asks for a turn at once, and does nothing");
     check(!unit.partition->do_work(machine_.now_ns).progressed, "do_work does nothing at first, and something then");
   }
   observe(unit);
@@ -82,11 +83,11 @@ bool Life::reap() {
   bool any = false;
   for (std::size_t count = disk_->reap(into); count != 0; count = disk_->is_dead() ? disk_->reap(into) : 0) {
     any = true;
-    for (const io::Completion& completion : into.first(count)) {
-      Unit& unit = *units_[completion.token >> 32];
-      unit.partition->on_completion(completion, machine_.now_ns);
-      if (!disk_->is_dead()) observe(unit);
-    }
+    for (const io::Completion& completion : into.first(count))
+      units_[completion.token >> 32]->partition->on_completion(completion, machine_.now_ns);
+    // Behind all of them: what throws here must leave none undelivered.
+    if (disk_->is_dead()) continue;
+    for (auto& unit : units_) observe(*unit);
   }
   return any;
 }
@@ -153,7 +154,10 @@ bool Life::drain(const std::string& why) {
 // ---- a run
 
 Machine::Machine(std::uint64_t seed_number, bool tell_all)
-    : seed(seed_number), verbose(tell_all), random(seed_number), scenario([this] {
+    : seed(seed_number),
+      verbose(tell_all),
+      random(seed_number),
+      scenario([this] {
         Scenario chosen;
         chosen.topic.name = "t";
         chosen.topic.partitions = 1 + static_cast<std::uint32_t>(below(3));

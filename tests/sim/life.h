@@ -1,9 +1,9 @@
 // One life of a daemon and its clients, in one thread, from start to its end: by power loss, kill or a clean stop.
 //
-// start() does what Bus and Topic do at a start (daemon/bus), over the same modules. run() lets the dice choose who acts
-// next: a producer, the daemon's turn, the disk's completions, a reader, or misfortune. Everything that is acted on is the
-// real code; the clients are Appenders that die, stall and scribble.
-// Owner: the simulation's one thread. A life takes itself apart when it goes: nothing reaches the media any more then.
+// start() does what Bus and Topic do at a start (daemon/bus), over the same modules. run() lets the dice choose who
+// acts next: a producer, the daemon's turn, the disk's completions, a reader, or misfortune. Everything that is acted
+// on is the real code; the clients are Appenders that die, stall and scribble. Owner: the simulation's one thread. A
+// life takes itself apart when it goes: nothing reaches the media any more then.
 #pragma once
 
 #include <array>
@@ -69,8 +69,8 @@ class Life {
     std::vector<std::unique_ptr<ring::Appender>> appenders;  // by partition
     std::optional<OpenOne> open;
     bool dead = false;
-    std::vector<std::string> bookmarks;                       // by partition: the last one committed
-    std::vector<std::optional<spill::ProducerMark>> fenced;   // by partition: where it stood when it was fenced
+    std::vector<std::string> bookmarks;                      // by partition: the last one committed
+    std::vector<std::optional<spill::ProducerMark>> fenced;  // by partition: where it stood when it was fenced
   };
 
   // ---- start (life_start.cc)
@@ -114,7 +114,6 @@ class Life {
   bool reap();
   void observe(Unit& unit);
   bool drain(const std::string& why);
-  
 
   Machine& machine_;
   std::unique_ptr<ProcessDisk> disk_;

@@ -249,8 +249,8 @@ void Life::open_claim(Producer& producer) {
   if (!open.bookmark.empty()) check(trailer.bookmark(open.bookmark).has_value(), "a bookmark does not fit");
   const auto bytes = trailer.finish();
   open.trailer.assign(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  const ring::AppendResult result = producer.appenders[open.partition]->claim(open.size, open.trailer.size(),
-                                                                              layout::RecordKind::data, open.claim);
+  const ring::AppendResult result =
+      producer.appenders[open.partition]->claim(open.size, open.trailer.size(), layout::RecordKind::data, open.claim);
   if (result != ring::AppendResult::ok) return;
   unit.truth->on_claim(open.claim.position, open.claim.position + open.claim.word.span_size());
   open.since_ns = machine_.now_ns;
@@ -345,14 +345,15 @@ bool Life::read_memory(Unit& unit) {
 
 void Life::read_some(Unit& unit) {
   if (!read_memory(unit)) return;
-  const auto next = walk_segment(*unit.partition->log(), topic_.config.segment_size, unit.cursor, [&](const Found& found) {
-    Sequence expected;
-    if (found.aborted) return unit.continuity.on_abort(found.producer);
-    unit.truth->on_read(found.position, found.producer, found.sequence, ring::test::bytes(found.payload));
-    const auto verdict = unit.continuity.on_record(found.producer, found.sequence, expected);
-    check(verdict == ring::Continuity::Verdict::first || verdict == ring::Continuity::Verdict::next,
-          "a reader of files meets a gap or a repeat @" + std::to_string(found.position.value));
-  });
+  const auto next =
+      walk_segment(*unit.partition->log(), topic_.config.segment_size, unit.cursor, [&](const Found& found) {
+        Sequence expected;
+        if (found.aborted) return unit.continuity.on_abort(found.producer);
+        unit.truth->on_read(found.position, found.producer, found.sequence, ring::test::bytes(found.payload));
+        const auto verdict = unit.continuity.on_record(found.producer, found.sequence, expected);
+        check(verdict == ring::Continuity::Verdict::first || verdict == ring::Continuity::Verdict::next,
+              "a reader of files meets a gap or a repeat @" + std::to_string(found.position.value));
+      });
   const Position start(unit.regions->memory().control->start_position);
   check(next || unit.cursor < start, "what has left memory is in no file @" + std::to_string(unit.cursor.value));
   if (next) ++machine_.reached.file_reads;

@@ -13,9 +13,9 @@ constexpr std::uint32_t kOpenAttemptsMax = 10'000;  // while a dead predecessor'
 }  // namespace
 
 Life::Life(Machine& machine) : machine_(machine), pins_(spill::test::MemoryKind::heap, kPins) {
-  disk_ = std::make_unique<ProcessDisk>(io::SimDisk::Options{machine.random.next(), machine.scenario.queue_depth,
-                                                             machine.scenario.delay_reaps_max},
-                                        machine.media);
+  disk_ = std::make_unique<ProcessDisk>(
+      io::SimDisk::Options{machine.random.next(), machine.scenario.queue_depth, machine.scenario.delay_reaps_max},
+      machine.media);
   store_losses_ = machine.store.power_losses();
 }
 
@@ -125,9 +125,10 @@ void Life::tell_files(const std::string& directory) {
   for (const std::string& name : *names) {
     const auto bytes = machine_.media->current_bytes(directory + "/" + name);
     const std::size_t size = bytes ? bytes->size() : 0;
-    const auto used = bytes ? std::find_if(bytes->rbegin(), bytes->rend(), [](std::byte b) { return b != std::byte{0}; })
-                                  .base() - bytes->begin()
-                            : 0;
+    const auto used =
+        bytes ? std::find_if(bytes->rbegin(), bytes->rend(), [](std::byte b) { return b != std::byte{0}; }).base() -
+                    bytes->begin()
+              : 0;
     machine_.tell("  file " + directory + "/" + name + " of " + std::to_string(size) + " bytes, used up to " +
                   std::to_string(used));
   }
@@ -139,16 +140,17 @@ bool Life::open_partition(PartitionNumber number) {
   std::unique_ptr<log::PartitionLog> log;
   log::RecoveryReport report;
   if (!recover(number, audit, log, report)) return false;
-  check(report.damaged.empty(), "recovery calls rot what the power took: " +
-                                    (report.damaged.empty() ? std::string() : report.damaged[0].reason) + " @" +
-                                    (report.damaged.empty() ? std::string()
-                                                            : std::to_string(report.damaged[0].begin.value)));
+  check(
+      report.damaged.empty(),
+      "recovery calls rot what the power took: " + (report.damaged.empty() ? std::string() : report.damaged[0].reason) +
+          " @" + (report.damaged.empty() ? std::string() : std::to_string(report.damaged[0].begin.value)));
   std::vector<Found> found = walk_all(*log, topic_.config.segment_size);
   if (power_is_off()) return false;
   const std::size_t before = truth.message_count();
   for (const Found& each : found)
-    machine_.tell("  found @" + std::to_string(each.position.value) + " producer " + std::to_string(each.producer.value) +
-                  " sequence " + std::to_string(each.sequence.value) + (each.aborted ? " aborted" : ""));
+    machine_.tell("  found @" + std::to_string(each.position.value) + " producer " +
+                  std::to_string(each.producer.value) + " sequence " + std::to_string(each.sequence.value) +
+                  (each.aborted ? " aborted" : ""));
   truth.check_recovered(found, report.end);
   truth.check_audit(audit->audit().rows());
   machine_.reached.cut_messages += before - truth.message_count();

@@ -11,8 +11,8 @@
 
 namespace sluice::sim {
 
-// Hands out the records and aborts from `at` to the end of its segment, or of the durable data in it. Returns where to go
-// on; nothing if `at` is above the log's end. A record that fails its checks is a Failure.
+// Hands out the records and aborts from `at` to the end of its segment, or of the durable data in it. Returns where to
+// go on; nothing if `at` is above the log's end. A record that fails its checks is a Failure.
 std::optional<Position> walk_segment(log::PartitionLog& log, std::uint64_t segment_size, Position at,
                                      const std::function<void(Found)>& visit);
 // Everything there is.

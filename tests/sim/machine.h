@@ -26,8 +26,8 @@ struct Scenario {
   std::uint32_t delay_reaps_max = 3;
   std::uint32_t producers = 3;
   std::uint32_t lives = 3;
-  bool tight_disk = false;  // runs full now and then
-  bool faulty_disk = false; // a write or sync may fail
+  bool tight_disk = false;   // runs full now and then
+  bool faulty_disk = false;  // a write or sync may fail
 };
 
 struct Machine {
@@ -43,7 +43,7 @@ struct Machine {
   const Scenario scenario;
   std::shared_ptr<io::SimMedia> media;
   store::SimStoreMedium store;
-  std::vector<Truth> truths;  // by partition
+  std::vector<Truth> truths;                                // by partition
   std::map<std::string, std::vector<ProducerId>> attaches;  // of producer names: the last one is the holder
   // Holders that were fenced in some partitions, and then a life ended before their successor was attached in all: what
   // they sent above the fence counts for their name after a restart.

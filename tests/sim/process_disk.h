@@ -1,9 +1,8 @@
 // One process's disk in a simulation: a SimDisk that the process can be torn away from.
 //
-// die() is kill -9: the SimDisk goes (its writes in flight land later, or not), and from then on every call answers io and
-// every request ends with −EIO, so that the dead process's objects can be taken apart in order. Nothing they do after that
-// reaches the media.
-// Owner: the simulation's one thread.
+// die() is kill -9: the SimDisk goes (its writes in flight land later, or not), and from then on every call answers io
+// and every request ends with −EIO, so that the dead process's objects can be taken apart in order. Nothing they do
+// after that reaches the media. Owner: the simulation's one thread.
 #pragma once
 
 #include <cerrno>

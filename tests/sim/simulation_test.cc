@@ -1,10 +1,9 @@
-// Deterministic simulation of the durable path: ring, spill, log, recovery and audit as they are, over a simulated disk,
-// store and clock; power losses, kills, deaths, stalls and full disks from the dice of a seed.
+// Deterministic simulation of the durable path: ring, spill, log, recovery and audit as they are, over a simulated
+// disk, store and clock; power losses, kills, deaths, stalls and full disks from the dice of a seed.
 //
 //   sim_test                     the default number of seeds
 //   sim_test --seeds=N --from=M  so many, from that one on (SLUICE_TEST_LONG=1: 100,000)
 //   sim_test --seed=N            one, and tells what happens
-#include <gtest/gtest.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -13,6 +12,7 @@
 #include <cstring>
 #include <string>
 
+#include <gtest/gtest.h>
 #include <spdlog/spdlog.h>
 
 #include "tests/sim/machine.h"
@@ -64,21 +64,24 @@ TEST(Simulation, KeepsWhatAReceiptHasPromised) {
     sum.file_reads += reached.file_reads;
     sum.cut_messages += reached.cut_messages;
   }
-  std::printf("seeds %llu: messages %llu, cut by power losses %llu; power losses %llu, and in recoveries %llu; kills %llu, clean "
-              "stops %llu; claims expired %llu, of the dead %llu; fences %llu; poisoned %llu; full disks %llu; reads from files %llu\n",
-              static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(sum.messages),
-              static_cast<unsigned long long>(sum.cut_messages), static_cast<unsigned long long>(sum.power_losses),
-              static_cast<unsigned long long>(sum.losses_in_recovery), static_cast<unsigned long long>(sum.kills),
-              static_cast<unsigned long long>(sum.clean_stops), static_cast<unsigned long long>(sum.expired),
-              static_cast<unsigned long long>(sum.repaired), static_cast<unsigned long long>(sum.fences),
-              static_cast<unsigned long long>(sum.poisoned), static_cast<unsigned long long>(sum.full_disks),
-              static_cast<unsigned long long>(sum.file_reads));
+  std::printf(
+      "seeds %llu: messages %llu, cut by power losses %llu; power losses %llu, and in recoveries %llu; kills %llu, "
+      "clean "
+      "stops %llu; claims expired %llu, of the dead %llu; fences %llu; poisoned %llu; full disks %llu; reads from "
+      "files %llu\n",
+      static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(sum.messages),
+      static_cast<unsigned long long>(sum.cut_messages), static_cast<unsigned long long>(sum.power_losses),
+      static_cast<unsigned long long>(sum.losses_in_recovery), static_cast<unsigned long long>(sum.kills),
+      static_cast<unsigned long long>(sum.clean_stops), static_cast<unsigned long long>(sum.expired),
+      static_cast<unsigned long long>(sum.repaired), static_cast<unsigned long long>(sum.fences),
+      static_cast<unsigned long long>(sum.poisoned), static_cast<unsigned long long>(sum.full_disks),
+      static_cast<unsigned long long>(sum.file_reads));
   if (only_one || seeds < kSeedsDefault) return;
   // A simulation in which nothing happens proves nothing.
   EXPECT_GT(sum.messages, 100'000u);
-  for (const std::uint64_t count : {sum.cut_messages, sum.power_losses, sum.losses_in_recovery, sum.kills,
-                                    sum.clean_stops, sum.expired, sum.repaired, sum.fences, sum.poisoned, sum.full_disks,
-                                    sum.file_reads})
+  for (const std::uint64_t count :
+       {sum.cut_messages, sum.power_losses, sum.losses_in_recovery, sum.kills, sum.clean_stops, sum.expired,
+        sum.repaired, sum.fences, sum.poisoned, sum.full_disks, sum.file_reads})
     EXPECT_GT(count, 50u);
 }
 

@@ -86,8 +86,8 @@ void Truth::count(const Found& found) {
                                                at(found.position) + ", not at its first, " +
                                                std::to_string(first->second.value));
   } else {
-    check(found.sequence == counts.last.next(),
-          of(found.producer, found.sequence) + " follows " + std::to_string(counts.last.value) + " " + at(found.position));
+    check(found.sequence == counts.last.next(), of(found.producer, found.sequence) + " follows " +
+                                                    std::to_string(counts.last.value) + " " + at(found.position));
   }
   counts.last = found.sequence;
   const auto fence = fences_.find(found.producer);

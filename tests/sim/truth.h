@@ -1,11 +1,12 @@
-// What a simulation knows to be true of one partition, over all lives of its daemon: who claimed what, what was committed,
-// what a receipt has called durable. The code under test never sees it.
+// What a simulation knows to be true of one partition, over all lives of its daemon: who claimed what, what was
+// committed, what a receipt has called durable. The code under test never sees it.
 //
 // Owner: the simulation's one thread.
 //
 // What is checked here
 //  1. No position is claimed twice, in one life or over several.
-//  2. After a recovery the disk holds a prefix of what the last life committed, at least all that was called durable, and
+//  2. After a recovery the disk holds a prefix of what the last life committed, at least all that was called durable,
+//  and
 //     all that earlier recoveries found; byte for byte, and nothing else.
 //  3. Each producer's sequence numbers on disk are contiguous, in order of position.
 #pragma once
@@ -38,7 +39,7 @@ struct Message {
   Position end;
   std::uint32_t size = 0;  // of the payload
   std::string bookmark;
-  bool kept = false;       // an earlier recovery has found it
+  bool kept = false;  // an earlier recovery has found it
 };
 
 // What a walk over the files after a recovery met.
@@ -95,13 +96,13 @@ class Truth {
   void check_message(const Found& found) const;
 
   std::map<Position, Message> messages_;
-  std::map<Position, Position> claims_;       // of the running life: begin → end
+  std::map<Position, Position> claims_;  // of the running life: begin → end
   std::map<ProducerId, Position> fences_;
   std::map<ProducerId, Sequence> first_;
-  std::map<ProducerId, Counts> counts_;       // of the last recovery
-  Position start_;                            // of the running life
-  Position prepared_;                         // highest of all lives: nothing was claimed above it
-  Position durable_;                          // highest that was published, or recovered
+  std::map<ProducerId, Counts> counts_;  // of the last recovery
+  Position start_;                       // of the running life
+  Position prepared_;                    // highest of all lives: nothing was claimed above it
+  Position durable_;                     // highest that was published, or recovered
 };
 
 }  // namespace sluice::sim

@@ -1,8 +1,8 @@
 // The scan: what is counted, what is repaired, and what a recovery finds of it.
+#include <cstring>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <cstring>
 
 #include "shm/layout/trailer.h"
 #include "tests/daemon/spill/spill_rig.h"
@@ -71,14 +71,16 @@ TEST(Scan, ADeadlineRunsOnWhateverIsWrittenIntoTheWord) {
   for (int i = 0; i < 3; ++i) {
     rig.work();
     rig.advance(kClaimDeadlineNsDefault / 2);
-    auto word = layout::ClaimWord::make(ProducerId(1), 3, layout::RecordKind::data, i % 2 == 0, layout::RecordState::claimed);
+    auto word =
+        layout::ClaimWord::make(ProducerId(1), 3, layout::RecordKind::data, i % 2 == 0, layout::RecordState::claimed);
     if (i < 2) rig.header_at(open.position)->claim.store(word.bits);
   }
   rig.work();
   EXPECT_EQ(rig.partition().counters().expired_claims, 1u);
 }
 
-// The span of an aborted claim is its owner's until it unpins: it writes all over it, before, during and after the spill.
+// The span of an aborted claim is its owner's until it unpins: it writes all over it, before, during and after the
+// spill.
 TEST(Scan, AZombieWritesAsItLikesAndTheFileStaysRight) {
   SpillRig rig(RigOptions::of(Durability::sync));
   rig.send(2, "before");
@@ -193,7 +195,8 @@ TEST(Scan, ASpanAboveWhatIsPreparedIsNotFollowed) {
   SpillRig rig(options);
   const ring::Appended last = rig.send(1, "last");
   const std::uint64_t rest = options.topic.segment_size - last.end.value;
-  for (const auto state : {layout::RecordState::aborted, layout::RecordState::committed, layout::RecordState::claimed}) {
+  for (const auto state :
+       {layout::RecordState::aborted, layout::RecordState::committed, layout::RecordState::claimed}) {
     rig.header_at(last.end)->claim.store(
         layout::ClaimWord::make(ProducerId(5), rest / 64, layout::RecordKind::data, false, state).bits);
     rig.settle();
@@ -207,13 +210,15 @@ TEST(Scan, RandomWordsInTheSlotsDoNotHoldItUp) {
   const auto next = [&] { return dice = dice * 6364136223846793005u + 1442695040888963407u; };
   for (int round = 0; round < 60; ++round) {
     SpillRig rig(RigOptions::of(round % 2 == 0 ? Durability::volatile_ : Durability::async));
-    for (int i = 0; i < 20; ++i) rig.send(1 + static_cast<std::uint32_t>(i % 3), std::string((next() >> 40) % 900, 'x'));
+    for (int i = 0; i < 20; ++i)
+      rig.send(1 + static_cast<std::uint32_t>(i % 3), std::string((next() >> 40) % 900, 'x'));
     for (int i = 0; i < 10; ++i) {
       const Position place(rig.partition().frontier().value + 64 + ((next() >> 33) % 200) * 64);
       // Below the frontier the writer may be reading; here only what was not scanned is spoilt.
       auto* header = rig.header_at(place);
       const std::uint64_t producer = (next() >> 62) == 0 ? 0 : (next() >> 62);
-      const std::uint64_t word = (next() >> 63) != 0 ? next() : (producer << 32) | ((next() >> 55) << 8) | ((next() >> 60) & 0x1f);
+      const std::uint64_t word =
+          (next() >> 63) != 0 ? next() : (producer << 32) | ((next() >> 55) << 8) | ((next() >> 60) & 0x1f);
       header->claim.store(word);
       header->sequence = (next() >> 62) == 0 ? UINT64_MAX : next();
       header->payload_size = static_cast<std::uint32_t>(next());

@@ -1,10 +1,10 @@
 #include "tests/daemon/spill/spill_rig.h"
 
-#include <gtest/gtest.h>
-
 #include <array>
 #include <cstring>
 #include <utility>
+
+#include <gtest/gtest.h>
 
 #include "shm/layout/trailer.h"
 
@@ -15,7 +15,9 @@ constexpr std::uint32_t kPins = 32;
 constexpr std::uint32_t kTurnsMax = 10'000;
 constexpr TopicId kTopic{7};
 
-std::string text_of(std::span<const std::byte> from) { return {reinterpret_cast<const char*>(from.data()), from.size()}; }
+std::string text_of(std::span<const std::byte> from) {
+  return {reinterpret_cast<const char*>(from.data()), from.size()};
+}
 
 }  // namespace
 
@@ -71,7 +73,8 @@ ring::Appender& SpillRig::producer(std::uint32_t id) {
   auto& appender = producers_[id];
   if (!appender) {
     attached.alive.insert(id);
-    appender = std::make_unique<ring::Appender>(regions_.memory(), ProducerId(id), pins.cell(id % kPins), false, Sequence(1));
+    appender =
+        std::make_unique<ring::Appender>(regions_.memory(), ProducerId(id), pins.cell(id % kPins), false, Sequence(1));
   }
   return *appender;
 }
@@ -133,8 +136,13 @@ SpillRig::Recovered SpillRig::lose_power_and_recover() {
       [&](Position position, const layout::RecordFields& fields, std::span<const std::byte>) {
         if (fields.claim.kind() == layout::RecordKind::pad) return;
         const bool aborted = fields.claim.state() == layout::RecordState::aborted;
-        recovered.seen.push_back({aborted ? ring::ScanResult::aborted : ring::ScanResult::record, position,
-                                  fields.claim.producer().value, fields.sequence.value, {}, {}, fields});
+        recovered.seen.push_back({aborted ? ring::ScanResult::aborted : ring::ScanResult::record,
+                                  position,
+                                  fields.claim.producer().value,
+                                  fields.sequence.value,
+                                  {},
+                                  {},
+                                  fields});
       },
       recovered.report);
   EXPECT_TRUE(log.has_value());

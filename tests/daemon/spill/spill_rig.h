@@ -76,8 +76,8 @@ class SpillRig {
   // What a power loss now leaves, as recovery finds it: payloads by position.
   struct Recovered {
     log::RecoveryReport report;
-    std::vector<std::string> payloads;   // of the records
-    std::vector<Seen> seen;              // aborts too
+    std::vector<std::string> payloads;  // of the records
+    std::vector<Seen> seen;             // aborts too
   };
   // Ends the partition's life.
   Recovered lose_power_and_recover();
