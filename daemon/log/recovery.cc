@@ -58,7 +58,6 @@ class Recovery {
 
   Status scan_all();
   Status scan_one(std::size_t index);
-  void plan_foreign(std::size_t index);
   Status plan_blank(std::size_t index);
   bool continues(std::size_t index) const;
   Status scan_closed(std::size_t index);
@@ -66,6 +65,7 @@ class Recovery {
   Result<std::optional<Position>> scan_segments(std::size_t index, SegmentNumber first, Position must_reach,
                                                 Position range_end);
   void find_missing_files();
+  void find_unserved();
   Result<Bounds> bounds_of(std::size_t index);
   const FileLook* next_with_data(std::size_t index) const;
   Position bound() const { return look_.claims.empty() ? Position() : look_.claims.back(); }
@@ -103,6 +103,7 @@ Result<Recovered> Recovery::run() {
   plans_.resize(look_.files.size());
   SLUICE_TRY(scan_all());
   find_missing_files();
+  find_unserved();
   SLUICE_TRY(apply());
   return result();
 }
@@ -127,7 +128,7 @@ Status Recovery::scan_one(std::size_t index) {
   switch (file.kind) {
     case FileLook::Kind::closed: return scan_closed(index);
     case FileLook::Kind::blank: return plan_blank(index);
-    case FileLook::Kind::foreign: plan_foreign(index); return {};
+    case FileLook::Kind::foreign: plans_[index].action = FilePlan::Action::leave; return {};
     case FileLook::Kind::ours: break;
   }
   if (!ended_) return scan_open(index);
@@ -144,16 +145,6 @@ const FileLook* Recovery::next_with_data(std::size_t index) const {
   return nullptr;
 }
 
-void Recovery::plan_foreign(std::size_t index) {
-  const FileLook& file = look_.files[index];
-  plans_[index].action = FilePlan::Action::leave;
-  Position end = file.base + full_file_size(options_);
-  if (const FileLook* next = next_with_data(index)) end = std::min(end, next->base);
-  lost_.push_back({file.base, end, DamageReason::unrecognised});
-  report_.unparsed.push_back(file.path);
-  note_end(end);
-}
-
 Status Recovery::plan_blank(std::size_t index) {
   const FileLook& file = look_.files[index];
   FilePlan& plan = plans_[index];
@@ -162,9 +153,6 @@ Status Recovery::plan_blank(std::size_t index) {
   const bool mark = file.size == kDirectIoAlignment && !continues(index);
   if (bound() > file.base && !mark) {
     plan.action = FilePlan::Action::leave;
-    Position end = file.base + full_file_size(options_);
-    if (const FileLook* next = next_with_data(index)) end = std::min(end, next->base);
-    lost_.push_back({file.base, end, DamageReason::missing});
     return {};
   }
   // Made ahead of need, or its first write was lost with the power.
@@ -359,6 +347,24 @@ void Recovery::find_missing_files() {
         before->last_incarnation == file.first_incarnation && before->size >= full_file_size(options_))
       lost_.push_back({full_end, file.base, DamageReason::missing});
     if (file.has_data()) before = &file;
+  }
+}
+
+// What a file stands for that is left unserved: up to the next one of which something stays, so that another start,
+// which finds only those, says the same.
+void Recovery::find_unserved() {
+  for (std::size_t i = 0; i < look_.files.size(); ++i) {
+    const FileLook& file = look_.files[i];
+    if (plans_[i].action != FilePlan::Action::leave) continue;
+    Position end = file.base + full_file_size(options_);
+    for (std::size_t j = i + 1; j < look_.files.size(); ++j) {
+      const bool stays = plans_[j].action == FilePlan::Action::keep || plans_[j].action == FilePlan::Action::cut;
+      if (stays && look_.files[j].has_data()) end = std::min(end, look_.files[j].base);
+    }
+    const bool foreign = file.kind == FileLook::Kind::foreign;
+    lost_.push_back({file.base, end, foreign ? DamageReason::unrecognised : DamageReason::missing});
+    if (foreign) report_.unparsed.push_back(file.path);
+    note_end(end);
   }
 }
 

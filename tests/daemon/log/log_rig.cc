@@ -152,7 +152,8 @@ void LogWriter::append_some(std::uint64_t bytes, std::uint64_t seed) {
       append_aborted(1 + random() % 6);
       continue;
     }
-    std::string payload(random() % (random() % 8 == 0 ? 3000 : 300), '\0');
+    const std::uint64_t longest = random() % 8 == 0 ? 3000 : 300;
+    std::string payload(random() % longest, '\0');
     for (char& c : payload) c = static_cast<char>(random());
     append(payload, random() % 3 == 0 ? "key-" + std::to_string(random() % 100) : std::string());
   }

@@ -59,7 +59,8 @@ Image make_image(std::uint64_t seed, bool checksums) {
     Opened opened = open_log(disk, options);
     LogWriter writer(disk, *opened.log, options, life, life == 1 ? Position(0) : next_start(opened.report, options));
     for (int step = 0; step < 8; ++step) {
-      writer.append_some(1 + random() % 6000, random());
+      const std::uint64_t bytes = 1 + random() % 6000;
+      writer.append_some(bytes, random());
       EXPECT_TRUE(writer.sync());
       if (step % 3 == 2) image.moments.push_back(copy_directory(disk, options.directory));
     }
@@ -107,7 +108,8 @@ class Mutator {
     if (bytes.empty()) return;
     const auto clip = [&](std::uint64_t at) { return std::min<std::uint64_t>(at, bytes.size() - 1); };
     const std::uint64_t from = clip(place(bytes));
-    const std::uint64_t to = std::min<std::uint64_t>(from + 1 + below(below(3) == 0 ? 9000 : 600), bytes.size());
+    const std::uint64_t longest = below(3) == 0 ? 9000 : 600;
+    const std::uint64_t to = std::min<std::uint64_t>(from + 1 + below(longest), bytes.size());
     const auto range = std::span(bytes).subspan(from, to - from);
     switch (below(10)) {
       case 0:
@@ -142,7 +144,11 @@ class Mutator {
         directory_.erase(std::next(directory_.begin(), static_cast<std::ptrdiff_t>(below(directory_.size()))));
         break;
       case 1: directory_[name] = bytes; break;
-      case 2: directory_[name] = std::vector<std::byte>(below(30000), static_cast<std::byte>(below(256))); break;
+      case 2: {
+        const std::uint64_t size = below(30000);
+        directory_[name] = std::vector<std::byte>(size, static_cast<std::byte>(below(256)));
+        break;
+      }
       case 3: directory_[name + ".tmp"] = {}; break;
       default: directory_["something.else"] = bytes; break;
     }
