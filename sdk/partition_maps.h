@@ -4,9 +4,11 @@
 // of the mappings whatever a peer writes. Thread safety: constant after construction.
 #pragma once
 
+#include <algorithm>
 #include <memory>
 
 #include "sdk/control_types.h"
+#include "shm/base/limits.h"
 #include "shm/base/result.h"
 #include "shm/region/region.h"
 #include "shm/ring/partition_memory.h"
@@ -23,6 +25,10 @@ class PartitionMaps {
 
   const ring::PartitionMemory& memory() const { return memory_; }
   const layout::ControlRegion& control() const { return *memory_.control; }
+  // How many partitions the topic has by now: a hint that costs no call, the next grant decides.
+  std::uint32_t topic_partitions() const {
+    return std::min(memory_.control->topic_partitions.load(std::memory_order_relaxed), kPartitionsPerTopicMax);
+  }
   PartitionNumber partition() const { return partition_; }
   TopicId topic() const { return topic_; }
   Incarnation incarnation() const { return session_->incarnation(); }

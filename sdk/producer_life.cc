@@ -77,9 +77,10 @@ Status ProducerCore::add_lane(PartitionGrant grant, TopicId topic, const std::sh
   return {};
 }
 
-// Asks for partitions that were added to the topic. A daemon that is slow or away is asked again later.
+// Opens partitions that were added to the topic. A daemon that is slow or away is asked again later.
 void ProducerCore::add_partitions(std::uint64_t now_ns, Duration timeout) {
   added_check_ns_ = now_ns + kAddedCheckNs;
+  if (lanes_.empty() || lanes_.front()->maps->topic_partitions() <= partitions()) return;
   if (!BusLink::online(link_->word()) || BusLink::generation(link_->word()) != generation_) return;
   const Status added = link_->open_partitions(
       topic_, true, partitions(),

@@ -15,9 +15,8 @@ namespace {
 constexpr std::uint32_t kTurn = 256;
 // Empty looks between two looks at the clock while spinning.
 constexpr std::uint32_t kLooksPerClock = 32;
-// Added partitions are asked for at most so often, and the daemon may take so long to answer.
-constexpr std::uint64_t kAddedCheckNs = 5'000'000'000;
-constexpr Duration kAddedTimeout = std::chrono::milliseconds(100);
+// Added partitions that could not be opened are tried again after it.
+constexpr std::uint64_t kAddedRetryNs = 1'000'000'000;
 // More partitions than one call can wait for: the others are looked at so often.
 constexpr std::uint64_t kManyPartitionsNs = 10'000'000;
 
@@ -41,12 +40,11 @@ Result<std::unique_ptr<ReaderCore>> ReaderCore::open(std::shared_ptr<BusLink> li
     const bool named_before =
         std::any_of(core->topics_.begin(), core->topics_.end(), [&](const Topic& topic) { return topic.name == name; });
     if (named_before) continue;
-    core->topics_.push_back({core->pool_->keep_name(name), {}, 0, 0});
+    core->topics_.push_back({core->pool_->keep_name(name), {}, 0, 0, nullptr});
     SLUICE_TRY(core->open_topic(core->topics_.back(), core->options_.partitions, core->options_.from, false));
   }
   // The lowest: a topic that was opened before the memory was replaced is then opened again.
   core->generation_ = core->topics_.front().generation;
-  core->added_check_ns_ = monotonic_coarse_ns() + kAddedCheckNs;
   core->turn_left_ = kTurn;
   core->words_.reserve(kFutexWaitersMax);
   return core;
@@ -83,6 +81,7 @@ Status ReaderCore::open_topic(Topic& topic, const std::vector<PartitionNumber>& 
     SLUICE_ASSIGN(PartitionMapsPtr maps,
                   PartitionMaps::open(one, grant.topic, grant.memory, region::Access::read_only));
     one = {};  // its descriptors are closed
+    topic.maps = maps;
     const PartitionNumber number = maps->partition();
     CursorLease cursor;
     for (ReaderCursor& candidate : grant.cursors) {
@@ -105,20 +104,31 @@ Status ReaderCore::open_topic(Topic& topic, const std::vector<PartitionNumber>& 
   return {};
 }
 
+// One load a topic: an idle reader costs the daemon nothing.
+bool ReaderCore::has_added_partitions(const Topic& topic) const {
+  return topic.maps->topic_partitions() > topic.partition_count;
+}
+
+bool ReaderCore::has_added_partitions() const {
+  if (!options_.partitions.empty() || !BusLink::online(link_->word())) return false;
+  const bool any =
+      std::any_of(topics_.begin(), topics_.end(), [&](const Topic& topic) { return has_added_partitions(topic); });
+  return any && monotonic_coarse_ns() >= added_retry_ns_;
+}
+
 Status ReaderCore::open_added_partitions() {
-  added_check_ns_ = monotonic_coarse_ns() + kAddedCheckNs;
-  if (!options_.partitions.empty() || !link_->health()) return {};
   for (Topic& topic : topics_) {
+    if (!has_added_partitions(topic)) continue;
     std::vector<PartitionNumber> added;
-    const Status asked = link_->open_partitions(
-        topic.name, false, topic.partition_count,
-        [&](PartitionGrant grant) -> Status {
-          added.push_back(grant.partition);
-          return {};
-        },
-        kAddedTimeout);
-    // A daemon that is slow or away is asked again later.
-    if (asked && !added.empty()) SLUICE_TRY(open_topic(topic, added, From::earliest(), false));
+    const std::uint32_t count = topic.maps->topic_partitions();
+    for (PartitionNumber number = topic.partition_count; number < count; ++number) added.push_back(number);
+    const Status opened = open_topic(topic, added, From::earliest(), false);
+    if (opened) continue;
+    added_retry_ns_ = monotonic_coarse_ns() + kAddedRetryNs;
+    const ErrorCode code = opened.error().code();
+    // The connection was lost: it is tried again when it is back.
+    if (code == ErrorCode::no_daemon || code == ErrorCode::timed_out || code == ErrorCode::conflict) return {};
+    return opened;
   }
   return {};
 }
@@ -195,7 +205,7 @@ void ReaderCore::end_turn() {
   if (turn_left_ == 0) {
     // A reader that is never idle: a lost connection or session is met here.
     const std::uint64_t word = link_->word();
-    if (!BusLink::online(word) || BusLink::generation(word) != generation_ || monotonic_coarse_ns() >= added_check_ns_)
+    if (!BusLink::online(word) || BusLink::generation(word) != generation_ || has_added_partitions())
       surroundings_due_ = true;
   }
   turn_left_ = kTurn;
@@ -311,6 +321,7 @@ bool ReaderCore::sleep(ring::RecordView& record, std::uint64_t deadline_ns, Stat
       bound = std::min(bound, kManyPartitionsNs);
   }
   ring::Bell::barrier();
+  if (has_added_partitions()) return false;  // whoever adds them rings after it has said so
   const Look found = look(record, true);
   if (found == Look::record) return true;
   if (found == Look::failed) {
@@ -332,7 +343,7 @@ Status ReaderCore::check_surroundings() {
   const std::uint64_t word = link_->word();
   if (BusLink::generation(word) != generation_ && BusLink::online(word)) SLUICE_TRY(reattach());
   if (!BusLink::online(word) && link_->state() == ConnectionState::closed) SLUICE_TRY(link_->health());
-  if (monotonic_coarse_ns() >= added_check_ns_) SLUICE_TRY(open_added_partitions());
+  if (has_added_partitions()) SLUICE_TRY(open_added_partitions());
   for (const auto& stream : streams_) {
     const Status gate = stream->gate_status();
     if (gate) continue;

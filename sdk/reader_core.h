@@ -45,12 +45,15 @@ class ReaderCore {
   struct Topic {
     std::string_view name;  // in the pool
     std::vector<std::uint64_t> reader_ids;
-    std::uint64_t generation = 0;         // of the memory it was opened in
-    PartitionNumber partition_count = 0;  // known so far
+    std::uint64_t generation = 0;       // of the memory it was opened in
+    std::uint32_t partition_count = 0;  // that this reader knows of
+    PartitionMapsPtr maps;              // of any partition: says how many there are by now
   };
 
   ReaderCore(std::shared_ptr<BusLink> link, ReaderOptions options);
   Status open_topic(Topic& topic, const std::vector<PartitionNumber>& partitions, const From& from, bool reattach);
+  bool has_added_partitions(const Topic& topic) const;
+  bool has_added_partitions() const;
   Status open_added_partitions();
   Status reattach();
   PartitionStream* find(std::string_view topic, PartitionNumber partition) const;
@@ -88,7 +91,7 @@ class ReaderCore {
   std::uint32_t found_ = 0;  // records since the last look that found nothing
   ring::AdaptiveLag lag_;
   std::vector<ring::FutexWait> words_;
-  std::uint64_t added_check_ns_ = 0;  // monotonic: when to ask for added partitions again
+  std::uint64_t added_retry_ns_ = 0;  // monotonic: added partitions could not be opened, not tried before
   std::optional<Error> closed_;       // every topic is gone
 };
 

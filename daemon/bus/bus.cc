@@ -69,6 +69,7 @@ Status Bus::open_topic(core::TopicRecord record, bool fresh) {
   by_id_[opened.id()] = &opened;
   for (PartitionNumber number = 0; number < opened.config().partitions; ++number)
     SLUICE_TRY(add_partition(opened, number, fresh));
+  opened.publish_partition_count();
   if (!fresh && !opened.is_volatile()) SLUICE_TRY(store_.forget_former_producers(opened.id()));
   return {};
 }
@@ -293,10 +294,12 @@ Status Bus::alter_topic(SessionId session_id, const std::string& name, core::Top
   const auto had = static_cast<PartitionNumber>(topic->partitions().size());
   topic->set_config(config);
   for (PartitionUnit& unit : topic->partitions()) unit.partition->set_overflow(config.overflow);
-  for (PartitionNumber number = had; number < config.partitions; ++number)
-    SLUICE_TRY(add_partition(*topic, number, true));
   retention_at_ns_ = 0;
-  return {};
+  Status added;
+  for (PartitionNumber number = had; number < config.partitions && added; ++number)
+    added = add_partition(*topic, number, true);
+  topic->publish_partition_count();
+  return added;
 }
 
 Status Bus::delete_topic(SessionId session_id, const std::string& name) {

@@ -11,6 +11,7 @@
 #include "shm/base/clock.h"
 #include "shm/base/limits.h"
 #include "shm/layout/record.h"
+#include "shm/ring/bell.h"
 
 namespace sluice::bus {
 namespace {
@@ -137,6 +138,17 @@ Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool 
 void Topic::restore_fences(PartitionUnit& unit, const AuditRecovery& audit) const {
   for (const auto& [producer, position] : audit.fences())
     if (position >= unit.partition->earliest()) unit.partition->restore_fence(producer, position);
+}
+
+void Topic::publish_partition_count() const {
+  for (const PartitionUnit& unit : partitions_) {
+    const ring::PartitionMemory& memory = unit.partition->memory();
+    // An exchange, for its full fence: the count comes before the look at the sleepers' flag.
+    memory.control->topic_partitions.exchange(static_cast<std::uint32_t>(partitions_.size()),
+                                              std::memory_order_seq_cst);
+    ring::Bell(memory).published();
+    ring::DurableWait::publish(memory, unit.partition->durable());  // readers with durable visibility sleep there
+  }
 }
 
 Status Topic::renew_leases(store::Store& store) {

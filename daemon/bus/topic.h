@@ -48,6 +48,8 @@ class Topic {
   // now. What recovery found worth telling goes to `findings`.
   Status open_partition(PartitionNumber number, std::uint32_t handle, bool fresh, const OpenContext& context,
                         std::vector<std::string>& findings);
+  // Tells attached readers, also those who sleep, how many partitions there are by now.
+  void publish_partition_count() const;
   // Volatile topics: keeps the lease on positions ahead of their use.
   Status renew_leases(store::Store& store);
   // Saves an audit snapshot of one partition.

@@ -90,7 +90,9 @@ struct ControlRegion {
   // Changes with every sync.
   alignas(kWriterDistance) std::atomic<std::uint64_t> durable;  // release: everything below is on stable storage
   std::atomic<std::uint32_t> durable_count;                     // futex word: bumped with every change of durable
+  // Changes rarely.
   alignas(kWriterDistance) std::atomic<std::uint64_t> trimmed;  // everything below is gone by retention
+  std::atomic<std::uint32_t> topic_partitions;                  // how many the topic has by now; grows only
   alignas(kWriterDistance) std::atomic<std::uint64_t> slot_table[kSlotsMax];
   FenceEntry fences[kFencesMax];
 };
@@ -99,7 +101,7 @@ static_assert(offsetof(ControlRegion, segment_size) == 64);
 static_assert(offsetof(ControlRegion, prepared) == 128);
 static_assert(offsetof(ControlRegion, gate) == 136);
 static_assert(offsetof(ControlRegion, durable) == 256);
-static_assert(offsetof(ControlRegion, trimmed) == 384);
+static_assert(offsetof(ControlRegion, trimmed) == 384 && offsetof(ControlRegion, topic_partitions) == 392);
 static_assert(offsetof(ControlRegion, slot_table) == 512);
 static_assert(offsetof(ControlRegion, fences) == 512 + 8 * kSlotsMax);
 static_assert(sizeof(ControlRegion) == 512 + 8 * kSlotsMax + 16 * kFencesMax);

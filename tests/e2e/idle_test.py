@@ -1,10 +1,12 @@
-"""Idle costs nothing: a daemon with 16 topics, one of them used before, does (almost) nothing for a while.
+"""Idle costs nothing: a daemon with 16 topics, one of them used before, does (almost) nothing for a while; neither does
+one whose topics all have readers that wait for messages.
 
 What is asserted are the kernel's counts, per second of what really passed: at most 3 ticks of CPU time in 30 seconds for the
 process, and one voluntary context switch a second for each of its threads.
 """
 
 import os
+import subprocess
 import time
 import unittest
 
@@ -19,6 +21,13 @@ SANITIZED = os.environ.get("SLUICE_TEST_SANITIZED", "") not in ("", "0")
 class IdleTest(unittest.TestCase):
     @unittest.skipIf(SANITIZED, "a sanitizer's own threads and costs are no measure")
     def test_an_idle_daemon_with_16_topics_sleeps(self):
+        self.measure(readers=0)
+
+    @unittest.skipIf(SANITIZED, "a sanitizer's own threads and costs are no measure")
+    def test_readers_that_wait_cost_the_daemon_nothing(self):
+        self.measure(readers=4)
+
+    def measure(self, readers):
         with rig.Bus() as bus:
             bus.start()
             for number in range(TOPICS):
@@ -26,6 +35,11 @@ class IdleTest(unittest.TestCase):
                 bus.sluice("topic", "create", f"topic{number}", "--durability", durability)
             bus.sluice("produce", "topic0", stdin="one\ntwo\n")
             bus.sluice("consume", "topic0", "--exit")
+            topics = [f"topic{number}" for number in range(TOPICS)]
+            for _ in range(readers):
+                bus.spawn(rig.SLUICE, "consume", *topics, stdout=subprocess.DEVNULL)
+            rig.wait_until(lambda: sum(session["readers"] for session in bus.json("session", "list")["sessions"]) ==
+                           readers * TOPICS, "the readers to be attached")
             time.sleep(2)  # what the last call left to do is not idling
             started = time.monotonic()
             ticks, switches = rig.counters_of(bus.process.pid)

@@ -75,6 +75,7 @@ struct LocalBus::Partition {
 LocalBus::LocalBus(BusShape shape) : shape_(shape) {
   make_session();
   for (PartitionNumber i = 0; i < shape_.partitions; ++i) partitions_.push_back(make_partition(i, Position(0)));
+  publish_partition_count();
   word_.store(1 << 1 | 1, std::memory_order_release);
 }
 LocalBus::~LocalBus() = default;
@@ -181,6 +182,13 @@ void LocalBus::add_partition() {
   const std::lock_guard lock(mutex_);
   const auto number = static_cast<PartitionNumber>(partitions_.size());
   partitions_.push_back(make_partition(number, Position(0)));
+  publish_partition_count();
+}
+void LocalBus::publish_partition_count() {
+  for (const auto& one : partitions_) {
+    one->memory.control->topic_partitions.exchange(static_cast<std::uint32_t>(partitions_.size()));
+    ring::Bell(one->memory).published();
+  }
 }
 layout::ControlRegion& LocalBus::control(PartitionNumber number) { return *partition(number).memory.control; }
 
@@ -225,6 +233,7 @@ void LocalBus::replace() {
       lost_.push_back(std::move(partitions_[i]));
       partitions_[i] = std::move(next);
     }
+    publish_partition_count();
   }
   word_.store((BusLink::generation(word()) + 1) << 1 | 1, std::memory_order_release);
   changed();
@@ -269,6 +278,7 @@ Result<internal::ProducerGrant> LocalBus::open_producer(std::string_view topic, 
   internal::ProducerGrant given;
   SLUICE_ASSIGN(given.pin, internal::PinLease::take(memory()));
   const std::lock_guard lock(mutex_);
+  ++opens_;
   given.id = ProducerId(next_producer_++);
   given.topic = kTopicId;
   given.partition_count = static_cast<std::uint32_t>(partitions_.size());
@@ -298,6 +308,9 @@ Result<internal::ReaderGrant> LocalBus::open_reader(std::string_view topic,
   internal::ReaderGrant given;
   given.memory = memory();
   const std::lock_guard lock(mutex_);
+  ++opens_;
+  if (refused_reads_ != 0 && refused_reads_-- != 0)
+    return fail(ErrorCode::timed_out, "opening a reader: the test lets it wait");
   given.id = next_reader_++;
   given.topic = kTopicId;
   given.partition_count = static_cast<std::uint32_t>(partitions_.size());
@@ -316,6 +329,7 @@ Result<internal::ReaderGrant> LocalBus::open_reader(std::string_view topic,
 Status LocalBus::open_partitions(std::string_view, bool produce, PartitionNumber first, const internal::GrantSink& sink,
                                  Duration) {
   const std::lock_guard lock(mutex_);
+  ++opens_;
   for (PartitionNumber i = first; i < partitions_.size(); ++i) SLUICE_TRY(sink(grant(i, produce)));
   return {};
 }

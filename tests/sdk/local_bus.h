@@ -45,6 +45,7 @@ class LocalBus final : public internal::BusLink {
   void set_trimmed(PartitionNumber number, Position earliest);
   void add_fence(PartitionNumber number, ProducerId producer, Position at);
   void add_partition();
+  void publish_partition_count();
   // Hangs up. With `resume()` everything is as before; with `replace()` the memory is new and starts above.
   void hang_up();
   void resume();
@@ -54,6 +55,10 @@ class LocalBus final : public internal::BusLink {
   std::uint32_t pins_standing();
   const std::vector<internal::SequenceReport>& reports() const { return reports_; }
   std::uint64_t locates() const { return locates_; }
+  // Grants asked for, of any kind.
+  std::uint64_t opens() const { return opens_; }
+  // So many readers' next grants get no answer in time.
+  void refuse_reads(std::uint32_t count) { refused_reads_ = count; }
   // The bytes of the partition's file, to damage them.
   void damage_file(PartitionNumber number, Position at, std::uint8_t with);
 
@@ -98,6 +103,8 @@ class LocalBus final : public internal::BusLink {
   std::uint64_t next_reader_ = 1;
   std::vector<internal::SequenceReport> reports_;
   std::uint64_t locates_ = 0;
+  std::uint64_t opens_ = 0;
+  std::uint32_t refused_reads_ = 0;
 };
 
 }  // namespace sluice::test

@@ -262,6 +262,40 @@ TEST(Reader, AddedPartitionsAreReadFromTheirStart) {
   EXPECT_EQ(reader->next(20s).value().text(), "in the new one");
 }
 
+TEST(Reader, LearnsOfAddedPartitionsFromMemoryAndAsksOnceForThem) {
+  Rig rig({.partitions = 2});
+  ReaderOptions options;
+  options.partitions = {0};
+  auto all = rig.reader();
+  auto chosen = rig.reader(options);
+  EXPECT_EQ(all->next(5ms).error().code(), ErrorCode::timed_out);
+  EXPECT_EQ(rig.bus->opens(), 2u);
+  rig.bus->add_partition();
+  rig.bus->add_partition();
+  for (int i = 0; i < 3; ++i) {
+    EXPECT_EQ(all->next(5ms).error().code(), ErrorCode::timed_out);
+    EXPECT_EQ(chosen->next(5ms).error().code(), ErrorCode::timed_out);
+  }
+  EXPECT_EQ(rig.bus->opens(), 3u);
+  MessageOptions last;
+  last.partition = 3;
+  ASSERT_TRUE(send(*rig.producer(), "in the last one", last));
+  EXPECT_EQ(all->next(0ms).value().text(), "in the last one");
+  EXPECT_EQ(chosen->next(0ms).error().code(), ErrorCode::timed_out);
+}
+
+TEST(Reader, AddedPartitionsThatCannotBeOpenedNowAreTriedAgain) {
+  Rig rig;
+  auto reader = rig.reader();
+  rig.bus->refuse_reads(1);
+  rig.bus->add_partition();
+  auto producer = rig.producer();
+  MessageOptions options;
+  options.partition = 1;
+  ASSERT_TRUE(send(*producer, "in the new one", options));
+  EXPECT_EQ(reader->next(20s).value().text(), "in the new one");
+}
+
 TEST(Reader, PublishesHowFarItHasRead) {
   Rig rig;
   auto producer = rig.producer();
