@@ -5,6 +5,7 @@
 #include <utility>
 
 #include <gtest/gtest.h>
+#include <spdlog/spdlog.h>
 
 #include "shm/layout/trailer.h"
 
@@ -36,7 +37,8 @@ SpillRig::SpillRig(RigOptions options)
       options_(std::move(options)),
       media_(std::make_shared<io::SimMedia>(1)),
       regions_(options_.topic, 1, Position(0)) {
-  disk = std::make_unique<CountingDisk>(io::SimDisk::Options{1, options_.queue_depth, 0}, media_);
+  disk =
+      std::make_unique<CountingDisk>(io::SimDisk::Options{1, options_.queue_depth, options_.delay_reaps_max}, media_);
   backing.limit = options_.backing_limit;
   std::unique_ptr<log::PartitionLog> log;
   if (options_.topic.durability != core::Durability::volatile_) {
@@ -53,13 +55,16 @@ SpillRig::SpillRig(RigOptions options)
 
 SpillRig::~SpillRig() { end(); }
 
-// As kill -9: requests end badly, and the partition goes.
+// As kill -9: requests end badly, and the partition goes. Who was killed logs nothing.
 void SpillRig::end() {
   if (!partition_) return;
+  const spdlog::level::level_enum level = spdlog::get_level();
+  spdlog::set_level(spdlog::level::off);
   disk->die();
   reap();
   producers_.clear();
   partition_.reset();
+  spdlog::set_level(level);
 }
 
 layout::RecordHeader* SpillRig::header_at(Position position) {

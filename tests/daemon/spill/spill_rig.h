@@ -34,6 +34,7 @@ struct RigOptions {
   std::uint32_t segments_per_file = 2;
   std::uint64_t flush_interval_ns = 5'000'000;
   std::uint32_t queue_depth = 64;
+  std::uint32_t delay_reaps_max = 0;  // completions come late, and in any order
   std::uint64_t backing_limit = UINT64_MAX;
 
   static RigOptions of(core::Durability durability) {
