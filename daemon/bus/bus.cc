@@ -37,6 +37,8 @@ Result<std::unique_ptr<Bus>> Bus::start(BusSettings settings, const DataDirector
 
 Status Bus::load() {
   SLUICE_ASSIGN(incarnation_, store_.next_incarnation());
+  SLUICE_TRY(lease_producer_ids());
+  first_producer_ = next_producer_;
   sessions_ = std::make_unique<session::SessionTable>(incarnation_);
   SLUICE_TRY(directory_.remove_deleted(disk_));
   SLUICE_ASSIGN(std::vector<core::TopicRecord> records, store_.topics());

@@ -121,6 +121,7 @@ class Bus final : public session::BusInterface, public spill::Attached {
   Result<PartitionUnit*> find_partition(TopicId id, PartitionNumber number) const;
   Status require_operator(const session::Session& session, std::string_view doing) const;
 
+  Status lease_producer_ids();
   Result<ProducerId> next_producer_id();
   Status take_over_name(Topic& topic, const std::string& name, ProducerId id, session::ProducerGrant& grant);
   void end_producers(const session::Session& session);
@@ -154,6 +155,7 @@ class Bus final : public session::BusInterface, public spill::Attached {
   std::unordered_map<std::uint32_t, spill::Partition*> by_handle_;  // dying ones included
   std::unordered_map<ProducerId, LiveProducer> producers_;
   std::uint32_t next_handle_ = 1;
+  ProducerId first_producer_;  // of this life
   ProducerId next_producer_;
   std::uint32_t producer_ids_left_ = 0;
   std::uint64_t retention_at_ns_ = 0;

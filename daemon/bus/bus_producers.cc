@@ -131,11 +131,14 @@ std::optional<Position> Bus::reader_cursor_min(std::uint32_t handle) const { ret
 
 // ---- producers
 
+Status Bus::lease_producer_ids() {
+  SLUICE_ASSIGN(next_producer_, store_.lease_producer_ids(kProducerIdLease));
+  producer_ids_left_ = kProducerIdLease;
+  return {};
+}
+
 Result<ProducerId> Bus::next_producer_id() {
-  if (producer_ids_left_ == 0) {
-    SLUICE_ASSIGN(next_producer_, store_.lease_producer_ids(kProducerIdLease));
-    producer_ids_left_ = kProducerIdLease;
-  }
+  if (producer_ids_left_ == 0) SLUICE_TRY(lease_producer_ids());
   const ProducerId id = next_producer_;
   next_producer_ = ProducerId(next_producer_.value + 1);
   --producer_ids_left_;

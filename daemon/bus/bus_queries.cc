@@ -160,13 +160,16 @@ Status Bus::report_sequences(SessionId session_id, TopicId topic_id, std::vector
   SLUICE_ASSIGN(session::Session * session, live_session(session_id));
   SLUICE_ASSIGN(Topic * topic, find_topic(topic_id));
   SLUICE_TRY(topic->publishers().check(session->peer(), settings_.policy, "publishing to", topic->name()));
+  std::vector<store::Store::ReportedRow> rows;
   for (const session::SequenceReport& report : reports) {
-    if (report.partition >= topic->partitions().size() || is_producer_alive(report.producer)) continue;
+    // Only of lives before: what was claimed in this one stands in memory.
+    if (report.partition >= topic->partitions().size() || report.producer >= first_producer_) continue;
     spill::Partition& partition = *topic->partitions()[report.partition].partition;
-    partition.audit().on_reported(report.producer, report.sequence);
-    partition.keep_audit();  // told once, and no record says it: the next start must know
+    rows.push_back({report.partition, partition.report(report.producer, report.sequence)});
   }
-  return {};
+  // Told once, and no record says it: the next start must know. The partition's last snapshot lies above all that these
+  // producers had written, so their rows in it change by reports alone.
+  return rows.empty() || topic->is_volatile() ? Status() : store_.save_audit_rows(topic->id(), rows);
 }
 
 Result<session::AuditReport> Bus::audit(SessionId session, const std::string& name) {

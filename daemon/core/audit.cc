@@ -88,13 +88,15 @@ void PartitionAudit::on_expired(ProducerId producer, std::uint64_t count) {
   move_from_data(producer, count, &AuditCounts::expired);
 }
 
-void PartitionAudit::on_reported(ProducerId producer, Sequence last) {
+const AuditRow& PartitionAudit::on_reported(ProducerId producer, Sequence last) {
+  const AuditRow& reported = row(producer);
   AuditCounts& counts = row(producer).counts;
-  if (last <= counts.sequence_last) return;
+  if (last <= counts.sequence_last) return reported;
   start_at_next(counts);
   counts.cut += last.value - counts.sequence_last.value;
   counts.sequence_last = last;
   SLUICE_ASSERT(counts.sum_holds());
+  return reported;
 }
 
 void PartitionAudit::on_attach(ProducerId producer, std::string name, Sequence next) {

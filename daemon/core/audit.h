@@ -66,7 +66,7 @@ class PartitionAudit {
   void on_dropped(ProducerId producer, std::uint64_t count);
   void on_expired(ProducerId producer, std::uint64_t count);
   // After lost memory: the client had claimed up to `last`; what is above sequence_last was cut.
-  void on_reported(ProducerId producer, Sequence last);
+  const AuditRow& on_reported(ProducerId producer, Sequence last);
   // A new id takes over from an old one under the same name: its sequences continue at `next`.
   void on_attach(ProducerId producer, std::string name, Sequence next);
 

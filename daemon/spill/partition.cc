@@ -112,9 +112,14 @@ Checkpoint Partition::checkpoint_now() const {
   return {scan_.frontier(), audit_.rows(), {scan_.bookmarks().begin(), scan_.bookmarks().end()}};
 }
 
-void Partition::keep_audit() {
-  pending_checkpoint_ = checkpoint_now();
-  if (pending_checkpoint_->upto <= durable()) ready_checkpoint_ = std::exchange(pending_checkpoint_, std::nullopt);
+core::AuditRow Partition::report(ProducerId producer, Sequence last) {
+  const core::AuditRow row = audit_.on_reported(producer, last);
+  for (std::optional<Checkpoint>* checkpoint : {&pending_checkpoint_, &ready_checkpoint_}) {
+    if (!*checkpoint) continue;
+    std::erase_if((*checkpoint)->rows, [&](const core::AuditRow& other) { return other.producer == producer; });
+    (*checkpoint)->rows.push_back(row);
+  }
+  return row;
 }
 
 std::optional<Checkpoint> Partition::take_checkpoint() { return std::exchange(ready_checkpoint_, std::nullopt); }

@@ -180,6 +180,21 @@ class SimStore final : public Store {
     });
   }
 
+  Status save_audit_rows(TopicId topic, const std::vector<ReportedRow>& rows) override {
+    return commit_to(topic, [&](SimStoreState& state) -> Status {
+      for (const ReportedRow& reported : rows) {
+        const auto snapshot = state.audits.find({topic.value, reported.partition});
+        if (snapshot == state.audits.end()) continue;
+        std::vector<core::AuditRow>& kept = snapshot->second.rows;
+        std::erase_if(kept, [&](const core::AuditRow& row) { return row.producer == reported.row.producer; });
+        const auto above = std::find_if(
+            kept.begin(), kept.end(), [&](const core::AuditRow& row) { return row.producer > reported.row.producer; });
+        kept.insert(above, reported.row);
+      }
+      return {};
+    });
+  }
+
   Status close() override {
     SLUICE_TRY(alive());
     release();

@@ -94,6 +94,7 @@ class SqliteStore final : public Store {
   Status set_position_lease(TopicId topic, PartitionNumber partition, Position lease) override;
   Result<AuditSnapshot> audit_snapshot(TopicId topic, PartitionNumber partition) override;
   Status save_audit_snapshot(TopicId topic, PartitionNumber partition, const AuditSnapshot& snapshot) override;
+  Status save_audit_rows(TopicId topic, const std::vector<ReportedRow>& rows) override;
   Status close() override { return database_->close(); }
 
  private:
@@ -409,6 +410,23 @@ Status SqliteStore::save_audit_snapshot(TopicId topic, PartitionNumber partition
       SLUICE_TRY(run("INSERT INTO audit_bookmarks VALUES (?,?,?,?,?)", topic.value, partition,
                      std::string_view(bookmark.producer_name), bookmark.sequence.value,
                      std::as_bytes(std::span(bookmark.bookmark))));
+    return {};
+  });
+}
+
+Status SqliteStore::save_audit_rows(TopicId topic, const std::vector<ReportedRow>& rows) {
+  return database_->transaction("saving what clients report as lost", [&]() -> Status {
+    SLUICE_TRY(require_topic(topic, "saving the audit of"));
+    for (const ReportedRow& reported : rows) {
+      SLUICE_ASSIGN(Statement * select,
+                    database_->statement("SELECT upto FROM audits WHERE topic = ? AND partition = ?"));
+      SLUICE_ASSIGN(const bool found, select->bind(topic.value, reported.partition).step());
+      select->reset();
+      if (!found) continue;
+      SLUICE_TRY(run("DELETE FROM audit_rows WHERE topic = ? AND partition = ? AND producer = ?", topic.value,
+                     reported.partition, reported.row.producer.value));
+      SLUICE_TRY(write_audit_row(topic, reported.partition, reported.row));
+    }
     return {};
   });
 }

@@ -78,6 +78,13 @@ class Store {
   virtual Result<AuditSnapshot> audit_snapshot(TopicId topic, PartitionNumber partition) = 0;
   virtual Status save_audit_snapshot(TopicId topic, PartitionNumber partition, const AuditSnapshot& snapshot) = 0;
 
+  // One row of a partition's snapshot, put in place of the producer's row there. Without a snapshot nothing is saved.
+  struct ReportedRow {
+    PartitionNumber partition = 0;
+    core::AuditRow row;
+  };
+  virtual Status save_audit_rows(TopicId topic, const std::vector<ReportedRow>& rows) = 0;
+
   virtual Status close() = 0;
 };
 

@@ -300,6 +300,24 @@ TEST_P(StoreConformance, an_audit_snapshot_comes_back_whole_and_replaces_the_one
   EXPECT_TRUE(none->rows.empty());
 }
 
+TEST_P(StoreConformance, single_audit_rows_are_replaced_or_added_where_a_snapshot_stands) {
+  const TopicId id = create("a");
+  ASSERT_TRUE(store_->save_audit_snapshot(id, 1, snapshot_of(4096)));
+  core::PartitionAudit changed;
+  for (const core::AuditRow& row : snapshot_of(4096).rows) changed.restore(row);
+  const core::AuditRow replaced = changed.on_reported(ProducerId(3), Sequence(50));
+  const core::AuditRow added = changed.on_reported(ProducerId(1), Sequence(4));
+  ASSERT_TRUE(store_->save_audit_rows(id, {{1, replaced}, {1, added}, {2, added}}));
+  crash();
+  const auto back = store_->audit_snapshot(id, 1);
+  ASSERT_TRUE(back) << back.error().message();
+  EXPECT_EQ(back->upto, Position(4096));
+  EXPECT_EQ(back->rows, changed.rows());
+  EXPECT_EQ(back->bookmarks.size(), 1u);
+  EXPECT_TRUE(store_->audit_snapshot(id, 2)->rows.empty());
+  EXPECT_EQ(store_->save_audit_rows(TopicId(5), {}).error().code(), ErrorCode::not_found);
+}
+
 TEST_P(StoreConformance, a_deleted_topic_takes_everything_that_belongs_to_it_along) {
   const TopicId id = create("a");
   ASSERT_TRUE(store_->add_named_producer(id, {"feed", ProducerId(1)}));

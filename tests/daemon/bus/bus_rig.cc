@@ -1,0 +1,139 @@
+#include "tests/daemon/bus/bus_rig.h"
+
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include <filesystem>
+#include <utility>
+
+#include "daemon/io/pwrite_disk.h"
+#include "shm/base/assert.h"
+#include "shm/base/clock.h"
+
+namespace sluice::bus {
+namespace {
+
+constexpr std::uint64_t kFlushIntervalNs = 1'000'000;
+
+region::Mapping map(const UniqueFd& fd, region::Access access) {
+  return region::Mapping::map(fd.get(), access, "a test region").value();
+}
+
+session::Peer self() { return {::geteuid(), ::getegid(), ::getpid(), {}}; }
+
+}  // namespace
+
+void TestProducer::send(std::uint32_t count) {
+  for (std::uint32_t i = 0; i < count; ++i) {
+    ring::Appended appended;
+    SLUICE_ASSERT(appender->append({{}, {}, realtime_coarse_ns()}, appended) == ring::AppendResult::ok);
+  }
+}
+
+BusRig::BusRig() {
+  std::string pattern = (std::filesystem::temp_directory_path() / "sluice-bus-XXXXXX").string();
+  SLUICE_ASSERT(::mkdtemp(pattern.data()) != nullptr);
+  folder_ = pattern;
+  wake_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  start();
+}
+
+BusRig::~BusRig() {
+  work();
+  bus_.reset();
+  store_.reset();
+  disk_.reset();
+  std::error_code ignored;
+  std::filesystem::remove_all(folder_, ignored);
+}
+
+void BusRig::start() {
+  directory_.emplace(DataDirectory::open(folder_ + "/data").value());
+  store_ = store::open_sqlite_store(directory_->store_path()).value();
+  io::PwriteDisk::Options options;
+  options.direct_io = false;
+  disk_ = io::PwriteDisk::create(options).value();
+  BusSettings settings;
+  settings.policy = {::geteuid(), {}};
+  settings.memory_budget = std::uint64_t{256} << 20;
+  settings.flush_interval_ns = kFlushIntervalNs;
+  bus_ = Bus::start(std::move(settings), *directory_, *disk_, *store_, wake_.get()).value();
+}
+
+void BusRig::kill_and_start() {
+  bus_.reset();
+  store_.reset();
+  disk_.reset();
+  directory_.reset();
+  start();
+}
+
+void BusRig::stop_and_start() {
+  bus_->begin_stop();
+  work();
+  SLUICE_ASSERT(bus_->finish_stop().has_value());
+  kill_and_start();
+}
+
+// A turn without progress comes twice: the flush interval passes in between.
+void BusRig::work() {
+  for (int idle = 0; idle < 3;) {
+    now_ns_ += kFlushIntervalNs;
+    idle = bus_->do_work(now_ns_).progressed ? 0 : idle + 1;
+  }
+}
+
+TestClient BusRig::attach() {
+  session::HelloRequest hello;
+  hello.peer = self();
+  hello.client_name = "test";
+  session::Welcome welcome = bus_->attach(std::move(hello)).value();
+  return {welcome.session, map(welcome.session_region, region::Access::read_write)};
+}
+
+void BusRig::end(TestClient client) {
+  const SessionId id = client.id;
+  client.region = {};  // the last of what holds the session lock
+  SLUICE_ASSERT(bus_->on_peer(id, session::PeerEvent::hung_up));
+}
+
+TestProducer BusRig::produce(const TestClient& client, std::uint32_t pin, const std::string& name) {
+  session::ProducerGrant grant = bus_->open_producer(client.id, {kTopic, name, pin}).value();
+  session::PartitionGrant& partition = grant.partitions.front();
+  TestProducer made;
+  made.id = grant.id;
+  made.control = map(partition.control, region::Access::read_only);
+  made.log = map(partition.log, region::Access::read_write);
+  made.bell = map(partition.bell, region::Access::read_write);
+  const auto memory =
+      ring::PartitionMemory::view(made.control.at<layout::ControlRegion>(), made.log.at<layout::LogRegionHeader>(),
+                                  made.bell.at<layout::BellRegion>(), wake_.get());
+  const Sequence next = grant.last.empty() ? Sequence(1) : grant.last.front().sequence.next();
+  made.appender.emplace(memory, grant.id, client.region.at<layout::SessionRegion>()->pins[pin].pin, true, next);
+  return made;
+}
+
+void BusRig::create_topic(core::TopicConfig config) {
+  const TestClient client = attach();
+  config.name = kTopic;
+  SLUICE_ASSERT(bus_->create_topic(client.id, std::move(config)).has_value());
+}
+
+session::AuditReport BusRig::audit() {
+  const TestClient client = attach();
+  return bus_->audit(client.id, kTopic).value();
+}
+
+core::AuditCounts BusRig::counts_of(ProducerId producer) {
+  for (const session::AuditRow& row : audit().rows)
+    if (row.row.producer == producer) return row.row.counts;
+  return {};
+}
+
+std::uint64_t BusRig::cut() {
+  std::uint64_t cut = 0;
+  for (const session::AuditRow& row : audit().rows) cut += row.row.counts.cut;
+  return cut;
+}
+
+}  // namespace sluice::bus
