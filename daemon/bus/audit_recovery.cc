@@ -84,6 +84,7 @@ void AuditRecovery::visit(Position position, const layout::RecordFields& fields,
 
 void AuditRecovery::finish() {
   for (const auto& [producer, name] : names_) meet(producer);
+  audit_.fold_former();
 }
 
 }  // namespace sluice::bus

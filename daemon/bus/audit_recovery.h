@@ -22,7 +22,8 @@ class AuditRecovery {
 
   // One intact final record at or above the snapshot's position, in order.
   void visit(Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer);
-  // Names that have sent nothing since get their rows, so that their sequences continue.
+  // Names that have sent nothing since get their rows, so that their sequences continue; rows beyond the limit are
+  // folded.
   void finish();
 
   core::PartitionAudit& audit() { return audit_; }

@@ -94,6 +94,7 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
       turn.urgent |= work.urgent;
       if (work.deadline_ns != 0 && (turn.deadline_ns == 0 || work.deadline_ns < turn.deadline_ns))
         turn.deadline_ns = work.deadline_ns;
+      if (!unit.ended.empty()) unit.settle_ended(!work.progressed && !unit.partition->has_open_claims());
       if (unit.partition->waits_for_pins()) enforce_pin_quota(unit);
       if (auto checkpoint = unit.partition->take_checkpoint()) {
         if (auto saved = topic->save_checkpoint(store_, *unit.partition, *checkpoint); !saved)

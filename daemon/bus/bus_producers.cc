@@ -100,7 +100,11 @@ void Bus::end_producers(const session::Session& session) {
   for (const TopicId topic : topics) {
     const auto found = by_id_.find(topic);
     if (found == by_id_.end()) continue;
-    for (PartitionUnit& unit : found->second->partitions()) unit.partition->sweep(is_gone);
+    for (PartitionUnit& unit : found->second->partitions()) {
+      unit.partition->sweep(is_gone);
+      for (const auto& [id, entry] : session.producers())
+        if (entry.topic == topic) unit.note_ended(id);
+    }
   }
   for (const auto& [id, entry] : session.producers()) producers_.erase(id);
 }
@@ -110,8 +114,10 @@ void Bus::end_producer(ProducerId id) {
   const auto live = producers_.find(id);
   if (live == producers_.end()) return;
   if (const auto topic = by_id_.find(live->second.topic); topic != by_id_.end())
-    for (PartitionUnit& unit : topic->second->partitions())
+    for (PartitionUnit& unit : topic->second->partitions()) {
       unit.partition->sweep([&](ProducerId producer) { return producer == id; });
+      unit.note_ended(id);
+    }
   producers_.erase(live);
 }
 

@@ -165,7 +165,8 @@ Status Bus::report_sequences(SessionId session_id, TopicId topic_id, std::vector
     // Only of lives before: what was claimed in this one stands in memory.
     if (report.partition >= topic->partitions().size() || report.producer >= first_producer_) continue;
     spill::Partition& partition = *topic->partitions()[report.partition].partition;
-    rows.push_back({report.partition, partition.report(report.producer, report.sequence)});
+    if (auto row = partition.report(report.producer, report.sequence))
+      rows.push_back({report.partition, std::move(*row)});
   }
   // Told once, and no record says it: the next start must know. The partition's last snapshot lies above all that these
   // producers had written, so their rows in it change by reports alone.

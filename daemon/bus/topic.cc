@@ -51,6 +51,24 @@ void report_findings(const std::string& name, const log::RecoveryReport& report,
 
 }  // namespace
 
+void PartitionUnit::note_ended(ProducerId producer) {
+  // Beyond the limit its row stays until the next start.
+  if (ended.size() >= kEndedWaitingMax) return;
+  ended.push_back({producer, Position(partition->memory().control->prepared.load(std::memory_order_relaxed))});
+}
+
+void PartitionUnit::settle_ended(bool at_end) {
+  core::PartitionAudit& audit = partition->audit();
+  while (!ended.empty() && (at_end || ended.front().settled_at <= partition->frontier())) {
+    audit.on_ended(ended.front().id);
+    ended.pop_front();
+  }
+  // What was folded since the last checkpoint comes back as rows when the daemon is lost: that is bounded, too.
+  if (audit.folds() - folds_checkpointed < kAuditEndedRowsMax) return;
+  folds_checkpointed = audit.folds();
+  partition->request_checkpoint();
+}
+
 Topic::Topic(core::TopicRecord record) : record_(std::move(record)) {
   std::vector<std::string> unknown;
   publishers_ = session::AccessList::resolve_known(record_.config.publishers, unknown);

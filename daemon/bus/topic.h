@@ -2,6 +2,8 @@
 // Owner: the bus thread.
 #pragma once
 
+#include <cstdint>
+#include <deque>
 #include <map>
 #include <memory>
 #include <string>
@@ -32,12 +34,25 @@ struct OpenContext {
   int wake_fd = -1;
 };
 
+// A producer that has ended: below `settled_at`, all that it claimed is counted.
+struct EndedProducer {
+  ProducerId id;
+  Position settled_at;
+};
+
 // A partition and the memory it stands on.
 struct PartitionUnit {
+  // Its claims were swept, nothing more comes of it: the audit need not keep its row apart once all is counted.
+  void note_ended(ProducerId producer);
+  // `at_end`: the scan has just met the end of the log, so everything that was claimed before is counted.
+  void settle_ended(bool at_end);
+
   std::uint32_t handle = 0;
   Position lease;                             // positions below it may be in use; kept in the store
   std::unique_ptr<PartitionRegions> regions;  // outlives `partition`
   std::unique_ptr<spill::Partition> partition;
+  std::deque<EndedProducer> ended;       // in the order of their ends
+  std::uint64_t folds_checkpointed = 0;  // audit rows
 };
 
 class Topic {

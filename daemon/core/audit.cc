@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "shm/base/assert.h"
+#include "shm/base/limits.h"
 
 namespace sluice::core {
 namespace {
@@ -20,8 +21,11 @@ void start_at_next(AuditCounts& counts) {
 bool AuditCounts::sum_holds() const {
   const std::uint64_t sum = data + committed_halves + rolled_back + open + delayed + aborted + fenced + dropped +
                             expired + cut + quarantined + gaps - repeats;
-  const std::uint64_t sent = sequence_first.value == 0 ? 0 : sequence_last.value - sequence_first.value + 1;
-  return sum == sent;
+  return sum == sent();
+}
+
+std::uint64_t AuditCounts::sent() const {
+  return sequence_first.value == 0 ? 0 : sequence_last.value - sequence_first.value + 1;
 }
 
 bool AuditCounts::clean() const { return sum_holds() && gaps == 0 && repeats == 0 && cut == 0 && quarantined == 0; }
@@ -71,7 +75,8 @@ void PartitionAudit::on_fenced(ProducerId producer, Sequence sequence) {
 }
 
 void PartitionAudit::move_from_data(ProducerId producer, std::uint64_t count, std::uint64_t AuditCounts::*category) {
-  const auto found = rows_.find(producer);
+  auto found = rows_.find(producer);
+  if (found == rows_.end()) found = rows_.find(kFoldedProducer);
   if (found == rows_.end()) return;
   AuditCounts& counts = found->second.counts;
   const std::uint64_t moved = std::min(count, counts.data);
@@ -88,7 +93,8 @@ void PartitionAudit::on_expired(ProducerId producer, std::uint64_t count) {
   move_from_data(producer, count, &AuditCounts::expired);
 }
 
-const AuditRow& PartitionAudit::on_reported(ProducerId producer, Sequence last) {
+std::optional<AuditRow> PartitionAudit::on_reported(ProducerId producer, Sequence last) {
+  if (producer == kFoldedProducer || (producer <= former_folded_ && rows_.count(producer) == 0)) return std::nullopt;
   const AuditRow& reported = row(producer);
   AuditCounts& counts = row(producer).counts;
   if (last <= counts.sequence_last) return reported;
@@ -106,6 +112,43 @@ void PartitionAudit::on_attach(ProducerId producer, std::string name, Sequence n
   if (attached.counts.sequence_first.value == 0 && next > attached.counts.sequence_last)
     attached.counts.sequence_last = Sequence(next.value - 1);
   SLUICE_ASSERT(attached.counts.sum_holds());
+}
+
+void PartitionAudit::fold(ProducerId producer) {
+  const auto folded = rows_.find(producer);
+  const AuditCounts from = folded->second.counts;
+  rows_.erase(folded);
+  last_used_ = LastUsed();
+  ++folds_;
+  if (from.sequence_first.value == 0) return;
+  AuditCounts& into = row(kFoldedProducer).counts;
+  start_at_next(into);
+  into.sequence_last = Sequence(into.sequence_last.value + from.sent());
+  for (const auto category :
+       {&AuditCounts::data, &AuditCounts::committed_halves, &AuditCounts::rolled_back, &AuditCounts::open,
+        &AuditCounts::delayed, &AuditCounts::aborted, &AuditCounts::fenced, &AuditCounts::dropped,
+        &AuditCounts::expired, &AuditCounts::cut, &AuditCounts::quarantined, &AuditCounts::gaps, &AuditCounts::repeats})
+    into.*category += from.*category;
+  SLUICE_ASSERT(into.sum_holds());
+}
+
+void PartitionAudit::on_ended(ProducerId producer) {
+  const auto ended = rows_.find(producer);
+  if (ended == rows_.end() || !ended->second.name.empty() || producer == kFoldedProducer) return;
+  ended_.push_back(producer);
+  if (ended_.size() <= kAuditEndedRowsMax) return;
+  fold(ended_.front());
+  ended_.pop_front();
+}
+
+void PartitionAudit::fold_former() {
+  std::vector<ProducerId> anonymous;
+  for (const auto& [producer, row] : rows_)
+    if (row.name.empty() && producer != kFoldedProducer) anonymous.push_back(producer);
+  for (std::size_t i = 0; i + kAuditFormerRowsMax < anonymous.size(); ++i) {
+    fold(anonymous[i]);
+    former_folded_ = anonymous[i];
+  }
 }
 
 std::vector<AuditRow> PartitionAudit::rows() const {

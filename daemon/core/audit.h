@@ -3,6 +3,10 @@
 // Pure state machine: fed by the spiller's scan in order of position (and by recovery's, with the same calls). Owner:
 // the bus thread.
 //
+// Rows of anonymous producers that have ended are folded into one, the oldest first, so that memory does not grow with
+// the number of producers that ever lived: its counts are the sums of theirs, its sequences run from 1 to what they
+// sent together. Until then a row is there for the client's report after lost memory.
+//
 // Invariants, of each row, at all times (asserted after each event)
 //  1. sequence_last − sequence_first + 1 = data + halves (committed, rolled back, open) + delayed + aborted + fenced +
 //     dropped + cut + quarantined + expired + gaps − repeats: a gap is what the sum would otherwise lack. Counted
@@ -12,13 +16,18 @@
 #pragma once
 
 #include <cstdint>
+#include <deque>
 #include <map>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "shm/base/types.h"
 
 namespace sluice::core {
+
+// Nobody's id: the row that others are folded into.
+inline constexpr ProducerId kFoldedProducer{0};
 
 struct AuditCounts {
   Sequence sequence_first;  // 0: nothing yet
@@ -42,6 +51,7 @@ struct AuditCounts {
   bool sum_holds() const;
   // The sum holds without gaps and repeats, and nothing was cut or quarantined: what `sluice audit` answers with 0.
   bool clean() const;
+  std::uint64_t sent() const;
 };
 
 struct AuditRow {
@@ -65,10 +75,19 @@ class PartitionAudit {
   // Messages that were counted as data and went unread since: at most as many as are counted as data are moved.
   void on_dropped(ProducerId producer, std::uint64_t count);
   void on_expired(ProducerId producer, std::uint64_t count);
-  // After lost memory: the client had claimed up to `last`; what is above sequence_last was cut.
-  const AuditRow& on_reported(ProducerId producer, Sequence last);
+  // After lost memory: the client had claimed up to `last`; what is above sequence_last was cut. Returns the row as it
+  // is then; nothing for a producer whose row may have been folded by fold_former(): what it had sent is not known any
+  // more.
+  std::optional<AuditRow> on_reported(ProducerId producer, Sequence last);
   // A new id takes over from an old one under the same name: its sequences continue at `next`.
   void on_attach(ProducerId producer, std::string name, Sequence next);
+
+  // All that it claimed here is counted, and nothing more comes of it. The newest kAuditEndedRowsMax of such anonymous
+  // producers keep their rows.
+  void on_ended(ProducerId producer);
+  // At a start: of the anonymous producers' rows the newest kAuditFormerRowsMax stay.
+  void fold_former();
+  std::uint64_t folds() const { return folds_; }  // rows folded by this object
 
   std::vector<AuditRow> rows() const;
   // True if every row is clean().
@@ -91,8 +110,12 @@ class PartitionAudit {
   AuditRow& row(ProducerId producer);
   void count(ProducerId producer, Sequence sequence, std::uint64_t AuditCounts::*category);
   void move_from_data(ProducerId producer, std::uint64_t count, std::uint64_t AuditCounts::*category);
+  void fold(ProducerId producer);
 
   std::map<ProducerId, AuditRow> rows_;
+  std::deque<ProducerId> ended_;  // that still have their rows
+  ProducerId former_folded_;      // the highest that fold_former() has folded
+  std::uint64_t folds_ = 0;
   LastUsed last_used_;
 };
 

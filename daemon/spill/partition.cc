@@ -112,12 +112,19 @@ Checkpoint Partition::checkpoint_now() const {
   return {scan_.frontier(), audit_.rows(), {scan_.bookmarks().begin(), scan_.bookmarks().end()}};
 }
 
-core::AuditRow Partition::report(ProducerId producer, Sequence last) {
-  const core::AuditRow row = audit_.on_reported(producer, last);
+void Partition::request_checkpoint() {
+  if (volatile_) return;
+  note_checkpoint();
+  if (pending_checkpoint_->upto <= durable()) ready_checkpoint_ = std::exchange(pending_checkpoint_, std::nullopt);
+}
+
+std::optional<core::AuditRow> Partition::report(ProducerId producer, Sequence last) {
+  std::optional<core::AuditRow> row = audit_.on_reported(producer, last);
+  if (!row) return row;
   for (std::optional<Checkpoint>* checkpoint : {&pending_checkpoint_, &ready_checkpoint_}) {
     if (!*checkpoint) continue;
     std::erase_if((*checkpoint)->rows, [&](const core::AuditRow& other) { return other.producer == producer; });
-    (*checkpoint)->rows.push_back(row);
+    (*checkpoint)->rows.push_back(*row);
   }
   return row;
 }

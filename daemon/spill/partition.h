@@ -115,9 +115,11 @@ class Partition {
   std::optional<Checkpoint> take_checkpoint();
   // One of everything below the frontier, which must be durable: at a clean stop.
   Checkpoint checkpoint_now() const;
-  // What a client of lost memory says it had claimed. No record tells it: the row is the caller's to save, and is in the
-  // checkpoints that are under way.
-  core::AuditRow report(ProducerId producer, Sequence last);
+  // What a client of lost memory says it had claimed. No record tells it: the row is the caller's to save, and is in
+  // the checkpoints that are under way.
+  std::optional<core::AuditRow> report(ProducerId producer, Sequence last);
+  // A checkpoint is taken now, and ready as soon as all below the frontier is durable.
+  void request_checkpoint();
   // Applies retention; publishes `trimmed`.
   Status retain(const log::RetentionLimits& limits, std::uint64_t wall_ns);
   void set_overflow(core::Overflow overflow) { overflow_ = overflow; }

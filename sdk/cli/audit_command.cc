@@ -29,6 +29,12 @@ constexpr Column kColumns[] = {
     {"REPEATS", &AuditRow::repeats},
 };
 
+// Producer 0 stands for those that ended long ago.
+std::string name_of(const AuditRow& row) {
+  if (row.producer.value == 0) return "(ended)";
+  return row.name.empty() ? "-" : printable(row.name);
+}
+
 // Columns that are zero in every row say nothing and are left out, but for DATA.
 std::string table_text(const AuditReport& report) {
   std::vector<std::string> header = {"PARTITION", "PRODUCER", "NAME", "FIRST", "LAST"};
@@ -45,9 +51,9 @@ std::string table_text(const AuditReport& report) {
   header.emplace_back("");
   Table table(std::move(header), std::move(right));
   for (const AuditRow& row : report.rows) {
-    std::vector<std::string> cells = {
-        std::to_string(row.partition), std::to_string(row.producer.value), row.name.empty() ? "-" : printable(row.name),
-        std::to_string(row.sequence_first.value), std::to_string(row.sequence_last.value)};
+    std::vector<std::string> cells = {std::to_string(row.partition), std::to_string(row.producer.value), name_of(row),
+                                      std::to_string(row.sequence_first.value),
+                                      std::to_string(row.sequence_last.value)};
     for (const Column& column : shown) cells.push_back(std::to_string(row.*column.count));
     cells.push_back(row_holds(row) ? "" : coloured(1, Colour::red, "<-"));
     table.add(std::move(cells));
@@ -64,8 +70,9 @@ std::string verdict(const std::string& topic, const AuditReport& report) {
     wrong += row_holds(row) ? 0 : 1;
     producers.insert(row.producer);
   }
-  const std::string what =
-      human_count(data) + " messages of " + std::to_string(producers.size()) + " producers in " + topic;
+  const bool folded = producers.erase(ProducerId(0)) != 0;
+  const std::string what = human_count(data) + " messages of " + std::to_string(producers.size()) + " producers" +
+                           (folded ? " and others that ended long ago" : "") + " in " + topic;
   if (report.holds)
     return coloured(1, Colour::green, "holds") + ": every sequence number is accounted for, " + what + "\n";
   return coloured(1, Colour::red, "does not hold") + ": " + std::to_string(wrong) + " of " +

@@ -290,7 +290,7 @@ struct SequenceReport {
 
 struct AuditRow {
   partition @0 :UInt32;
-  producerId @1 :UInt32;
+  producerId @1 :UInt32;             # 0: the sum of the anonymous ones that ended long ago
   name @2 :Text;                     # named producers
   sequenceFirst @3 :UInt64;
   sequenceLast @4 :UInt64;

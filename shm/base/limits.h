@@ -36,6 +36,11 @@ inline constexpr std::uint32_t kPinnedSlotsFraction =
 inline constexpr std::uint32_t kSessionCursorsMax = 1024;   // partitions that one session's readers are in
 inline constexpr std::uint32_t kFencesMax = 512;            // fence table entries of a partition
 inline constexpr std::size_t kProducersTrackedMax = 65536;  // whose sequences one reader follows in one partition
+// Of one partition: audit rows of anonymous producers that are kept apart although these have ended, and of those that
+// lived when the daemon was lost (whose clients may yet report); beyond it they are folded into one.
+inline constexpr std::size_t kAuditEndedRowsMax = 256;
+inline constexpr std::size_t kAuditFormerRowsMax = 2048;
+inline constexpr std::size_t kEndedWaitingMax = 65536;  // producers that have ended, and may have uncounted claims
 inline constexpr std::uint32_t kBatchRecordsMax = 65536;
 inline constexpr std::uint32_t kHeadersMax = 64;  // application headers of one message
 inline constexpr std::uint32_t kTrailerSizeMax = 64 * 1024;

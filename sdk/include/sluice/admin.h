@@ -79,7 +79,7 @@ struct TopicInfo {
 
 struct AuditRow {
   PartitionNumber partition = 0;
-  ProducerId producer;
+  ProducerId producer;  // 0: the sum of the anonymous ones that ended long ago
   std::string name;
   Sequence sequence_first;
   Sequence sequence_last;

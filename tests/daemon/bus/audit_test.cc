@@ -62,5 +62,65 @@ TEST(BusAudit, AReportOnAProducerOfThisLifeCountsNothing) {
   EXPECT_TRUE(rig.audit().holds);
 }
 
+// Each attaches, sends two messages and goes, as a command in a shell does.
+void send_and_end(BusRig& rig, std::uint32_t producers) {
+  for (std::uint32_t i = 0; i < producers; ++i) {
+    TestClient client = rig.attach();
+    rig.produce(client).send(2);
+    rig.end(std::move(client));
+    rig.work();
+  }
+}
+
+std::uint64_t data_of(const session::AuditReport& report) {
+  std::uint64_t data = 0;
+  for (const session::AuditRow& row : report.rows) data += row.row.counts.data;
+  return data;
+}
+
+TEST(BusAudit, DoesNotGrowWithTheProducersThatHaveEndedAndStillHolds) {
+  constexpr std::uint32_t kProducers = 2 * kAuditEndedRowsMax + 10;
+  BusRig rig;
+  rig.create_topic();
+  const TestClient client = rig.attach();
+  TestProducer living = rig.produce(client);
+  living.send(1);
+  send_and_end(rig, kProducers);
+  const session::AuditReport report = rig.audit();
+  EXPECT_TRUE(report.holds);
+  EXPECT_EQ(report.rows.size(), kAuditEndedRowsMax + 2) << "the living one's and the sum of the others";
+  EXPECT_EQ(data_of(report), 2 * kProducers + 1);
+  rig.work();
+  // A kill: the snapshot of the last fold and the records behind it say the same.
+  rig.kill_and_start();
+  const session::AuditReport after = rig.audit();
+  EXPECT_TRUE(after.holds);
+  EXPECT_EQ(data_of(after), 2 * kProducers + 1);
+  EXPECT_LE(after.rows.size(), 2 * kAuditEndedRowsMax + 2);
+  EXPECT_EQ(rig.counts_of(living.id).data, 1u) << "its client may yet report";
+}
+
+TEST(BusAudit, AProducerThatEndsBehindAnOpenClaimIsFoldedOnceItIsCounted) {
+  BusRig rig;
+  rig.create_topic();
+  TestClient slow = rig.attach();
+  TestProducer halting = rig.produce(slow);
+  ring::OpenClaim claim;
+  ASSERT_EQ(halting.appender->claim(8, 0, layout::RecordKind::data, claim), ring::AppendResult::ok);
+  for (std::uint32_t i = 0; i < kAuditEndedRowsMax + 1; ++i) {
+    TestClient client = rig.attach();
+    rig.produce(client).send(1);
+    rig.end(std::move(client));
+  }
+  EXPECT_EQ(data_of(rig.audit()), 0u);
+  ring::Appended appended;
+  ASSERT_EQ(halting.appender->commit(claim, 8, {}, 0, appended), ring::AppendResult::ok);
+  rig.work();
+  const session::AuditReport report = rig.audit();
+  EXPECT_TRUE(report.holds);
+  EXPECT_EQ(data_of(report), kAuditEndedRowsMax + 2);
+  EXPECT_EQ(report.rows.size(), kAuditEndedRowsMax + 2);
+}
+
 }  // namespace
 }  // namespace sluice::bus

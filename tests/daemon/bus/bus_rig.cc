@@ -3,6 +3,7 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <filesystem>
 #include <utility>
 
@@ -78,7 +79,7 @@ void BusRig::stop_and_start() {
 // A turn without progress comes twice: the flush interval passes in between.
 void BusRig::work() {
   for (int idle = 0; idle < 3;) {
-    now_ns_ += kFlushIntervalNs;
+    now_ns_ = std::max(now_ns_, monotonic_ns()) + kFlushIntervalNs;
     idle = bus_->do_work(now_ns_).progressed ? 0 : idle + 1;
   }
 }

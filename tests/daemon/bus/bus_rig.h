@@ -59,7 +59,7 @@ class BusRig {
   void start();
 
   std::string folder_;
-  std::uint64_t now_ns_ = 1'000'000'000;
+  std::uint64_t now_ns_ = 0;  // monotonic
   std::optional<DataDirectory> directory_;
   std::unique_ptr<store::Store> store_;
   std::unique_ptr<io::Disk> disk_;

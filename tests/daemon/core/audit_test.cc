@@ -5,6 +5,8 @@
 
 #include <gtest/gtest.h>
 
+#include "shm/base/limits.h"
+
 namespace sluice::core {
 namespace {
 
@@ -131,6 +133,83 @@ TEST(Audit, a_copy_counts_for_itself) {
   EXPECT_EQ(counts_of(copy, kA).data, 2u);
 }
 
+AuditCounts total_of(const PartitionAudit& audit) {
+  AuditCounts total;
+  for (const AuditRow& row : audit.rows()) {
+    total.sequence_last = Sequence(total.sequence_last.value + row.counts.sent());
+    total.data += row.counts.data;
+    total.aborted += row.counts.aborted;
+    total.cut += row.counts.cut;
+    total.dropped += row.counts.dropped;
+    total.gaps += row.counts.gaps;
+  }
+  return total;
+}
+
+TEST(Audit, rows_of_ended_anonymous_producers_are_bounded_and_their_sums_stay) {
+  PartitionAudit audit;
+  constexpr std::uint32_t kProducers = 3 * kAuditEndedRowsMax;
+  for (std::uint32_t id = 1; id <= kProducers; ++id) {
+    const ProducerId producer(id);
+    for (std::uint64_t i = 1; i <= 3; ++i) audit.on_data(producer, Sequence(i));
+    audit.on_abort(producer);
+    if (id == 5) audit.on_reported(producer, Sequence(6));
+    audit.on_ended(producer);
+  }
+  EXPECT_EQ(audit.rows().size(), kAuditEndedRowsMax + 1);
+  EXPECT_EQ(audit.folds(), kProducers - kAuditEndedRowsMax);
+  const AuditCounts total = total_of(audit);
+  EXPECT_EQ(total.sequence_last, Sequence(4 * kProducers + 2));
+  EXPECT_EQ(total.data, 3 * kProducers);
+  EXPECT_EQ(total.aborted, kProducers);
+  EXPECT_EQ(total.cut, 2u);
+  EXPECT_FALSE(audit.holds()) << "what was cut must not be forgotten by folding";
+  EXPECT_EQ(counts_of(audit, ProducerId(kProducers)).data, 3u);
+}
+
+TEST(Audit, a_fold_keeps_gaps_and_takes_what_is_dropped_later) {
+  PartitionAudit audit;
+  audit.on_data(kA, Sequence(3));
+  audit.on_ended(kA);
+  for (std::uint32_t id = 100; id < 100 + kAuditEndedRowsMax; ++id) {
+    audit.on_data(ProducerId(id), Sequence(1));
+    audit.on_ended(ProducerId(id));
+  }
+  EXPECT_EQ(counts_of(audit, kFoldedProducer).gaps, 2u);
+  audit.on_dropped(kA, 1);
+  EXPECT_EQ(counts_of(audit, kFoldedProducer).dropped, 1u);
+  EXPECT_EQ(counts_of(audit, kFoldedProducer).data, 0u);
+}
+
+TEST(Audit, named_producers_and_those_that_have_not_ended_keep_their_rows) {
+  PartitionAudit audit;
+  audit.on_attach(kA, "feed", Sequence(1));
+  audit.on_data(kA, Sequence(1));
+  audit.on_data(kB, Sequence(1));
+  for (std::uint32_t id = 100; id < 100 + 2 * kAuditEndedRowsMax; ++id) {
+    audit.on_data(ProducerId(id), Sequence(1));
+    audit.on_ended(ProducerId(id));
+    audit.on_ended(kA);
+  }
+  EXPECT_EQ(counts_of(audit, kA).data, 1u);
+  EXPECT_EQ(counts_of(audit, kB).data, 1u);
+  EXPECT_TRUE(audit.holds());
+}
+
+TEST(Audit, a_start_keeps_the_newest_rows_and_counts_no_report_on_the_others_twice) {
+  PartitionAudit audit;
+  constexpr std::uint32_t kProducers = kAuditFormerRowsMax + 10;
+  for (std::uint32_t id = 1; id <= kProducers; ++id) audit.on_data(ProducerId(id), Sequence(1));
+  audit.fold_former();
+  EXPECT_EQ(audit.rows().size(), kAuditFormerRowsMax + 1);
+  EXPECT_EQ(total_of(audit).data, kProducers);
+  EXPECT_FALSE(audit.on_reported(ProducerId(10), Sequence(8)).has_value());
+  EXPECT_EQ(total_of(audit).cut, 0u);
+  EXPECT_EQ(audit.on_reported(ProducerId(11), Sequence(8)).value().counts.cut, 7u);
+  EXPECT_EQ(audit.on_reported(ProducerId(kProducers + 1), Sequence(3)).value().counts.cut, 3u);
+  EXPECT_FALSE(audit.on_reported(kFoldedProducer, Sequence(1'000'000)).has_value());
+}
+
 void random_event(PartitionAudit& audit, std::mt19937_64& random) {
   const ProducerId producer(static_cast<std::uint32_t>(random() % 4 + 1));
   const std::uint64_t next = audit.next_sequence(producer).value;
@@ -139,7 +218,8 @@ void random_event(PartitionAudit& audit, std::mt19937_64& random) {
   if (random() % 8 == 0) sequence = next - std::min<std::uint64_t>(next, random() % 5);
   if (random() % 8 == 0) sequence = next + random() % 5;
   if (random() % 200 == 0) sequence = random();
-  switch (random() % 9) {
+  switch (random() % 10) {
+    case 9: audit.on_dropped(kFoldedProducer, random() % 4); break;
     case 0:
     case 1:
     case 2: audit.on_data(producer, Sequence(sequence)); break;

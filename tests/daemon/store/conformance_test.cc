@@ -305,8 +305,8 @@ TEST_P(StoreConformance, single_audit_rows_are_replaced_or_added_where_a_snapsho
   ASSERT_TRUE(store_->save_audit_snapshot(id, 1, snapshot_of(4096)));
   core::PartitionAudit changed;
   for (const core::AuditRow& row : snapshot_of(4096).rows) changed.restore(row);
-  const core::AuditRow replaced = changed.on_reported(ProducerId(3), Sequence(50));
-  const core::AuditRow added = changed.on_reported(ProducerId(1), Sequence(4));
+  const core::AuditRow replaced = changed.on_reported(ProducerId(3), Sequence(50)).value();
+  const core::AuditRow added = changed.on_reported(ProducerId(1), Sequence(4)).value();
   ASSERT_TRUE(store_->save_audit_rows(id, {{1, replaced}, {1, added}, {2, added}}));
   crash();
   const auto back = store_->audit_snapshot(id, 1);
