@@ -316,10 +316,12 @@ std::uint64_t FilePartitionLog::file_bytes() const {
 
 // ---- retention
 
+// The file that holds the durable end stays even behind newer ones: of those a power loss may leave nothing, and then
+// no start could tell any more how far the log was durable.
 bool FilePartitionLog::may_go(const LogFile& file, Position keep_from) const {
   const bool newest = &file == &files_.back();
   const Position end = file.recovered ? file.data_end : file.file_end();
-  return !newest && end <= durable_ && end <= keep_from;
+  return !newest && end < durable_ && end <= keep_from;
 }
 
 Status FilePartitionLog::remove_oldest() {

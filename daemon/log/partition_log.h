@@ -133,8 +133,8 @@ class PartitionLog {
   virtual std::uint64_t file_bytes() const = 0;
   virtual std::uint64_t file_count() const = 0;
 
-  // ---- retention. Never removes the newest file, nor one that reaches above `keep_from`. No request may be in flight
-  // on a file that lies below the durable position.
+  // ---- retention. Never removes the newest file, nor the one that holds the durable end, nor one that reaches above
+  // `keep_from`. No request may be in flight on a file that lies below the durable position.
   virtual Result<Trimmed> retain(const RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from) = 0;
 
   // Closes files, cut at their durable end; after a clean stop the next open() has little to read. What was written and

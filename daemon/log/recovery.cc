@@ -77,7 +77,9 @@ class Recovery {
   Status apply_one(FileLook& file, FilePlan& plan);
   Status sync_file(const FileLook& file);
   Status remove_file(FileLook& file);
+  Status remove_index(const FileLook& file);
   Status set_aside(FileLook& file);
+  bool is_taken(const std::string& aside) const;
   Status set_index_aside(const FileLook& file);
   Status save_index(FileLook& file, const FilePlan& plan);
   Recovered result();
@@ -149,14 +151,16 @@ Status Recovery::plan_blank(std::size_t index) {
   const FileLook& file = look_.files[index];
   FilePlan& plan = plans_[index];
   plan.data_end = file.base;
+  SLUICE_ASSIGN(const std::uint64_t bytes, last_byte_behind(file, file.base));
   // What an earlier recovery made of a start that wrote nothing; its index is lost.
-  const bool mark = file.size == kDirectIoAlignment && !continues(index);
-  if (bound() > file.base && !mark) {
+  const bool mark = bytes == 0 && file.size == kDirectIoAlignment && !continues(index);
+  // Data of a file before it reaches above its base: no start made it there.
+  const bool stray = end_ > file.base;
+  if (stray || (bound() > file.base && !mark)) {
     plan.action = FilePlan::Action::leave;
     return {};
   }
   // Made ahead of need, or its first write was lost with the power.
-  SLUICE_ASSIGN(const std::uint64_t bytes, last_byte_behind(file, file.base));
   report_.torn_bytes += bytes;
   if (bytes != 0) {
     ended_ = true;
@@ -172,6 +176,8 @@ Status Recovery::plan_blank(std::size_t index) {
     plan.records = 0;
     plan.time_max_ns = time_max_ns_;
     end_ = std::max(end_, file.base);
+    // Still whole: no recovery has seen it, so what goes on behind it is of that same start, and its beginning is lost.
+    if (file.size >= full_file_size(options_)) ended_ = true;
   }
   return {};
 }
@@ -195,13 +201,15 @@ Status Recovery::scan_closed(std::size_t index) {
   FilePlan& plan = plans_[index];
   const IndexClosed closed = *file.index.closed;
   plan.data_end = closed.data_end;
+  // Two histories in one directory: files do not overlap, so this one is served up to the next one.
+  if (const FileLook* next = next_with_data(index)) plan.data_end = std::min(plan.data_end, next->base);
   note_end(closed.data_end);
-  end_ = std::max(end_, closed.data_end);
-  if (scan_from_ < closed.data_end) {
+  end_ = std::max(end_, plan.data_end);
+  if (scan_from_ < plan.data_end) {
     const std::vector<Damage> known = file.index.damaged;
     const Position from = std::max(scan_from_, file.base);
     SLUICE_ASSIGN(const auto stopped, scan_segments(index, SegmentNumber(from.value / options_.segment_size),
-                                                    closed.data_end, closed.data_end));
+                                                    plan.data_end, plan.data_end));
     static_cast<void>(stopped);
     file.index.closed = closed;
     plan.write_index = file.index.damaged != known;
@@ -351,18 +359,23 @@ void Recovery::find_missing_files() {
 }
 
 // What a file stands for that is left unserved: up to the next one of which something stays, so that another start,
-// which finds only those, says the same.
+// which finds only those, says the same. Not what a file before it holds.
 void Recovery::find_unserved() {
+  Position held;
   for (std::size_t i = 0; i < look_.files.size(); ++i) {
     const FileLook& file = look_.files[i];
-    if (plans_[i].action != FilePlan::Action::leave) continue;
+    const FilePlan& plan = plans_[i];
+    if (plan.action == FilePlan::Action::keep || plan.action == FilePlan::Action::cut)
+      held = std::max(held, plan.data_end);
+    if (plan.action != FilePlan::Action::leave) continue;
     Position end = file.base + full_file_size(options_);
     for (std::size_t j = i + 1; j < look_.files.size(); ++j) {
       const bool stays = plans_[j].action == FilePlan::Action::keep || plans_[j].action == FilePlan::Action::cut;
       if (stays && look_.files[j].has_data()) end = std::min(end, look_.files[j].base);
     }
     const bool foreign = file.kind == FileLook::Kind::foreign;
-    lost_.push_back({file.base, end, foreign ? DamageReason::unrecognised : DamageReason::missing});
+    const Position begin = std::max(file.base, held);
+    if (begin < end) lost_.push_back({begin, end, foreign ? DamageReason::unrecognised : DamageReason::missing});
     if (foreign) report_.unparsed.push_back(file.path);
     note_end(end);
   }
@@ -424,27 +437,41 @@ Status Recovery::remove_file(FileLook& file) {
   file.file.reset();
   if (file.index.garbled) SLUICE_TRY(set_index_aside(file));
   SLUICE_TRY(disk_.unlink(file.path));
+  return remove_index(file);
+}
+
+Status Recovery::remove_index(const FileLook& file) {
   Status gone = disk_.unlink(index_path(options_.directory, file.base));
   if (!gone && gone.error().code() == ErrorCode::not_found) return {};
   return gone;
 }
 
+bool Recovery::is_taken(const std::string& aside) const {
+  const auto& others = look_.unparsed;
+  return std::find(others.begin(), others.end(), aside) != others.end() ||
+         std::any_of(look_.set_aside.begin(), look_.set_aside.end(),
+                     [&](const SetAside& torn) { return torn.path == aside; });
+}
+
 Status Recovery::set_aside(FileLook& file) {
   file.file.reset();
   const std::string aside = file.path + ".torn";
-  const auto is_aside = [&](const SetAside& torn) { return torn.path == aside; };
-  if (std::any_of(look_.set_aside.begin(), look_.set_aside.end(), is_aside))
+  if (is_taken(aside))
     return fail(ErrorCode::exists, "setting " + file.path + " aside: " + aside + " is there already: move it away");
+  if (file.index.garbled) SLUICE_TRY(set_index_aside(file));
   SLUICE_TRY(disk_.rename(file.path, aside));
   look_.set_aside.push_back({file.base, aside});
-  return {};
+  return remove_index(file);
 }
 
 // The index can be made again, but whatever stands in its place is kept: it may be bytes that got there by mistake.
 Status Recovery::set_index_aside(const FileLook& file) {
   const std::string path = index_path(options_.directory, file.base);
-  SLUICE_TRY(disk_.rename(path, path + ".torn"));
-  look_.set_aside.push_back({file.base, path + ".torn"});
+  std::string aside = path + ".torn";
+  // Those that earlier starts have set aside are kept too.
+  for (int n = 2; is_taken(aside); ++n) aside = path + ".torn." + std::to_string(n);
+  SLUICE_TRY(disk_.rename(path, aside));
+  look_.set_aside.push_back({file.base, aside});
   return {};
 }
 

@@ -251,7 +251,10 @@ class Server {
       const Located located = log_.locate(at);
       if (located.kind == Located::Kind::above) break;
       if (located.kind == Located::Kind::skip) {
-        if (located.next <= at) return complain(at, "skip does not lead forward");
+        if (located.next <= at) {
+          complain(at, "skip does not lead forward");
+          break;
+        }
         at = located.next;
         continue;
       }
@@ -261,9 +264,8 @@ class Server {
   }
 
  private:
-  Served complain(Position at, const std::string& what) {
+  void complain(Position at, const std::string& what) {
     served_.damage.push_back("position " + std::to_string(at.value) + ": " + what);
-    return std::move(served_);
   }
   bool fetch(Position at, std::uint64_t size, std::vector<std::byte>& bytes) {
     bytes.resize(size);

@@ -1,3 +1,5 @@
+#include <algorithm>
+
 #include <gtest/gtest.h>
 
 #include "daemon/io/sim_disk.h"
@@ -106,6 +108,25 @@ TEST_F(Retention, FilesOfEarlierStartsGoToo) {
   ASSERT_TRUE(trimmed);
   EXPECT_EQ(trimmed->files, 4u);
   EXPECT_EQ(serve(*opened_.log, options_, Position(0)).records, writer.records());
+}
+
+TEST_F(Retention, TheFileWithTheDurableEndStaysUntilSomethingNewerIsDurable) {
+  const Position end = writer_->end();
+  ASSERT_TRUE(opened_.log->close());
+  opened_ = open_log(disk_, options_);
+  const Position start = next_start(opened_.report, options_);
+  LogWriter writer(disk_, *opened_.log, options_, 2, start);
+  writer.append("written, not durable");
+  ASSERT_TRUE(writer.submit_writes(true) && writer.drain());
+  EXPECT_EQ(opened_.log->retain({.bytes = 1}, 0, kKeepNothing)->files, 3u);
+  // The power goes, and of the newer file it takes the beginning alone.
+  opened_.log.reset();
+  auto bytes = read_file(disk_, log_path(options_.directory, start));
+  std::fill(bytes.begin(), bytes.begin() + 64, std::byte{0});
+  write_file(disk_, log_path(options_.directory, start), bytes);
+  const Opened again = open_log(disk_, options_);
+  EXPECT_EQ(again.report.end, end);
+  EXPECT_EQ(again.log->end(), end);
 }
 
 }  // namespace

@@ -6,7 +6,8 @@
 //   removes or changes no file in which nothing of ours can be recognised;
 //   and finds the same again when it runs once more.
 //
-// Replay: SLUICE_SEED=N fuzz_log_mutation_test. More: SLUICE_FUZZ_RUNS=N (default 10,000).
+// Replay: SLUICE_SEED=N fuzz_log_mutation_test. More: SLUICE_FUZZ_RUNS=N (default 10,000), from SLUICE_SEED on if both
+// are given.
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
@@ -342,7 +343,7 @@ TEST(LogMutation, RecoveryServesNothingThatDoesNotHoldAndLosesNothingItCannotRea
   const char* replay = std::getenv("SLUICE_SEED");
   const char* more = std::getenv("SLUICE_FUZZ_RUNS");
   const std::uint64_t first = replay != nullptr ? std::strtoull(replay, nullptr, 10) : 1;
-  const std::uint64_t runs = replay != nullptr ? 1 : more != nullptr ? std::strtoull(more, nullptr, 10) : kRuns;
+  const std::uint64_t runs = more != nullptr ? std::strtoull(more, nullptr, 10) : replay != nullptr ? 1 : kRuns;
   std::vector<Image> images;
   for (std::uint64_t seed = 1; seed <= 4; ++seed) images.push_back(make_image(seed, true));
   for (std::uint64_t seed = first; seed < first + runs; ++seed) {
