@@ -38,8 +38,7 @@ TopicConfig read_config(protocol::TopicConfig::Reader in) {
   config.retention_bytes = in.getRetentionBytes();
   config.retention_time = duration_of(in.getRetentionTimeNs());
   config.overflow = static_cast<Overflow>(in.getOverflow());
-  config.claim_deadline.reset();
-  if (in.getClaimDeadlineNs() != 0) config.claim_deadline = duration_of(in.getClaimDeadlineNs());
+  config.claim_deadline = duration_of(in.getClaimDeadlineNs());
   config.checksum = in.getChecksum();
   config.time_mode = static_cast<TimeMode>(in.getTimeMode());
   config.publishers = copy_list(in.getPublishers());
@@ -131,14 +130,14 @@ Status read_done(protocol::Done::Reader in) {
 void write_config(protocol::TopicConfig::Builder out, const TopicConfig& config) {
   out.setName(config.name);
   out.setPartitions(config.partitions);
-  out.setDurability(static_cast<protocol::Durability>(config.durability));
+  if (config.durability) out.setDurability(static_cast<protocol::Durability>(*config.durability));
   out.setVisibility(static_cast<protocol::Visibility>(config.visibility));
   out.setSegmentSize(config.segment_size);
   out.setSlots(config.slots);
-  out.setRetentionBytes(config.retention_bytes);
-  out.setRetentionTimeNs(count_of(config.retention_time));
+  if (config.retention_bytes) out.setRetentionBytes(*config.retention_bytes);
+  if (config.retention_time) out.setRetentionTimeNs(count_of(*config.retention_time));
   out.setOverflow(static_cast<protocol::Overflow>(config.overflow));
-  out.setClaimDeadlineNs(config.claim_deadline ? count_of(*config.claim_deadline) : 0);
+  if (config.claim_deadline) out.setClaimDeadlineNs(count_of(*config.claim_deadline));
   out.setChecksum(config.checksum);
   out.setTimeMode(static_cast<protocol::TimeMode>(config.time_mode));
   write_list(out.initPublishers(static_cast<unsigned>(config.publishers.size())), config.publishers);

@@ -251,10 +251,9 @@ Result<PartitionUnit*> Bus::find_partition(TopicId id, PartitionNumber number) c
   return &topic->partitions()[number];
 }
 
-Status Bus::create_topic(SessionId session_id, core::TopicConfig config) {
+Status Bus::create_topic(SessionId session_id, core::TopicRequest request) {
   SLUICE_ASSIGN(session::Session * session, live_session(session_id));
-  if (config.segment_size == 0) config.segment_size = settings_.segment_size_default;
-  if (config.slots == 0) config.slots = settings_.slots_default;
+  core::TopicConfig config = core::complete(std::move(request), settings_.topic_defaults);
   SLUICE_TRY(core::check(config));
   SLUICE_TRY(session::AccessList::resolve(config.publishers));
   SLUICE_TRY(session::AccessList::resolve(config.consumers));

@@ -37,8 +37,7 @@ struct BusSettings {
   std::uint64_t memory_budget = 0;  // bytes of slot memory
   std::uint64_t flush_interval_ns = kFlushIntervalNsDefault;
   std::uint32_t segments_per_file = kSegmentsPerFileDefault;
-  std::uint64_t segment_size_default = kSegmentSizeDefault;
-  std::uint32_t slots_default = kSlotsDefault;
+  core::TopicDefaults topic_defaults;
   std::uint32_t partitions_max = kPartitionsMax;
   std::uint32_t sessions_max = kSessionsMax;
   std::uint64_t retention_interval_ns = 10'000'000'000;
@@ -74,7 +73,7 @@ class Bus final : public session::BusInterface, public spill::Attached {
   // ---- session::BusInterface
   Result<session::Welcome> attach(session::HelloRequest request) override;
   bool on_peer(SessionId session, session::PeerEvent event) override;
-  Status create_topic(SessionId session, core::TopicConfig config) override;
+  Status create_topic(SessionId session, core::TopicRequest request) override;
   Status alter_topic(SessionId session, const std::string& name, core::TopicChange change) override;
   Status delete_topic(SessionId session, const std::string& name) override;
   Result<std::vector<session::TopicInfo>> list_topics(SessionId session) override;

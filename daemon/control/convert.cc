@@ -110,18 +110,25 @@ std::string read_display_text(capnp::Text::Reader text, std::size_t size_max) {
   return result;
 }
 
-Result<core::TopicConfig> read_config(protocol::TopicConfig::Reader in) {
-  core::TopicConfig config;
+Result<core::TopicRequest> read_request(protocol::TopicConfig::Reader in) {
+  core::TopicRequest request;
+  core::TopicConfig& config = request.config;
   SLUICE_ASSIGN(config.name, read_text(in.getName(), kTopicNameSizeMax, "topic name"));
   config.partitions = in.getPartitions();
-  SLUICE_ASSIGN(config.durability, read_enum<core::Durability>(in.getDurability(), 3, "durability"));
+  request.default_durability = in.getDurability() == protocol::Durability::DAEMON_DEFAULT;
+  if (!request.default_durability) {
+    SLUICE_ASSIGN(config.durability, read_enum<core::Durability>(in.getDurability(), 3, "durability"));
+  }
   SLUICE_ASSIGN(config.visibility, read_enum<core::Visibility>(in.getVisibility(), 2, "visibility"));
   config.segment_size = in.getSegmentSize();
   config.slots = in.getSlots();
   config.retention_bytes = in.getRetentionBytes();
   config.retention_time_ns = in.getRetentionTimeNs();
+  request.default_retention_bytes = config.retention_bytes == protocol::DAEMON_DEFAULT;
+  request.default_retention_time = config.retention_time_ns == protocol::DAEMON_DEFAULT;
   SLUICE_ASSIGN(config.overflow, read_enum<core::Overflow>(in.getOverflow(), 2, "overflow"));
   config.claim_deadline_ns = in.getClaimDeadlineNs();
+  request.default_claim_deadline = config.claim_deadline_ns == protocol::DAEMON_DEFAULT;
   config.checksum = in.getChecksum();
   SLUICE_ASSIGN(config.time_mode, read_enum<core::TimeMode>(in.getTimeMode(), 3, "time mode"));
   SLUICE_ASSIGN(config.publishers, read_list(in.getPublishers(), "publishers"));
@@ -130,7 +137,7 @@ Result<core::TopicConfig> read_config(protocol::TopicConfig::Reader in) {
     return fail(ErrorCode::invalid,
                 "creating topic " + config.name + ": this daemon keeps no mirrors; leave --mirror out");
   }
-  return config;
+  return request;
 }
 
 Result<core::TopicChange> read_change(protocol::TopicChange::Reader in) {

@@ -23,7 +23,7 @@ Error to_error(const kj::Exception& exception, std::string_view doing);
 Result<std::string> read_text(capnp::Text::Reader text, std::size_t size_max, std::string_view what);
 // A client's free text for display: cut to size, control characters replaced.
 std::string read_display_text(capnp::Text::Reader text, std::size_t size_max);
-Result<core::TopicConfig> read_config(protocol::TopicConfig::Reader in);
+Result<core::TopicRequest> read_request(protocol::TopicConfig::Reader in);
 Result<core::TopicChange> read_change(protocol::TopicChange::Reader in);
 Result<session::OpenProducer> read_open_producer(protocol::OpenProducer::Reader in);
 Result<session::OpenReader> read_open_reader(protocol::OpenReader::Reader in);

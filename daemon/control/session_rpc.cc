@@ -22,8 +22,8 @@ class SessionServer final : public protocol::Session::Server {
       : host_(host), connection_(kj::addRef(connection)), id_(id) {}
 
   kj::Promise<void> createTopic(CreateTopicContext context) override {
-    auto config = read_config(context.getParams().getConfig());
-    return status_call(context, config, [](BusInterface& bus, SessionId id, core::TopicConfig& value) {
+    auto request = read_request(context.getParams().getConfig());
+    return status_call(context, request, [](BusInterface& bus, SessionId id, core::TopicRequest& value) {
       return bus.create_topic(id, std::move(value));
     });
   }

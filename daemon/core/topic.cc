@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <bit>
 #include <string_view>
+#include <utility>
 
 namespace sluice::core {
 namespace {
@@ -73,6 +74,17 @@ Status check(const TopicConfig& config) {
   SLUICE_TRY(check_combinations(config));
   SLUICE_TRY(check_grants(config, config.publishers));
   return check_grants(config, config.consumers);
+}
+
+TopicConfig complete(TopicRequest request, const TopicDefaults& defaults) {
+  TopicConfig config = std::move(request.config);
+  if (config.segment_size == 0) config.segment_size = defaults.segment_size;
+  if (config.slots == 0) config.slots = defaults.slots;
+  if (request.default_durability) config.durability = defaults.durability;
+  if (request.default_retention_bytes) config.retention_bytes = defaults.retention_bytes;
+  if (request.default_retention_time) config.retention_time_ns = defaults.retention_time_ns;
+  if (request.default_claim_deadline) config.claim_deadline_ns = defaults.claim_deadline_ns;
+  return config;
 }
 
 Result<TopicConfig> apply(const TopicConfig& config, const TopicChange& change) {

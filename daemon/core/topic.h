@@ -35,6 +35,25 @@ struct TopicConfig {
   std::vector<std::string> consumers;
 };
 
+// What the daemon's configuration says of topics.
+struct TopicDefaults {
+  Durability durability = Durability::async;
+  std::uint64_t segment_size = kSegmentSizeDefault;  // bytes
+  std::uint32_t slots = kSlotsDefault;
+  std::uint64_t retention_bytes = 0;    // per partition; 0: no limit
+  std::uint64_t retention_time_ns = 0;  // 0: no limit
+  std::uint64_t claim_deadline_ns = kClaimDeadlineNsDefault;
+};
+
+// A topic to be created. What the caller has left out is the daemon's to say.
+struct TopicRequest {
+  TopicConfig config;  // segment_size and slots 0: left out
+  bool default_durability = false;
+  bool default_retention_bytes = false;
+  bool default_retention_time = false;
+  bool default_claim_deadline = false;
+};
+
 struct TopicChange {
   std::optional<std::uint32_t> partitions;
   std::optional<std::uint64_t> retention_bytes;
@@ -53,6 +72,8 @@ struct TopicRecord {
 // (claim_deadline none and checksum off need volatile, drop-oldest needs volatile, durable visibility needs a durable
 // topic).
 Status check(const TopicConfig& config);
+// The topic's configuration, with the defaults for what was left out. Not checked.
+TopicConfig complete(TopicRequest request, const TopicDefaults& defaults);
 // The configuration with the change in it; invalid if it is not allowed (fewer partitions, …).
 Result<TopicConfig> apply(const TopicConfig& config, const TopicChange& change);
 

@@ -58,8 +58,8 @@ bus::BusSettings settings_of(const Config& config, const session::Policy& policy
   settings.memory_budget = memory_budget_bytes(config);
   settings.flush_interval_ns = config.topics.flush_interval_ns;
   settings.segments_per_file = config.topics.segments_per_file;
-  settings.segment_size_default = config.topics.segment_size;
-  settings.slots_default = config.topics.slots;
+  settings.topic_defaults = {config.topics.durability, config.topics.segment_size, config.topics.slots,
+                             config.retention.bytes,   config.retention.time_ns,   config.topics.claim_deadline_ns};
   settings.partitions_max = config.limits.partitions_max;
   settings.sessions_max = config.limits.sessions_max;
   settings.retention_interval_ns = config.retention.check_interval_ns;

@@ -207,7 +207,7 @@ class BusInterface {
   // back.
   virtual bool on_peer(SessionId session, PeerEvent event) = 0;
 
-  virtual Status create_topic(SessionId session, core::TopicConfig config) = 0;  // segment_size, slots 0: the defaults
+  virtual Status create_topic(SessionId session, core::TopicRequest request) = 0;
   virtual Status alter_topic(SessionId session, const std::string& name, core::TopicChange change) = 0;
   virtual Status delete_topic(SessionId session, const std::string& name) = 0;
   virtual Result<std::vector<TopicInfo>> list_topics(SessionId session) = 0;

@@ -63,19 +63,20 @@ bool row_holds(const AuditRow& r) {
 
 Json to_json(const TopicInfo& topic) {
   const TopicConfig& c = topic.config;
+  const auto deadline_ns = c.claim_deadline.value_or(Duration(0)).count();
   Json out = {{"name", c.name},
               {"id", topic.id.value},
               {"created", time_or_null(topic.created_ns)},
               {"created_ns", topic.created_ns},
               {"partition_count", c.partitions},
-              {"durability", name(c.durability)},
+              {"durability", name(c.durability.value_or(Durability::async))},
               {"visibility", name(c.visibility)},
               {"segment_size", c.segment_size},
               {"slots", c.slots},
-              {"retention_bytes", c.retention_bytes},
-              {"retention_time_ns", c.retention_time.count()},
+              {"retention_bytes", c.retention_bytes.value_or(0)},
+              {"retention_time_ns", c.retention_time.value_or(Duration(0)).count()},
               {"overflow", name(c.overflow)},
-              {"claim_deadline_ns", c.claim_deadline ? Json(c.claim_deadline->count()) : Json(nullptr)},
+              {"claim_deadline_ns", deadline_ns != 0 ? Json(deadline_ns) : Json(nullptr)},
               {"checksum", c.checksum},
               {"time", name(c.time_mode)},
               {"publishers", c.publishers},

@@ -42,11 +42,6 @@ Result<bool> on_or_off(std::string_view text) {
   if (text == "off") return false;
   return fail(ErrorCode::invalid, "\"" + std::string(text) + "\" is neither on nor off");
 }
-Result<std::optional<Duration>> deadline(std::string_view text) {
-  if (text == "none") return std::optional<Duration>();
-  SLUICE_ASSIGN(const std::uint64_t ns, duration_argument(text));
-  return std::optional<Duration>(as_duration(ns));
-}
 
 Result<TopicConfig> config_of(const TopicFlags& flags) {
   TopicConfig config;
@@ -61,7 +56,7 @@ Result<TopicConfig> config_of(const TopicFlags& flags) {
   SLUICE_TRY(take(flags.retention_bytes, config.retention_bytes, size_or_none));
   SLUICE_TRY(take(flags.retention_time, config.retention_time, duration_or_none));
   SLUICE_TRY(take(flags.overflow, config.overflow, overflow_argument));
-  SLUICE_TRY(take(flags.claim_deadline, config.claim_deadline, deadline));
+  SLUICE_TRY(take(flags.claim_deadline, config.claim_deadline, duration_or_none));
   SLUICE_TRY(take(flags.checksum, config.checksum, on_or_off));
   SLUICE_TRY(take(flags.time, config.time_mode, time_mode_argument));
   return config;
@@ -107,9 +102,9 @@ std::string list_text(const std::vector<TopicInfo>& topics) {
       records += partition.records;
       bytes += partition.file_bytes;
     }
-    table.add({topic.config.name, std::to_string(topic.config.partitions), std::string(name(topic.config.durability)),
-               std::to_string(records), human_size(bytes), std::to_string(topic.producers),
-               std::to_string(topic.readers), state_text(topic)});
+    table.add({topic.config.name, std::to_string(topic.config.partitions),
+               std::string(name(topic.config.durability.value_or(Durability::async))), std::to_string(records),
+               human_size(bytes), std::to_string(topic.producers), std::to_string(topic.readers), state_text(topic)});
   }
   return table.text();
 }
@@ -138,20 +133,21 @@ std::string names(const std::vector<std::string>& grants) {
 
 std::string settings_text(const TopicInfo& topic) {
   const TopicConfig& c = topic.config;
-  const auto retention_ns = static_cast<std::uint64_t>(c.retention_time.count());
+  const std::uint64_t retention_bytes = c.retention_bytes.value_or(0);
+  const auto retention_ns = static_cast<std::uint64_t>(c.retention_time.value_or(Duration(0)).count());
+  const auto deadline_ns = static_cast<std::uint64_t>(c.claim_deadline.value_or(Duration(0)).count());
   Table table({"topic", c.name});
   const auto row = [&table](std::string what, std::string value) { table.add({std::move(what), std::move(value)}); };
   row("id", std::to_string(topic.id.value));
   row("created", rfc3339(topic.created_ns));
-  row("durability", std::string(name(c.durability)));
+  row("durability", std::string(name(c.durability.value_or(Durability::async))));
   row("visibility", std::string(name(c.visibility)));
   row("memory", std::to_string(c.slots) + " slots of " + human_size(c.segment_size) + " in each of " +
                     std::to_string(c.partitions) + " partitions");
-  row("retention", "bytes " + limit_text(c.retention_bytes, human_size(c.retention_bytes)) + ", time " +
+  row("retention", "bytes " + limit_text(retention_bytes, human_size(retention_bytes)) + ", time " +
                        limit_text(retention_ns, human_duration(retention_ns)));
   row("overflow", std::string(name(c.overflow)));
-  row("claim deadline",
-      c.claim_deadline ? human_duration(static_cast<std::uint64_t>(c.claim_deadline->count())) : "none");
+  row("claim deadline", limit_text(deadline_ns, human_duration(deadline_ns)));
   row("checksum", c.checksum ? "on" : "off");
   row("time", std::string(name(c.time_mode)));
   row("publishers", names(c.publishers));
@@ -235,16 +231,19 @@ void add_create(CLI::App& group, Context& context) {
   sub.add_option("--partitions", flags->partitions, "Logs that are ordered each for itself (1)")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
-  sub.add_option("--durability", flags->durability, "What a send means (async)")->type_name("volatile|async|sync");
+  sub.add_option("--durability", flags->durability, "What a send means (the daemon's: async)")
+      ->type_name("volatile|async|sync");
   sub.add_option("--visibility", flags->visibility, "When consumers see a message (committed)")
       ->type_name("committed|durable");
-  sub.add_option("--segment-size", flags->segment_size, "A power of two; a message takes a quarter at most (4MiB)")
+  sub.add_option("--segment-size", flags->segment_size,
+                 "A power of two; a message takes a quarter at most (the daemon's: 4MiB)")
       ->type_name("SIZE");
-  sub.add_option("--slots", flags->slots, "Segments of a partition in memory (8)")
+  sub.add_option("--slots", flags->slots, "Segments of a partition in memory (the daemon's: 8)")
       ->type_name("N")
       ->check(CLI::PositiveNumber);
   add_retention(sub, *flags);
-  sub.add_option("--claim-deadline", flags->claim_deadline, "An unfinished message is taken back after it (1s)")
+  sub.add_option("--claim-deadline", flags->claim_deadline,
+                 "An unfinished message is taken back after it (the daemon's: 1s)")
       ->type_name("DUR|none");
   sub.add_option("--checksum", flags->checksum, "Of a volatile topic (on)")->type_name("on|off");
   sub.add_option("--time", flags->time, "Of messages (coarse)")->type_name("precise|coarse|none");

@@ -18,6 +18,7 @@ $Cxx.namespace("sluice::protocol");
 
 const protocolVersion :UInt32 = 1;
 const grantPartitionsMax :UInt32 = 64;
+const daemonDefault :UInt64 = 0xffffffffffffffff;  # in createTopic: as the daemon's configuration says
 const noCursor :UInt32 = 0xffffffff;   # as a cursor's cell: read this partition, but nothing waits for it
 
 struct Failure {
@@ -110,6 +111,7 @@ enum Durability {
   volatile @0;
   async @1;
   sync @2;
+  daemonDefault @3;   # in createTopic alone
 }
 enum Visibility {
   committed @0;
@@ -128,14 +130,14 @@ enum TimeMode {
 struct TopicConfig {
   name @0 :Text;
   partitions @1 :UInt32 = 1;
-  durability @2 :Durability = async;
+  durability @2 :Durability = daemonDefault;
   visibility @3 :Visibility = committed;
   segmentSize @4 :UInt64;            # 0: the daemon's default
   slots @5 :UInt32;                  # 0: the daemon's default
-  retentionBytes @6 :UInt64;         # 0: no limit; per partition
-  retentionTimeNs @7 :UInt64;        # 0: no limit
+  retentionBytes @6 :UInt64 = .daemonDefault;    # 0: no limit; per partition
+  retentionTimeNs @7 :UInt64 = .daemonDefault;   # 0: no limit
   overflow @8 :Overflow = block;
-  claimDeadlineNs @9 :UInt64 = 1000000000;  # 0: none
+  claimDeadlineNs @9 :UInt64 = .daemonDefault;   # 0: none
   checksum @10 :Bool = true;
   timeMode @11 :TimeMode = coarse;
   publishers @12 :List(Text);        # "user:NAME", "group:NAME"; empty: whoever may connect

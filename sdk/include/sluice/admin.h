@@ -1,7 +1,6 @@
 // Topics, audit, status: what goes through the control channel. Values only.
 #pragma once
 
-#include <chrono>
 #include <cstdint>
 #include <optional>
 #include <string>
@@ -22,17 +21,19 @@ enum class Visibility : std::uint8_t { committed, durable };
 enum class Overflow : std::uint8_t { block, drop_oldest };  // volatile topics, when memory is full
 enum class TimeMode : std::uint8_t { coarse, precise, none };
 
+// Of a topic to be created: what is left out (nothing; 0 for segment_size and slots) is as the daemon's configuration
+// says, whose own defaults stand in brackets. Of a topic that is there, everything is given.
 struct TopicConfig {
   std::string name;
   std::uint32_t partitions = 1;
-  Durability durability = Durability::async;
+  std::optional<Durability> durability;  // (async)
   Visibility visibility = Visibility::committed;
-  std::uint64_t segment_size = 0;     // bytes; 0: the daemon's default (4 MiB)
-  std::uint32_t slots = 0;            // segments in memory; 0: the daemon's default (8)
-  std::uint64_t retention_bytes = 0;  // per partition; 0: no limit
-  Duration retention_time{0};         // 0: no limit
+  std::uint64_t segment_size = 0;                // bytes (4 MiB)
+  std::uint32_t slots = 0;                       // segments in memory (8)
+  std::optional<std::uint64_t> retention_bytes;  // per partition; 0: no limit (0)
+  std::optional<Duration> retention_time;        // 0: no limit (0)
   Overflow overflow = Overflow::block;
-  std::optional<Duration> claim_deadline = std::chrono::seconds(1);  // nothing: none (volatile topics only)
+  std::optional<Duration> claim_deadline;  // 0: none, volatile topics only (1 s)
   bool checksum = true;
   TimeMode time_mode = TimeMode::coarse;
   std::vector<std::string> publishers;  // "user:NAME" | "group:NAME"; empty: whoever may connect

@@ -116,8 +116,10 @@ TestProducer BusRig::produce(const TestClient& client, std::uint32_t pin, const 
 
 void BusRig::create_topic(core::TopicConfig config) {
   const TestClient client = attach();
-  config.name = kTopic;
-  SLUICE_ASSERT(bus_->create_topic(client.id, std::move(config)).has_value());
+  core::TopicRequest request;
+  request.config = std::move(config);
+  request.config.name = kTopic;
+  SLUICE_ASSERT(bus_->create_topic(client.id, std::move(request)).has_value());
 }
 
 session::AuditReport BusRig::audit() {

@@ -66,6 +66,33 @@ TEST_F(ControlCall, TheLockIsHeldByTheClientsMappingAlone) {
   EXPECT_TRUE(bus_.eventually([](test::FakeBus& bus) { return bus.proven_dead == std::vector{SessionId(1)}; }));
 }
 
+TEST_F(ControlCall, WhatIsLeftOutOfATopicIsTheDaemonsToSayAndZeroIsNotLeftOut) {
+  bus_.run([](test::FakeBus& bus) {
+    bus.topic_defaults = {core::Durability::sync, 1 << 20, 6, 7, 8'000'000'000, 9'000'000};
+  });
+  TopicConfig config;
+  config.name = "left out";
+  ASSERT_TRUE(client_->create_topic(config));
+  config = client_->describe_topic("left out").value().config;
+  EXPECT_EQ(config.durability, Durability::sync);
+  EXPECT_EQ(config.segment_size, 1u << 20);
+  EXPECT_EQ(config.slots, 6u);
+  EXPECT_EQ(config.retention_bytes, 7u);
+  EXPECT_EQ(config.retention_time, std::chrono::seconds(8));
+  EXPECT_EQ(config.claim_deadline, std::chrono::milliseconds(9));
+  config.name = "given";
+  config.durability = Durability::volatile_;
+  config.retention_bytes = 0;
+  config.retention_time = Duration(0);
+  config.claim_deadline = Duration(0);
+  ASSERT_TRUE(client_->create_topic(config));
+  config = client_->describe_topic("given").value().config;
+  EXPECT_EQ(config.durability, Durability::volatile_);
+  EXPECT_EQ(config.retention_bytes, 0u);
+  EXPECT_EQ(config.retention_time, Duration(0));
+  EXPECT_EQ(config.claim_deadline, Duration(0));
+}
+
 TEST_F(ControlCall, TopicsAreCreatedDescribedAlteredAndDeleted) {
   TopicConfig config;
   config.name = "orders";
@@ -77,7 +104,7 @@ TEST_F(ControlCall, TopicsAreCreatedDescribedAlteredAndDeleted) {
   config.retention_bytes = 7;
   config.retention_time = std::chrono::seconds(8);
   config.overflow = Overflow::drop_oldest;
-  config.claim_deadline.reset();
+  config.claim_deadline = Duration(0);
   config.checksum = false;
   config.time_mode = TimeMode::none;
   config.publishers = {"user:a", "group:b"};
@@ -99,7 +126,7 @@ TEST_F(ControlCall, TopicsAreCreatedDescribedAlteredAndDeleted) {
   EXPECT_EQ(topic.config.retention_bytes, 7u);
   EXPECT_EQ(topic.config.retention_time, Duration(0));
   EXPECT_EQ(topic.config.overflow, Overflow::drop_oldest);
-  EXPECT_FALSE(topic.config.claim_deadline);
+  EXPECT_EQ(topic.config.claim_deadline, Duration(0));
   EXPECT_FALSE(topic.config.checksum);
   EXPECT_EQ(topic.config.time_mode, TimeMode::none);
   EXPECT_EQ(topic.config.publishers, config.publishers);

@@ -131,13 +131,13 @@ bool FakeBus::on_peer(SessionId id, session::PeerEvent event) {
   return true;
 }
 
-Status FakeBus::create_topic(SessionId id, core::TopicConfig config) {
+Status FakeBus::create_topic(SessionId id, core::TopicRequest request) {
   SLUICE_TRY(alive(id));
+  const core::TopicConfig config = core::complete(std::move(request), topic_defaults);
   ++creates;
   if (on_create) SLUICE_TRY(on_create());
   if (topics.contains(config.name)) return fail(ErrorCode::exists, "creating topic " + config.name + ": it exists");
-  const std::string name = config.name;
-  topics.emplace(name, Topic{TopicId(next_topic_++), std::move(config)});
+  topics.emplace(config.name, Topic{TopicId(next_topic_++), config});
   return {};
 }
 

@@ -37,7 +37,7 @@ class FakeBus final : public session::BusInterface, public session::BusPoster {
 
   Result<session::Welcome> attach(session::HelloRequest request) override;
   bool on_peer(SessionId session, session::PeerEvent event) override;
-  Status create_topic(SessionId session, core::TopicConfig config) override;
+  Status create_topic(SessionId session, core::TopicRequest request) override;
   Status alter_topic(SessionId session, const std::string& name, core::TopicChange change) override;
   Status delete_topic(SessionId session, const std::string& name) override;
   Result<std::vector<session::TopicInfo>> list_topics(SessionId session) override;
@@ -73,6 +73,7 @@ class FakeBus final : public session::BusInterface, public session::BusPoster {
   std::vector<SessionId> proven_dead;
   std::optional<session::HelloRequest> last_hello;
   std::uint32_t creates = 0;
+  core::TopicDefaults topic_defaults;
   std::function<Status()> on_create;  // runs inside create_topic
 
  private:

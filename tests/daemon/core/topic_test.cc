@@ -24,6 +24,29 @@ Status with(TopicConfig config, Change change) {
   return check(config);
 }
 
+TEST(TopicComplete, what_was_left_out_is_taken_from_the_defaults_and_nothing_else_is) {
+  const TopicDefaults defaults{Durability::sync, 1 << 20, 6, 7, 8, 9};
+  TopicRequest request;
+  request.config = good();
+  request.config.segment_size = 0;
+  request.config.slots = 0;
+  TopicConfig config = complete(request, defaults);
+  EXPECT_EQ(config.segment_size, 1u << 20);
+  EXPECT_EQ(config.slots, 6u);
+  EXPECT_EQ(config.durability, good().durability);
+  EXPECT_EQ(config.retention_bytes, good().retention_bytes);
+  EXPECT_EQ(config.retention_time_ns, good().retention_time_ns);
+  EXPECT_EQ(config.claim_deadline_ns, good().claim_deadline_ns);
+  request.default_durability = request.default_retention_bytes = true;
+  request.default_retention_time = request.default_claim_deadline = true;
+  config = complete(request, defaults);
+  EXPECT_EQ(config.durability, Durability::sync);
+  EXPECT_EQ(config.retention_bytes, 7u);
+  EXPECT_EQ(config.retention_time_ns, 8u);
+  EXPECT_EQ(config.claim_deadline_ns, 9u);
+  EXPECT_EQ(config.partitions, good().partitions);
+}
+
 TEST(TopicCheck, defaults_with_a_name_are_valid) { EXPECT_TRUE(check(good())); }
 
 TEST(TopicCheck, names_of_one_and_of_the_longest_size_are_valid_and_one_more_is_not) {

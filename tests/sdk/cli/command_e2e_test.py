@@ -22,15 +22,19 @@ SLUICE, SLUICED = sys.argv[1:3]
 class Bus:
     """A daemon with a directory and a socket of its own."""
 
-    def __init__(self):
+    def __init__(self, config=""):
         self.directory = tempfile.mkdtemp(prefix="sluice-cli-")
         self.socket = self.directory + "/s"
+        self.config = self.directory + "/sluiced.toml"
         self.daemon = None
+        with open(self.config, "w", encoding="utf-8") as file:
+            file.write(config)
 
     def start(self):
         self.log = open(self.directory + "/log", "ab")
         self.daemon = subprocess.Popen(
-            [SLUICED, "--data-dir", self.directory + "/data", "--socket", self.socket, "--memory-budget", "256MiB"],
+            [SLUICED, "--config", self.config, "--data-dir", self.directory + "/data", "--socket", self.socket,
+             "--memory-budget", "256MiB"],
             stderr=self.log, stdout=self.log)
         for _ in range(600):
             if self("status").returncode == 0:
@@ -323,6 +327,28 @@ class RestartTest(unittest.TestCase):
             self.assertEqual(bus("audit", "t").returncode, 0)
         finally:
             bus.remove()
+
+
+class ConfiguredTest(unittest.TestCase):
+    def test_what_a_topic_leaves_out_is_as_the_configuration_says(self):
+        bus = Bus('[topics]\ndurability = "volatile"\nslots = 6\nclaim_deadline = "250ms"\n'
+                  '[retention]\nbytes = "1GiB"\ntime = "2d"\n')
+        self.addCleanup(bus.remove)
+        bus.start()
+        self.assertEqual(bus("topic", "create", "plain").returncode, 0)
+        topic = json.loads(bus("topic", "describe", "plain", "--json").stdout)
+        self.assertEqual(topic["durability"], "volatile")
+        self.assertEqual(topic["slots"], 6)
+        self.assertEqual(topic["claim_deadline_ns"], 250 * 10**6)
+        self.assertEqual(topic["retention_bytes"], 1 << 30)
+        self.assertEqual(topic["retention_time_ns"], 2 * 86400 * 10**9)
+        told = ("--durability", "async", "--retention-bytes", "none", "--retention-time", "1h", "--claim-deadline", "2s")
+        self.assertEqual(bus("topic", "create", "told", *told).returncode, 0)
+        topic = json.loads(bus("topic", "describe", "told", "--json").stdout)
+        self.assertEqual(topic["durability"], "async")
+        self.assertEqual(topic["claim_deadline_ns"], 2 * 10**9)
+        self.assertEqual(topic["retention_bytes"], 0)
+        self.assertEqual(topic["retention_time_ns"], 3600 * 10**9)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ TEST(Json, a_topic_names_its_settings_as_the_command_line_does) {
   topic.config.name = "orders";
   topic.config.durability = Durability::volatile_;
   topic.config.overflow = Overflow::drop_oldest;
-  topic.config.claim_deadline.reset();
+  topic.config.claim_deadline = Duration(0);
   topic.partitions.resize(2);
   topic.partitions[1].state = PartitionState::poisoned;
   topic.partitions[1].committed = Position(UINT64_MAX);
