@@ -137,7 +137,13 @@ void Produce::fail_line(const Error& error) {
   if (exit_ == kExitDone) exit_ = exit_code(error.code());
   ++errors_;
   if (flags_.receipts) {
-    const Json document = {{"line", line_}, {"error", name(error.code())}, {"message", error.message()}};
+    Json document;
+    if (flags_.file.empty())
+      document["line"] = line_;
+    else
+      document["file"] = flags_.file;
+    document["error"] = name(error.code());
+    document["message"] = error.message();
     out_.write(document.dump(-1, ' ', false, Json::error_handler_t::replace) + "\n");
   }
   if (errors_ > kErrorsShownMax) return;
@@ -150,7 +156,13 @@ void Produce::fail_line(const Error& error) {
 
 void Produce::print_receipt(std::uint64_t line, const Receipt& receipt, const char* state) {
   std::string& out = out_.buffer();
-  out += "{\"line\":" + std::to_string(line) + ",\"topic\":";
+  if (flags_.file.empty()) {
+    out += "{\"line\":" + std::to_string(line);
+  } else {
+    out += "{\"file\":";
+    append_json_string(out, flags_.file);
+  }
+  out += ",\"topic\":";
   append_json_string(out, flags_.topic);
   out += ",\"partition\":" + std::to_string(receipt.partition) +
          ",\"position\":" + std::to_string(receipt.position.value) + ",\"end\":" + std::to_string(receipt.end.value) +

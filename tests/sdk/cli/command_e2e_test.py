@@ -134,6 +134,24 @@ class CommandTest(unittest.TestCase):
         run = self.bus("produce", self.topic, "--receipts", data=b"x" * 1000000 + b"\n")
         self.assertEqual(json.loads(run.stdout)["error"], "too_large")
 
+    def test_errors_name_the_line_or_the_file(self):
+        self.create()
+        lines = b"a\n\n" + b"x" * 1000000 + b"\nb\n" + b"y" * 70000 + b"\nc"
+        run = self.bus("produce", self.topic, "--receipts", data=lines)
+        self.assertEqual([json.loads(line)["line"] for line in run.stdout.splitlines()], [1, 2, 3, 4, 5, 6])
+        self.assertIn(b"line 3: a message of 1000000 bytes", run.stderr)
+        self.assertIn(b"line 5: a message of 70000 bytes", run.stderr)
+        for size, key in ((1000000, "error"), (5, "position")):
+            path = os.path.join(self.bus.directory, "whole file")
+            with open(path, "wb") as file:
+                file.write(b"x\n" * size)
+            run = self.bus("produce", self.topic, "--receipts", "--file", path)
+            receipt = json.loads(run.stdout)
+            self.assertEqual(receipt["file"], path)
+            self.assertIn(key, receipt)
+            self.assertNotIn("line", receipt)
+            self.assertNotIn(b"line 1", run.stderr)
+
     def test_json_has_key_tag_headers_and_base64(self):
         self.create()
         self.ok("produce", self.topic, "--key", "k", "--tag", "new", "--header", "a=1", "--header", "b=x=y", data=b"\xff\n")
