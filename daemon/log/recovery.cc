@@ -182,17 +182,19 @@ Status Recovery::plan_blank(std::size_t index) {
   return {};
 }
 
-// Whether the life that made the file before this one made this one too: one that was cut goes on nowhere.
+// Whether the life that made the file before this one made this one too: one that an earlier recovery has cut goes on
+// nowhere.
 bool Recovery::continues(std::size_t index) const {
-  const FileLook* before = nullptr;
+  std::optional<std::size_t> before;
   for (std::size_t i = 0; i < index; ++i) {
     const FileLook& file = look_.files[i];
-    if (file.has_data() || (file.kind == FileLook::Kind::blank && file.size >= full_file_size(options_)))
-      before = &file;
+    if (file.has_data() || (file.kind == FileLook::Kind::blank && file.size >= full_file_size(options_))) before = i;
   }
-  if (before == nullptr || before->size < full_file_size(options_)) return false;
-  const Position full_end = before->base + full_file_size(options_);
-  const bool cut = before->index.closed && before->index.closed->data_end < full_end;
+  if (!before || look_.files[*before].size < full_file_size(options_)) return false;
+  const FileLook& file = look_.files[*before];
+  const Position full_end = file.base + full_file_size(options_);
+  // Where this recovery finds the end, the file may have gone on.
+  const bool cut = file.has_data() && !ended_ && plans_[*before].data_end < full_end;
   return look_.files[index].base == full_end && !cut;
 }
 
@@ -371,7 +373,7 @@ void Recovery::find_unserved() {
     Position end = file.base + full_file_size(options_);
     for (std::size_t j = i + 1; j < look_.files.size(); ++j) {
       const bool stays = plans_[j].action == FilePlan::Action::keep || plans_[j].action == FilePlan::Action::cut;
-      if (stays && look_.files[j].has_data()) end = std::min(end, look_.files[j].base);
+      if (stays) end = std::min(end, look_.files[j].base);
     }
     const bool foreign = file.kind == FileLook::Kind::foreign;
     const Position begin = std::max(file.base, held);

@@ -203,6 +203,33 @@ TEST_F(Recovery, AFileInTheMidstOfAnothersDataHidesNothing) {
   }
 }
 
+TEST_F(Recovery, AFileOfGarbageStandsForTheSameRangeAtEveryStart) {
+  live(1, 5000, true);
+  const Position base(kRigFileSize);
+  write_file(disk_, log_at(base), std::vector<std::byte>(192, std::byte{0xa5}));
+  // A start's file whose writes were all lost: the first start closes it.
+  write_file(disk_, log_at(base + kRigSegmentSize), {});
+  for (int start = 0; start < 2; ++start) {
+    const RecoveryReport report = expect_served(records_);
+    ASSERT_EQ(report.damaged.size(), 1u);
+    EXPECT_EQ(report.damaged[0].begin, base);
+    EXPECT_EQ(report.damaged[0].end, base + kRigSegmentSize);
+  }
+}
+
+TEST_F(Recovery, AFileThatWasCutInItsLastBlockGoesOnNowhereAtEveryStart) {
+  live(1, kRigFileSize - 6000, true);
+  live(2, 5000, true);
+  mangle(log_at(Position(0)), [](auto& bytes) { bytes.resize(kRigFileSize); });
+  write_file(disk_, log_at(Position(kRigFileSize)), std::vector<std::byte>(4096));
+  remove_indexes();
+  const RecoveryReport first = expect_served(records_);
+  const RecoveryReport second = expect_served(records_);
+  EXPECT_EQ(second.end, first.end);
+  ASSERT_EQ(second.damaged.size(), first.damaged.size());
+  for (const DamagedRange& damaged : second.damaged) EXPECT_LE(damaged.end, Position(kRigFileSize));
+}
+
 TEST_F(Recovery, RotInTheFileOfAStartThatWroteNothingCostsTheNextStartsNothing) {
   live(1, 5000, true);
   const Position mark = next_start(open_log(disk_, options_).report, options_);

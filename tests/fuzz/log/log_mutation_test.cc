@@ -9,6 +9,7 @@
 // Replay: SLUICE_SEED=N fuzz_log_mutation_test. More: SLUICE_FUZZ_RUNS=N (default 10,000), from SLUICE_SEED on if both
 // are given.
 #include <algorithm>
+#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <map>
@@ -344,11 +345,12 @@ TEST(LogMutation, RecoveryServesNothingThatDoesNotHoldAndLosesNothingItCannotRea
   const char* more = std::getenv("SLUICE_FUZZ_RUNS");
   const std::uint64_t first = replay != nullptr ? std::strtoull(replay, nullptr, 10) : 1;
   const std::uint64_t runs = more != nullptr ? std::strtoull(more, nullptr, 10) : replay != nullptr ? 1 : kRuns;
-  std::vector<Image> images;
-  for (std::uint64_t seed = 1; seed <= 4; ++seed) images.push_back(make_image(seed, true));
+  std::map<std::uint64_t, Image> images;  // four for each kRuns seeds
   for (std::uint64_t seed = first; seed < first + runs; ++seed) {
-    MutationRun(images[seed % images.size()], seed).run();
-    if (HasFailure()) std::printf("%s", MutationRun(images[seed % images.size()], seed).describe().c_str());
+    const std::uint64_t number = 1 + seed / kRuns * 4 + seed % 4;
+    if (!images.contains(number)) images[number] = make_image(number, true);
+    MutationRun(images[number], seed).run();
+    if (HasFailure()) std::printf("%s", MutationRun(images[number], seed).describe().c_str());
     ASSERT_FALSE(HasFailure()) << "replay: SLUICE_SEED=" << seed << " fuzz_log_mutation_test";
   }
 }
