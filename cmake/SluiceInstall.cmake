@@ -1,5 +1,5 @@
 # What `cmake --install` puts where. Included after the subdirectories, so that every target exists that will.
-# A target or a file that a build does not have (benchmarks off, a part not built) is passed over.
+# sluice-perf is there where benchmarks are on.
 #
 #   include/sluice/*.h            public headers; shm/base/{result,types}.h below them, where a quoted
 #                                 "shm/base/result.h" of a public header finds them
@@ -39,9 +39,7 @@ function(sluice_install_library)
   install(FILES ${PROJECT_BINARY_DIR}/sluice.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endfunction()
 
-if(TARGET sluice)
-  sluice_install_library()
-endif()
+sluice_install_library()
 foreach(program IN ITEMS sluiced sluice_cli sluice_perf)
   if(TARGET ${program})
     set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)  # run.sh, and people
@@ -53,7 +51,5 @@ foreach(section IN ITEMS 1 5 8)
   file(GLOB pages CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/docs/man/*.${section})
   install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man${section})
 endforeach()
-file(GLOB completions CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/sdk/cli/completion/sluice.bash)
-if(completions)
-  install(FILES ${completions} DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME sluice)
-endif()
+install(FILES ${PROJECT_SOURCE_DIR}/sdk/cli/completion/sluice.bash
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/bash-completion/completions RENAME sluice)

@@ -1,25 +1,17 @@
-# How a folder becomes a target, and a test program a ctest entry.
+# How a folder becomes a target, and a test program a ctest entry. What is named must be there: a missing source or
+# folder, an unknown label or a word that is no argument ends the configuration (tests/architecture/cmake_strict_test.py).
 
-# sluice_drop_missing(VARIABLE): takes source files that are not there out of a list, and says so; a folder whose sources
-# are incomplete does not keep the others from configuring. Generated files (absolute paths) stay.
-macro(sluice_drop_missing variable)
-  foreach(source IN LISTS ${variable})
-    cmake_path(IS_ABSOLUTE source absolute)
-    if(NOT absolute)
-      file(GLOB source_found CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${source})
-      if(NOT source_found)
-        message(WARNING "${CMAKE_CURRENT_SOURCE_DIR}/${source} is listed, but is not there: passed over")
-        list(REMOVE_ITEM ${variable} ${source})
-      endif()
-    endif()
-  endforeach()
-endmacro()
+function(sluice_refuse_unparsed name words)
+  if(words)
+    message(FATAL_ERROR "${name}: not understood: ${words}")
+  endif()
+endfunction()
 
 # sluice_module(NAME SOURCES a.cc ... USES other_module ... LIBRARIES third_party ...)
 # One folder, one target. USES are the allowed edges of docs/ARCHITECTURE.md (checked by tests/architecture).
 function(sluice_module name)
   cmake_parse_arguments(ARG "" "" "SOURCES;USES;LIBRARIES" ${ARGN})
-  sluice_drop_missing(ARG_SOURCES)
+  sluice_refuse_unparsed(${name} "${ARG_UNPARSED_ARGUMENTS}")
   if(ARG_SOURCES)
     add_library(${name} STATIC ${ARG_SOURCES})
     target_include_directories(${name} PUBLIC ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/sdk/include)
@@ -29,18 +21,6 @@ function(sluice_module name)
     target_include_directories(${name} INTERFACE ${PROJECT_SOURCE_DIR} ${PROJECT_SOURCE_DIR}/sdk/include)
     target_link_libraries(${name} INTERFACE ${ARG_USES} ${ARG_LIBRARIES})
   endif()
-endfunction()
-
-# sluice_add_subdirectories(DIR ...): as add_subdirectory for each, but passes over a folder without a CMakeLists.txt.
-function(sluice_add_subdirectories)
-  foreach(folder IN LISTS ARGN)
-    file(GLOB list_file CONFIGURE_DEPENDS ${CMAKE_CURRENT_SOURCE_DIR}/${folder}/CMakeLists.txt)
-    if(list_file)
-      add_subdirectory(${folder})
-    else()
-      message(STATUS "no CMakeLists.txt in ${folder}: passed over")
-    endif()
-  endforeach()
 endfunction()
 
 # The labels a test may carry. For each there is a target tests_LABEL that builds its programs and nothing else, so that
@@ -53,7 +33,7 @@ set(SLUICE_TEST_LABELS unit ring sim crash e2e fuzz conformance model hostile ar
 function(sluice_test_labels test target)
   foreach(label IN LISTS ARGN)
     if(NOT label IN_LIST SLUICE_TEST_LABELS)
-      message(WARNING "test ${test}: unknown label '${label}'; known are: ${SLUICE_TEST_LABELS}")
+      message(FATAL_ERROR "test ${test}: unknown label '${label}'; known are: ${SLUICE_TEST_LABELS}")
     endif()
     if(NOT TARGET tests_${label})
       add_custom_target(tests_${label})
@@ -74,10 +54,7 @@ endfunction()
 # One GoogleTest program, registered as one ctest entry.
 function(sluice_test name)
   cmake_parse_arguments(ARG "" "TIMEOUT" "SOURCES;USES;LABELS;ARGS" ${ARGN})
-  sluice_drop_missing(ARG_SOURCES)
-  if(NOT ARG_SOURCES)
-    return()
-  endif()
+  sluice_refuse_unparsed(${name} "${ARG_UNPARSED_ARGUMENTS}")
   add_executable(${name} ${ARG_SOURCES})
   target_link_libraries(${name} PRIVATE ${ARG_USES} GTest::gtest GTest::gmock GTest::gtest_main sluice_build_flags)
   target_include_directories(${name} PRIVATE ${PROJECT_SOURCE_DIR})

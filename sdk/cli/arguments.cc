@@ -4,6 +4,7 @@
 #include <charconv>
 #include <chrono>
 #include <span>
+#include <utility>
 
 #include "shm/base/units.h"
 
@@ -13,8 +14,9 @@ namespace {
 constexpr std::size_t kQuotedMax = 80;
 
 tl::unexpected<Error> refuse(std::string_view text, std::string_view expected) {
-  return fail(ErrorCode::invalid,
-              "\"" + std::string(text.substr(0, kQuotedMax)) + "\" is not " + std::string(expected));
+  std::string context = "\"";
+  context.append(text.substr(0, kQuotedMax)).append("\" is not ").append(expected);
+  return fail(ErrorCode::invalid, std::move(context));
 }
 
 // A whole number that is all of the text.

@@ -4,6 +4,7 @@
 #include <charconv>
 #include <limits>
 #include <span>
+#include <utility>
 
 namespace sluice {
 namespace {
@@ -32,8 +33,9 @@ constexpr std::size_t kQuotedMax = 40;
 Result<std::uint64_t> parse(std::string_view text, std::span<const Unit> units, std::uint64_t bare_factor,
                             std::string_view expected) {
   const auto refuse = [&](std::string_view why) {
-    return fail(ErrorCode::invalid, "\"" + std::string(text.substr(0, kQuotedMax)) + "\" " + std::string(why) +
-                                        "; write " + std::string(expected));
+    std::string context = "\"";
+    context.append(text.substr(0, kQuotedMax)).append("\" ").append(why).append("; write ").append(expected);
+    return fail(ErrorCode::invalid, std::move(context));
   };
   std::uint64_t count = 0;
   const auto [end, code] = std::from_chars(text.data(), text.data() + text.size(), count);
