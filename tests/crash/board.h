@@ -24,11 +24,12 @@ inline constexpr std::uint32_t kNotesMax = 1 << 18;  // of all workers that note
 struct Note {
   std::uint64_t counter;
   std::uint64_t position;
+  std::uint64_t sequence;
+  std::uint32_t producer;  // the id that it was sent under: another one after each restart of the daemon
   std::uint32_t worker;
   std::uint32_t partition;
   // 0: being written · 1: committed · 2: durable. release by its worker, acquire by the test.
   std::atomic<std::uint32_t> state;
-  std::uint32_t reserved;
 };
 
 struct Worker {

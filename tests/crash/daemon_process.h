@@ -24,7 +24,7 @@ bool long_run();
 // Looks every millisecond until it is so; false after kHangSeconds.
 bool wait_until(const std::function<bool()>& condition);
 
-// A process started with fork and exec; killed when it goes out of scope.
+// A process started with fork and exec; killed when it goes out of scope, and when the thread that started it ends.
 class Process {
  public:
   Process() = default;

@@ -13,7 +13,7 @@
 #include <gtest/gtest.h>
 
 #include "sluice/sluice.h"
-#include "tests/e2e/sdk/daemon_fixture.h"
+#include "tests/crash/daemon_process.h"
 
 namespace sluice::test {
 namespace {
@@ -22,7 +22,7 @@ using namespace std::chrono_literals;
 
 class SdkE2e : public ::testing::Test {
  protected:
-  void SetUp() override { ASSERT_TRUE(daemon.start()) << daemon.log(); }
+  void SetUp() override { ASSERT_TRUE(daemon.start()) << daemon.log_tail(); }
 
   Client connect() {
     ConnectOptions options;
@@ -43,7 +43,7 @@ class SdkE2e : public ::testing::Test {
     return options;
   }
 
-  DaemonFixture daemon;
+  TestDaemon daemon;
 };
 
 std::vector<std::string> read_texts(Reader& reader, std::size_t count) {
@@ -63,7 +63,7 @@ TEST_F(SdkE2e, TheExampleOfTheReadmeRuns) {
   ::setenv("SLUICE_SOCKET", daemon.socket().c_str(), 1);
   const int status = std::system(SLUICE_EXAMPLE_HELLO);
   ::unsetenv("SLUICE_SOCKET");
-  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status;
+  EXPECT_TRUE(WIFEXITED(status) && WEXITSTATUS(status) == 0) << status << "\n" << daemon.log_tail();
 }
 
 TEST_F(SdkE2e, AMessageArrivesWithKeyTagHeadersAndAddress) {

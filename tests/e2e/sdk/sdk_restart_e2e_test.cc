@@ -8,14 +8,14 @@
 #include <gtest/gtest.h>
 
 #include "sluice/sluice.h"
-#include "tests/e2e/sdk/daemon_fixture.h"
+#include "tests/crash/daemon_process.h"
 
 namespace sluice::test {
 namespace {
 
 using namespace std::chrono_literals;
 
-Client connect(const DaemonFixture& daemon) {
+Client connect(const TestDaemon& daemon) {
   ConnectOptions options;
   options.socket = daemon.socket();
   auto client = Client::connect(options);
@@ -43,8 +43,8 @@ TEST(SdkRestart, WithoutADaemonConnectSaysSo) {
 }
 
 TEST(SdkRestart, WhatAReceiptCalledDurableIsThereAfterAKillAndBothSidesGoOn) {
-  DaemonFixture daemon;
-  ASSERT_TRUE(daemon.start()) << daemon.log();
+  TestDaemon daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log_tail();
   Client client = connect(daemon);
   ASSERT_TRUE(client.create_topic(topic("safe", Durability::sync)));
   Producer producer = client.producer("safe").value();
@@ -60,15 +60,19 @@ TEST(SdkRestart, WhatAReceiptCalledDurableIsThereAfterAKillAndBothSidesGoOn) {
     ASSERT_TRUE(producer.send_async("undecided " + std::to_string(round)));
     while (auto message = live.next(20ms)) received.emplace(message->text());
     daemon.kill();
-    std::thread starter([&] {
-      std::this_thread::sleep_for(50ms);
-      ASSERT_TRUE(daemon.start()) << daemon.log();
-    });
     const std::string text = "first after start " + std::to_string(round);
-    // Sent before the hang-up was noticed it went to memory that is lost: unknown, and the application's to send again.
-    auto sent = producer.send(text);
-    while (!sent && sent.error().code() == ErrorCode::unknown) sent = producer.send(text);
-    starter.join();
+    Result<Receipt> sent = tl::unexpected(Error(ErrorCode::internal, "not sent yet"));
+    std::thread sender([&] {
+      // Sent before the hang-up was noticed it went to memory that is lost: unknown, and the application's to send
+      // again.
+      do {
+        sent = producer.send(text);
+      } while (!sent && sent.error().code() == ErrorCode::unknown);
+    });
+    std::this_thread::sleep_for(50ms);
+    const bool started = daemon.start();
+    sender.join();
+    ASSERT_TRUE(started) << daemon.log_tail();
     ASSERT_TRUE(sent) << sent.error().message();
     durable.insert(text);
   }
@@ -84,14 +88,14 @@ TEST(SdkRestart, WhatAReceiptCalledDurableIsThereAfterAKillAndBothSidesGoOn) {
 }
 
 TEST(SdkRestart, ACleanStopKeepsEverything) {
-  DaemonFixture daemon;
-  ASSERT_TRUE(daemon.start()) << daemon.log();
+  TestDaemon daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log_tail();
   Client client = connect(daemon);
   ASSERT_TRUE(client.create_topic(topic("kept", Durability::async)));
   Producer producer = client.producer("kept").value();
   for (int i = 0; i < 1000; ++i) ASSERT_TRUE(producer.send(std::to_string(i)));
-  EXPECT_EQ(daemon.stop(), 0) << daemon.log();
-  ASSERT_TRUE(daemon.start()) << daemon.log();
+  EXPECT_EQ(daemon.stop(), 0) << daemon.log_tail();
+  ASSERT_TRUE(daemon.start()) << daemon.log_tail();
   Reader reader = client.reader({"kept"}, from_earliest()).value();
   for (int i = 0; i < 1000; ++i) {
     const auto message = reader.next(10s);
@@ -104,8 +108,8 @@ TEST(SdkRestart, ACleanStopKeepsEverything) {
 }
 
 TEST(SdkRestart, ASendThatWaitsForTheDaemonTooLongIsNoDaemon) {
-  DaemonFixture daemon;
-  ASSERT_TRUE(daemon.start()) << daemon.log();
+  TestDaemon daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log_tail();
   Client client = connect(daemon);
   ASSERT_TRUE(client.create_topic(topic("away", Durability::async)));
   ProducerOptions options;
