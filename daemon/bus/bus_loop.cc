@@ -7,13 +7,13 @@
 #include <algorithm>
 #include <array>
 #include <cerrno>
+#include <thread>
 #include <utility>
 
 #include <spdlog/spdlog.h>
 
 #include "shm/base/clock.h"
 #include "shm/base/limits.h"
-#include "shm/ring/adaptive_lag.h"
 #include "shm/ring/membarrier.h"
 
 namespace sluice::bus {
@@ -110,7 +110,7 @@ Status BusLoop::run(Bus& bus) {
     if (progressed)
       worked_at = now;
     else if (now - urgent_at < kUrgentNs && now - worked_at < kUrgentNs)
-      ring::cpu_pause();
+      std::this_thread::yield();  // to the kernel's worker that does the sync, if it wants this processor
     else
       sleep(bus, stop_by != 0 || now - worked_at < kBusyNs, turn.deadline_ns);
   }

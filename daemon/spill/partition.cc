@@ -14,8 +14,10 @@
 namespace sluice::spill {
 namespace {
 
-constexpr std::uint64_t kScanRecordsMax = 16384;   // of one partition in one turn
-constexpr std::uint32_t kPrepareStepsMax = 16;     // of one partition in one turn
+// Of one partition in one turn: enough for one write, so that the disk is not idle while memory is worked through.
+constexpr std::uint64_t kScanRecordsMax = 16384;
+constexpr std::uint64_t kScanBytesMax = kWriteChunkSizeMax;
+constexpr std::uint32_t kPrepareStepsMax = 4;
 constexpr std::uint64_t kSegmentsAhead = 2;        // prepared above what is used
 constexpr std::uint64_t kPinsLookNs = 50'000'000;  // producers wait for slots that pins hold: nobody says when they go
 constexpr std::uint64_t kMemoryRetryNs = 100'000'000;  // producers wait for memory that was refused
@@ -63,6 +65,7 @@ WorkResult Partition::do_work(std::uint64_t now_ns) {
   result.progressed |= scan(now_ns);
   if (writer_) {
     const bool was_poisoned = writer_->is_poisoned();
+    if (waits_for_durable()) writer_->flush_now();
     result.progressed |= writer_->do_work(scan_.frontier(), now_ns);
     if (writer_->is_poisoned() && !was_poisoned) close_gate(layout::Gate::poisoned);
     result.urgent = sync_ && !everything_durable() && !writer_->is_poisoned();
@@ -93,7 +96,7 @@ void Partition::catch_up(std::uint64_t now_ns) {
 }
 
 bool Partition::scan(std::uint64_t now_ns) {
-  if (scan_.advance(now_ns, kScanRecordsMax) == 0) return false;
+  if (scan_.advance(now_ns, kScanRecordsMax, kScanBytesMax) == 0) return false;
   for (const log::SegmentSummary& summary : scan_.take_summaries()) {
     if (!writer_) continue;
     summaries_.push_back(summary);
@@ -165,11 +168,19 @@ bool Partition::may_retire(SegmentNumber segment, bool slot_needed) const {
   return readers ? *readers >= end : slot_needed;
 }
 
+bool Partition::needs_slot() const { return slots_.counts().free == 0 && slots_.prepared() < prepare_target(); }
+
+// A segment that is read and final would make room, once it is durable.
+bool Partition::waits_for_durable() const {
+  const Position end = memory_.start_of(slots_.first_ready().next());
+  return needs_slot() && scan_.frontier() >= end && writer_->durable() < end;
+}
+
 bool Partition::retire() {
   bool retired = false;
   while (slots_.first_ready() < slots_.next_segment()) {
     const ring::SlotCounts counts = slots_.counts();
-    const bool slot_needed = counts.free == 0 && slots_.prepared() < prepare_target();
+    const bool slot_needed = needs_slot();
     const SegmentNumber segment = slots_.first_ready();
     if (!may_retire(segment, slot_needed)) break;
     // A slot in limbo comes back by itself: one at a time is withdrawn for need.

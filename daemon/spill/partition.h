@@ -126,6 +126,8 @@ class Partition {
 
  private:
   bool scan(std::uint64_t now_ns);
+  bool needs_slot() const;
+  bool waits_for_durable() const;
   bool retire();
   bool may_retire(SegmentNumber segment, bool slot_needed) const;
   void count_dropped(SegmentNumber segment);

@@ -58,13 +58,14 @@ ring::SegmentView Scan::view_at(Position position) const {
   return view;
 }
 
-std::uint64_t Scan::advance(std::uint64_t now_ns, std::uint64_t records_max) {
+std::uint64_t Scan::advance(std::uint64_t now_ns, std::uint64_t records_max, std::uint64_t bytes_max) {
   std::uint64_t passed = 0;
+  const Position stop = frontier_ + bytes_max;
   // Looks are counted, not passes: whoever rewrites a word all the time keeps us here no longer than others do.
   std::uint64_t looks = 0;
-  while (looks < records_max && slots_.is_ready(slots_.memory().segment_of(frontier_))) {
+  while (looks < records_max && frontier_ < stop && slots_.is_ready(slots_.memory().segment_of(frontier_))) {
     const ring::SegmentView segment = view_at(frontier_);
-    while (looks < records_max && frontier_ < segment.end) {
+    while (looks < records_max && frontier_ < segment.end && frontier_ < stop) {
       ++looks;
       const Look look = look_at_frontier(segment, now_ns);
       if (look == Look::halted) return passed;

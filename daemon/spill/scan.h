@@ -54,8 +54,9 @@ class Scan {
   Scan(ring::SlotManager& slots, core::PartitionAudit& audit, const PartitionIdentity& identity,
        const Attached& attached);
 
-  // Walks on, at most `records_max` looks. Returns how many records it passed.
-  std::uint64_t advance(std::uint64_t now_ns, std::uint64_t records_max);
+  // Walks on, at most `records_max` looks, and no further once it has passed `bytes_max`. Returns how many records it
+  // passed.
+  std::uint64_t advance(std::uint64_t now_ns, std::uint64_t records_max, std::uint64_t bytes_max);
   Position frontier() const { return frontier_; }
   // When the claim at the frontier expires (monotonic ns); 0: none is open there, or claims have no deadline.
   std::uint64_t claim_deadline_ns() const;

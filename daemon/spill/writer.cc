@@ -25,6 +25,8 @@ constexpr std::size_t kFrontiersMax = 256;
 constexpr std::uint32_t kSyncTokenBit = 0x8000'0000;
 constexpr std::uint32_t kZerosTokenBit = 0x4000'0000;
 constexpr std::uint32_t kTokenBits = kSyncTokenBit | kZerosTokenBit;
+constexpr std::uint64_t kSyncStepMax = 16 * 1024 * 1024;
+constexpr std::uint64_t kSyncStepRingFraction = 4;
 constexpr std::uint64_t kZeroStep = 1024 * 1024;  // zeros ahead of the data, where a sync is waited for
 
 Position block_floor(Position p) { return Position(p.value & ~(kBlock - 1)); }
@@ -51,6 +53,7 @@ Writer::Writer(io::Disk& disk, log::PartitionLog& log, ring::SlotManager& slots,
       scan_(scan),
       identity_(identity),
       options_(options),
+      sync_step_(std::min(kSyncStepMax, slots.memory().segment_size() * slots.memory().slots / kSyncStepRingFraction)),
       next_(slots.memory().control->start_position),
       submitted_(next_),
       written_(next_),
@@ -86,9 +89,11 @@ bool Writer::do_work(Position frontier, std::uint64_t now_ns) {
     worked |= submit_again(now_ns);
     worked |= submit_writes(frontier, flushing, now_ns);
   }
-  // What is written becomes durable also while a full disk holds up the rest.
+  // A long way to the target is synced in steps, while the disk writes on: else the ring would be full before any of it
+  // is durable. What is written becomes durable also while a full disk holds up the rest.
   const Position upto = written_records();
-  const bool enough = upto >= flush_target_ || (is_obstructed() && writes_at_disk_ == 0 && upto > durable_);
+  const bool enough = upto >= flush_target_ || upto >= durable_ + sync_step_ ||
+                      (is_obstructed() && writes_at_disk_ == 0 && upto > durable_);
   if (flushing && enough && !is_poisoned()) worked |= begin_sync(upto, now_ns);
   if (options_.write_through && submitted_ > durable_ && !is_poisoned() && !is_obstructed()) worked |= submit_zeros();
   check_invariants(frontier);

@@ -111,6 +111,7 @@ class Writer {
   const Scan& scan_;
   const PartitionIdentity& identity_;
   const WriterOptions options_;
+  const std::uint64_t sync_step_;  // bytes that are worth a sync although the flush has not come to its target
 
   Position next_;       // the first block that was not submitted whole
   Position submitted_;  // valid bytes submitted

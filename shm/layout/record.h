@@ -11,8 +11,10 @@
 #include <atomic>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <type_traits>
 
+#include "shm/base/limits.h"
 #include "shm/base/types.h"
 #include "shm/layout/claim_word.h"
 
@@ -78,11 +80,36 @@ enum class HeaderCheck : std::uint8_t {
 };
 // Reads the claim word (acquire: pairs with the commit's release; publishes fields and payload), copies the fields
 // once, and checks them. On claimed, skip, record and bad_sizes `fields.claim` has a usable span.
-HeaderCheck read_header(const std::byte* at, std::uint64_t room, RecordFields& fields);
+inline HeaderCheck read_header(const std::byte* at, std::uint64_t room, RecordFields& fields) {
+  if (room < kRecordAlignment) return HeaderCheck::corrupt;
+  const auto* header = reinterpret_cast<const RecordHeader*>(at);
+  // acquire: pairs with the release in Appender::commit; what the owner wrote before is visible from here on.
+  fields.claim = ClaimWord{header->claim.load(std::memory_order_acquire)};
+  if (fields.claim.is_free()) return HeaderCheck::free;
+  if (!fields.claim.is_possible(room)) return HeaderCheck::corrupt;
+  if (fields.claim.is_claimed()) return HeaderCheck::claimed;
+  if (fields.claim.state() == RecordState::aborted || fields.claim.kind() == RecordKind::pad) return HeaderCheck::skip;
+  fields.sequence = Sequence(header->sequence);
+  fields.time_ns = header->time_ns;
+  fields.payload_size = header->payload_size;
+  fields.checksum = header->checksum;
+  const std::uint64_t span = fields.claim.span_size();
+  const std::uint64_t content = fields.claim.has_trailer() ? trailer_offset(fields.payload_size) + 4
+                                                           : kRecordHeaderSize + std::uint64_t{fields.payload_size};
+  return content <= span ? HeaderCheck::record : HeaderCheck::bad_sizes;
+}
 
 // Bytes of the trailer, 0 if there is none; −1 as UINT32_MAX if its size field does not fit the span. Copies once.
-std::uint32_t trailer_size(const std::byte* at, const RecordFields& fields);
 inline constexpr std::uint32_t kTrailerSizeInvalid = 0xffff'ffff;
+inline std::uint32_t trailer_size(const std::byte* at, const RecordFields& fields) {
+  if (!fields.claim.has_trailer()) return 0;
+  const std::uint64_t start = trailer_offset(fields.payload_size);
+  std::uint32_t size;
+  std::memcpy(&size, at + start, sizeof size);
+  if (size < 4 || size % 4 != 0 || size > kTrailerSizeMax || start + size > fields.claim.span_size())
+    return kTrailerSizeInvalid;
+  return size;
+}
 
 // True if the record's bytes at `at` match its checksum. `trailer_size` as returned above, and valid.
 bool checksum_matches(const std::byte* at, const RecordFields& fields, std::uint32_t trailer_size, Position position,

@@ -4,6 +4,7 @@
 //
 // A lag that brings nothing is latency for nothing (a request and its answer are single records too), so it is tried:
 // kept while a look after it finds kWorthwhile records, else left off, and tried again after ever more single records.
+// Where a short lag brings kDense records, a long one costs the producer even fewer meetings.
 // Owner: one reader thread.
 #pragma once
 
@@ -32,6 +33,7 @@ class AdaptiveLag {
       if (!lagging_) return;
       failures_ = 0;
       patience_ = kPatienceMin;
+      pauses_ = records >= kDense ? kLagPausesDense : kLagPauses;
     } else if (lagging_) {
       if (++failures_ == kFailuresMax) {
         lagging_ = false;
@@ -41,22 +43,26 @@ class AdaptiveLag {
     } else if (++singles_ == patience_) {
       lagging_ = true;
       failures_ = 0;
+      pauses_ = kLagPauses;
     }
     if (lagging_) {
-      for (std::uint32_t i = 0; i < kLagPauses; ++i) cpu_pause();
+      for (std::uint32_t i = 0; i < pauses_; ++i) cpu_pause();
     }
   }
 
  private:
   static constexpr std::uint32_t kWorthwhile = 8;      // records that a look after a lag must find
+  static constexpr std::uint32_t kDense = 64;          // the same, for a long lag
   static constexpr std::uint32_t kFailuresMax = 3;     // looks in a row that did not
   static constexpr std::uint32_t kPatienceMin = 16;    // looks in a row with few records before a lag is tried
   static constexpr std::uint32_t kPatienceMax = 4096;  // the same, after it has failed again and again
   static constexpr std::uint32_t kLagPauses = 128;     // about 5 µs
+  static constexpr std::uint32_t kLagPausesDense = 512;
   bool lagging_ = false;
   std::uint32_t singles_ = 0;
   std::uint32_t failures_ = 0;
   std::uint32_t patience_ = kPatienceMin;
+  std::uint32_t pauses_ = kLagPauses;
 };
 
 }  // namespace sluice::ring

@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <atomic>
+#include <thread>
 
 #include "shm/base/clock.h"
 #include "shm/base/limits.h"
@@ -76,6 +77,8 @@ bool DurableWait::spin(Position position, std::uint64_t deadline_ns) const {
       cpu_pause();
       durable = memory_->control->durable.load(std::memory_order_acquire) >= position.value;  // pairs with publish()
     }
+    // Whoever works for this very sync may want this processor.
+    if (!durable) std::this_thread::yield();
   } while (!durable && monotonic_ns() < end);
   spinner.store(0, std::memory_order_relaxed);
   return durable;
