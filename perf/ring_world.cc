@@ -40,6 +40,7 @@ constexpr std::uint32_t kSides = 2;  // the two processes
 constexpr std::uint32_t kFloorRounds = 20'000;
 constexpr std::uint32_t kBatchRecords = 256;
 constexpr std::uint32_t kSpinsBeforeSleep = 2'000;
+constexpr std::uint64_t kSegmentsAhead = 2;  // as spill::Partition prepares
 
 std::uint64_t environment(const char* name, std::uint64_t otherwise) {
   const char* text = std::getenv(name);
@@ -233,14 +234,17 @@ class Writer {
       const auto result = appender_.append({payload_, {}, time_ns}, appended);
       if (result == ring::AppendResult::ok) return;
       if (result != ring::AppendResult::no_room) ::_exit(5);
-      if (spins == 0) ++no_room_;
-      if (spins % kSpinsBeforeSleep != 0) {
+      if (spins == 0) {
+        ++no_room_;
+        ring::Bell(appender_.memory()).call_daemon();
+      }
+      if (spins < kSpinsBeforeSleep) {
         ring::cpu_pause();
         continue;
       }
       const std::uint32_t count = appender_.arm_room();
       if (appender_.append({payload_, {}, time_ns}, appended) == ring::AppendResult::ok) return;
-      if (spins != 0) appender_.sleep_room(count, kSleepNsMax);
+      appender_.sleep_room(count, kSleepNsMax);
     }
   }
   std::uint64_t no_room() const { return no_room_; }
@@ -419,7 +423,8 @@ class Daemon {
     }
     worked = slots.release_unpinned() != 0 || worked;
     const Position tail(memory.log->tail.load(std::memory_order_acquire));
-    while (slots.prepared() < tail + slots.lookahead() && slots.prepare_step(Position(0))) worked = true;
+    const std::uint64_t ahead = kSegmentsAhead * memory.segment_size() + kPrepareStepSize;
+    while (slots.prepared() < tail + ahead && slots.prepare_step(Position(0))) worked = true;
     return worked;
   }
   // Nobody reads: a segment may go once all in it is final, which the daemon sees by walking it.

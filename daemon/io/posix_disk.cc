@@ -240,7 +240,10 @@ Status PosixDisk::rename(const std::string& from, const std::string& to) {
 }
 
 Status PosixDisk::unlink(const std::string& path) {
+  // Its blocks are freed with the last descriptor, somewhere else. What cannot be opened is removed here.
+  UniqueFd last(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
   if (::unlink(path.c_str()) != 0) return fail(disk_error(errno, "removing " + path));
+  if (last) closer_.close(std::move(last));
   return {};
 }
 

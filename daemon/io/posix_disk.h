@@ -23,6 +23,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/io/closer.h"
 #include "daemon/io/disk.h"
 #include "shm/base/fd.h"
 #include "shm/base/result.h"
@@ -79,6 +80,7 @@ class PosixDisk : public Disk {
   std::string direct_why_not_;         // of the first file that was refused
   std::vector<OpenFile> files_;        // index = FileId − 1
   std::vector<std::uint32_t> unused_;  // indices of closed entries
+  Closer closer_;                      // of removed files
 };
 
 }  // namespace sluice::io

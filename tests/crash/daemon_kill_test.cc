@@ -219,7 +219,7 @@ class DaemonKill : public testing::Test {
 };
 
 TEST_F(DaemonKill, EveryDurableReceiptHolds) {
-  const int random_kills = long_run() ? 100 : 20;
+  const int random_kills = long_run() ? 500 : 100;
   const int rounds = long_run() ? 10 : 2;  // of each failpoint
   std::mt19937_64 random(testing::UnitTest::GetInstance()->random_seed() + 7);
   for (int kill = 0; kill < random_kills; ++kill) {

@@ -47,6 +47,35 @@ TEST(Writer, AFlushDoesNotWaitForTheInterval) {
   EXPECT_EQ(rig.partition().durable(), sent.end);
 }
 
+TEST(Writer, AFlushThatProducersWaitForRoomWithBeginsAtOnce) {
+  SpillRig rig(RigOptions::of(Durability::async));
+  rig.fill(1, 1000);
+  rig.settle(false);
+  EXPECT_GE(rig.partition().durable(), Position(kSegmentSizeMin));
+  EXPECT_GT(rig.fill(1, 1000), 0u);
+}
+
+// Else a ring would be full, and the disk idle, before the first of it is durable.
+TEST(Writer, ALongFlushIsSyncedInSteps) {
+  RigOptions options = RigOptions::of(Durability::async);
+  options.topic.slots = 64;
+  SpillRig rig(options);
+  for (int turn = 0; turn < 64; ++turn) {
+    rig.fill(1, 1000);
+    rig.partition().do_work(rig.now_ns);  // more room; the disk answers nothing yet
+  }
+  const Position target = rig.partition().frontier();
+  ASSERT_GT(target, Position(32 * kSegmentSizeMin));
+  rig.partition().flush_now();
+  while (rig.partition().durable() == Position(0)) {
+    rig.reap();
+    ASSERT_TRUE(rig.work().progressed);
+  }
+  EXPECT_LT(rig.partition().durable(), target);
+  rig.settle(false);
+  EXPECT_EQ(rig.partition().durable(), target);
+}
+
 TEST(Writer, AnIdlePartitionAsksForNothing) {
   SpillRig rig(RigOptions::of(Durability::async));
   rig.settle();
