@@ -259,9 +259,6 @@ const std::vector<Setting>& settings() {
       count_setting(
           "limits.partitions_max", "Partitions of all topics together.",
           [](Config& c) -> std::uint32_t& { return c.limits.partitions_max; }, 1, kPartitionsMax),
-      count_setting(
-          "limits.message_segment_fraction", "A message takes at most one part in so many of a segment (4: a quarter).",
-          [](Config& c) -> std::uint32_t& { return c.limits.message_segment_fraction; }, 2, 1024),
   };
   return table;
 }

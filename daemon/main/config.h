@@ -37,8 +37,6 @@ struct RetentionDefaults {
 struct Limits {
   std::uint32_t sessions_max = kSessionsMax;
   std::uint32_t partitions_max = kPartitionsMax;
-  // A message may take one part in so many of a segment.
-  std::uint32_t message_segment_fraction = kMessageSegmentFraction;
 };
 
 struct Config {

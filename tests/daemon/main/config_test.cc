@@ -72,7 +72,6 @@ check_interval = "1m"
 [limits]
 sessions_max = 10
 partitions_max = 20
-message_segment_fraction = 8
 )");
   ASSERT_TRUE(config) << config.error().message();
   EXPECT_EQ(config->data_dir, "/srv/bus");
@@ -92,7 +91,6 @@ message_segment_fraction = 8
   EXPECT_EQ(config->retention.check_interval_ns, 60'000'000'000u);
   EXPECT_EQ(config->limits.sessions_max, 10u);
   EXPECT_EQ(config->limits.partitions_max, 20u);
-  EXPECT_EQ(config->limits.message_segment_fraction, 8u);
   EXPECT_EQ(config->file, "x.toml");
 }
 
