@@ -24,6 +24,8 @@ namespace {
 // Clients get descriptors from the daemon; nobody else needs to reach the files by name.
 constexpr mode_t kFileMode = 0600;
 constexpr mode_t kDirectoryMode = 0700;
+// A removed file of that many bytes is freed on another thread.
+constexpr off_t kFreedAsideSizeMin = 16 * 1024 * 1024;
 
 // Repeats a system call that a signal interrupted.
 template <typename Call>
@@ -240,10 +242,12 @@ Status PosixDisk::rename(const std::string& from, const std::string& to) {
 }
 
 Status PosixDisk::unlink(const std::string& path) {
-  // Its blocks are freed with the last descriptor, somewhere else. What cannot be opened is removed here.
+  // A large file's blocks are freed with its last descriptor, somewhere else; the room is there a little later.
   UniqueFd last(::open(path.c_str(), O_RDONLY | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK));
+  struct stat what {};
+  const bool large = last && ::fstat(last.get(), &what) == 0 && what.st_size >= kFreedAsideSizeMin;
   if (::unlink(path.c_str()) != 0) return fail(disk_error(errno, "removing " + path));
-  if (last) closer_.close(std::move(last));
+  if (large) closer_.close(std::move(last));
   return {};
 }
 

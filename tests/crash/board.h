@@ -18,7 +18,7 @@
 namespace sluice::test {
 
 inline constexpr std::uint32_t kWorkersMax = 1024;
-inline constexpr std::uint32_t kNotesMax = 1 << 18;  // of all workers that note receipts
+inline constexpr std::uint32_t kNotesMax = 1 << 21;  // of all workers that note receipts
 
 // A receipt as its holder knew it.
 struct Note {
