@@ -116,6 +116,11 @@ class LiveReader {
   void run() {
     ReaderOptions options;
     options.from = From::earliest();
+    options.on_loss = [](const LossEvent& loss) {
+      std::printf("  loss at %s, producer %u, expected %llu, found %llu: %s\n", loss.address.to_string().c_str(),
+                  loss.producer.value, static_cast<unsigned long long>(loss.expected.value),
+                  static_cast<unsigned long long>(loss.found.value), loss.reason.c_str());
+    };
     auto reader = client_.reader({kTopic}, options);
     if (!reader) {
       wrong = reader.error().message();
@@ -131,7 +136,8 @@ class LiveReader {
     }
     const ReaderCounters& counters = reader->counters();
     if (wrong.empty() && counters.gaps + counters.repeats + counters.corrupt != 0)
-      wrong = "gaps, repeats or corrupt records";
+      wrong = "gaps " + std::to_string(counters.gaps) + ", repeats " + std::to_string(counters.repeats) +
+              ", corrupt records " + std::to_string(counters.corrupt);
   }
 
   Client client_;
