@@ -208,7 +208,7 @@ TEST_F(ProducerKill, LosesAndRepeatsNothingInAnyWindow) {
     ASSERT_TRUE(status && WIFEXITED(*status) && WEXITSTATUS(*status) == 0);
   }
   live.finish();
-  EXPECT_EQ("", live.wrong);
+  EXPECT_EQ("", live.wrong) << daemon_.log_tail();
 
   Ledger ledger;
   read_all(ledger);
