@@ -112,6 +112,7 @@ Look PartitionStream::next(ring::RecordView& record) {
     if (source_ == Source::none) {
       const Look placed = place();
       if (placed != Look::more) return placed;
+      continue;  // where it only moved on, or found the file, view_ is still the last segment's, which nothing holds
     }
     const ring::ScanResult result = ring::scan_record(view_, position_, record);
     if (snapping_) [[unlikely]] {
