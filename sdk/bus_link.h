@@ -49,7 +49,7 @@ class BusLink {
                                  Duration timeout) = 0;
   virtual Result<LocateAnswer> locate(TopicId topic, PartitionNumber partition, Position position) = 0;
   virtual Result<Position> seek_time(TopicId topic, PartitionNumber partition, std::uint64_t time_ns) = 0;
-  virtual Status report_sequences(TopicId topic, const std::vector<SequenceReport>& reports) = 0;
+  virtual Status report_sequences(TopicId topic, const std::vector<SequenceReport>& reports, Duration timeout) = 0;
   // Why a partition's gate is closed, in the daemon's words.
   virtual Result<std::string> gate_reason(std::string_view topic, PartitionNumber partition) = 0;
 

@@ -57,8 +57,8 @@ Result<Position> ControlLink::seek_time(TopicId topic, PartitionNumber partition
   return control_->seek_time(topic, partition, time_ns);
 }
 
-Status ControlLink::report_sequences(TopicId topic, const std::vector<SequenceReport>& reports) {
-  return control_->report_sequences(topic, reports);
+Status ControlLink::report_sequences(TopicId topic, const std::vector<SequenceReport>& reports, Duration timeout) {
+  return control_->report_sequences(topic, reports, timeout);
 }
 
 Result<std::string> ControlLink::gate_reason(std::string_view topic, PartitionNumber partition) {

@@ -35,7 +35,7 @@ class ControlLink final : public BusLink {
                          Duration timeout) override;
   Result<LocateAnswer> locate(TopicId topic, PartitionNumber partition, Position position) override;
   Result<Position> seek_time(TopicId topic, PartitionNumber partition, std::uint64_t time_ns) override;
-  Status report_sequences(TopicId topic, const std::vector<SequenceReport>& reports) override;
+  Status report_sequences(TopicId topic, const std::vector<SequenceReport>& reports, Duration timeout) override;
   Result<std::string> gate_reason(std::string_view topic, PartitionNumber partition) override;
 
  private:

@@ -87,6 +87,8 @@ class ProducerCore {
   Status catch_up(Patience& patience);
   void end_life();
   // `timeout` 0: the connection's own.
+  void tell_lost(Duration timeout);
+  // `timeout` 0: the connection's own.
   void add_partitions(std::uint64_t now_ns, Duration timeout);
   Status check_ready(Patience& patience);
 

@@ -17,6 +17,8 @@ constexpr std::uint64_t kAddedCheckNs = 5'000'000'000;
 constexpr std::size_t kPastLivesMax = 64;
 // A wait for `durable` looks at the connection so often.
 constexpr std::uint64_t kDurableSliceNs = 100'000'000;
+// A producer's end waits so long for the daemon to note what was lost.
+constexpr Duration kTellAtEndTimeout = std::chrono::seconds(1);
 
 }  // namespace
 
@@ -36,6 +38,8 @@ Result<std::unique_ptr<ProducerCore>> ProducerCore::open(std::shared_ptr<BusLink
 
 ProducerCore::~ProducerCore() {
   abort();
+  if (BusLink::generation(link_->word()) != generation_) end_life();
+  tell_lost(kTellAtEndTimeout);
   if (opened_word_ != 0) link_->close_producer(id_, generation_);
 }
 
@@ -107,8 +111,7 @@ Status ProducerCore::catch_up(Patience& patience) {
       return {};
     }
     end_life();
-    // The daemon subtracts what recovery has found; the rest counts as cut. Told once.
-    if (!reports_.empty() && link_->report_sequences(topic_id_, reports_)) reports_.clear();
+    tell_lost({});
     const Status opened = open_lanes();
     if (opened) continue;
     lanes_.clear();
@@ -136,6 +139,12 @@ void ProducerCore::end_life() {
   lanes_.clear();
   pin_.reset();
   opened_word_ = 0;
+}
+
+// The daemon subtracts what recovery has found; the rest counts as cut. Told once; later if there is nobody to tell.
+void ProducerCore::tell_lost(Duration timeout) {
+  if (reports_.empty() || !BusLink::online(link_->word())) return;
+  if (link_->report_sequences(topic_id_, reports_, timeout)) reports_.clear();
 }
 
 // ---- what is durable ----

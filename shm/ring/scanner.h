@@ -69,10 +69,8 @@ inline ScanResult scan_record(const SegmentView& segment, Position& position, Re
   position = position + view.fields.claim.span_size();
   const std::uint32_t trailer_size = layout::trailer_size(at, view.fields);
   if (trailer_size == layout::kTrailerSizeInvalid) return ScanResult::corrupt_record;
-  if (segment.verify) {
-    if (!layout::checksum_matches(at, view.fields, trailer_size, view.position, segment.checksum))
-      return ScanResult::corrupt_record;
-  }
+  if (segment.verify && !layout::checksum_matches(at, view.fields, trailer_size, view.position, segment.checksum))
+    return ScanResult::corrupt_record;
   view.payload = {at + layout::kRecordHeaderSize, view.fields.payload_size};
   view.trailer = {at + layout::trailer_offset(view.fields.payload_size), trailer_size};
   return ScanResult::record;

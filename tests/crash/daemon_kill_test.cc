@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 
 #include <algorithm>
+#include <array>
 #include <csignal>
 #include <cstdio>
 #include <map>
@@ -94,21 +95,15 @@ class DaemonKill : public testing::Test {
     return testing::AssertionSuccess();
   }
 
-  // Durable receipts so far, of the worker that has the fewest: all of them have to get on.
-  std::uint64_t least_durable() {
-    std::uint64_t least = UINT64_MAX;
-    for (std::uint32_t worker = 0; worker < kWorkers; ++worker)
-      least = std::min<std::uint64_t>(least, board_->workers[worker].durable.load(std::memory_order_acquire));
-    return least;
-  }
-
+  // Each worker has that many more durable receipts: it is attached again, and has reported what it had lost.
   testing::AssertionResult all_get_on(std::uint64_t messages) {
-    const std::uint64_t goal = least_durable() + messages;
+    std::array<std::uint64_t, kWorkers> goals;
+    for (std::uint32_t worker = 0; worker < kWorkers; ++worker)
+      goals[worker] = board_->workers[worker].durable.load(std::memory_order_acquire) + messages;
     for (std::uint32_t worker = 0; worker < kWorkers; ++worker) {
       Worker& self = board_->workers[worker];
-      const std::uint64_t own = self.durable.load(std::memory_order_acquire) + messages;
       if (!wait_until([&] {
-            return self.durable.load(std::memory_order_acquire) >= std::min(own, goal) || workers_[worker].poll();
+            return self.durable.load(std::memory_order_acquire) >= goals[worker] || workers_[worker].poll();
           }))
         return testing::AssertionFailure() << "worker " << worker << " does not get on: " << self.error << "\n"
                                            << daemon_.log_tail();

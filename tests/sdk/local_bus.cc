@@ -357,7 +357,7 @@ Result<internal::LocateAnswer> LocalBus::locate(TopicId, PartitionNumber number,
 Result<Position> LocalBus::seek_time(TopicId, PartitionNumber number, std::uint64_t) {
   return partition(number).earliest;
 }
-Status LocalBus::report_sequences(TopicId, const std::vector<internal::SequenceReport>& reports) {
+Status LocalBus::report_sequences(TopicId, const std::vector<internal::SequenceReport>& reports, Duration) {
   reports_.insert(reports_.end(), reports.begin(), reports.end());
   return {};
 }

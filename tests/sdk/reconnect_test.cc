@@ -47,6 +47,23 @@ TEST(Reconnect, AfterAReplacementTheProducerIsANewOneAndReportsTheOldOnce) {
   EXPECT_EQ(rig.bus->reports().size(), 1u);
 }
 
+TEST(Reconnect, AProducerThatEndsAfterItsMemoryWasLostReportsItFirst) {
+  Rig rig;
+  auto producer = rig.producer();
+  const ProducerId id = producer->id();
+  ASSERT_TRUE(send(*producer, "lost"));
+  rig.bus->replace();
+  producer.reset();
+  ASSERT_EQ(rig.bus->reports().size(), 1u);
+  EXPECT_EQ(rig.bus->reports()[0].producer, id);
+  EXPECT_EQ(rig.bus->reports()[0].sequence, Sequence(1));
+  auto other = rig.producer();
+  ASSERT_TRUE(send(*other, "nobody to tell"));
+  rig.bus->hang_up();
+  other.reset();
+  EXPECT_EQ(rig.bus->reports().size(), 1u);
+}
+
 TEST(Reconnect, ReceiptsOfTheLostMemoryAreDurableIfThatWasKnownElseUnknown) {
   Rig rig;
   auto producer = rig.producer();

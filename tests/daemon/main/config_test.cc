@@ -12,7 +12,7 @@
 namespace sluice::daemon {
 namespace {
 
-const Environment kRoot{0, "/root", "", "", "/work"};
+const Environment kRoot{0, "/root", "", "", "/srv/here"};
 const Environment kUser{1000, "/home/ann", "/run/user/1000", "/home/ann/.state", "/home/ann"};
 
 Result<Config> parse(std::string_view toml) { return parse_config(toml, "x.toml", default_config(kRoot)); }
@@ -193,7 +193,7 @@ TEST(CommandLine, flags_override_the_defaults) {
   const CommandLine line = command_line(
       {"--data-dir", "data", "--socket", "/tmp/s", "--http", "off", "--log-level", "warn", "--memory-budget", "64MiB"});
   ASSERT_TRUE(line.config) << line.message;
-  EXPECT_EQ(line.config->data_dir, "/work/data") << "relative to where the command was given";
+  EXPECT_EQ(line.config->data_dir, "/srv/here/data") << "relative to where the command was given";
   EXPECT_EQ(line.config->socket, "/tmp/s");
   EXPECT_EQ(line.config->log_level, "warn");
   EXPECT_EQ(line.config->memory_budget, 64u << 20);
