@@ -45,7 +45,8 @@ struct LogFile {
 
 class FilePartitionLog final : public PartitionLog {
  public:
-  FilePartitionLog(io::Disk& disk, LogOptions options, Recovered recovered, Position used_end);
+  // `free_from`: no file may be made below it.
+  FilePartitionLog(io::Disk& disk, LogOptions options, Recovered recovered, Position free_from);
 
   Result<WriteTarget> target(Position position) override;
   Status prepare_next(Position position) override;
@@ -66,6 +67,7 @@ class FilePartitionLog final : public PartitionLog {
   Status close() override;
 
  private:
+  void write_on(OpenFile open);
   LogFile* covering(Position position);
   const LogFile* at_or_before(Position position) const;
   Position next_data(std::size_t index) const;
@@ -87,7 +89,7 @@ class FilePartitionLog final : public PartitionLog {
 
   io::Disk& disk_;
   const LogOptions options_;
-  const Position used_end_;
+  const Position free_from_;
   std::vector<LogFile> files_;  // ascending, not overlapping
   Position durable_;
   std::uint64_t time_max_ns_ = 0;
@@ -95,8 +97,8 @@ class FilePartitionLog final : public PartitionLog {
   Position read_base_;
 };
 
-FilePartitionLog::FilePartitionLog(io::Disk& disk, LogOptions options, Recovered recovered, Position used_end)
-    : disk_(disk), options_(std::move(options)), used_end_(used_end), durable_(recovered.end) {
+FilePartitionLog::FilePartitionLog(io::Disk& disk, LogOptions options, Recovered recovered, Position free_from)
+    : disk_(disk), options_(std::move(options)), free_from_(free_from), durable_(recovered.end) {
   for (ClosedFile& closed : recovered.files) {
     LogFile& file = files_.emplace_back();
     file.base = closed.base;
@@ -109,6 +111,24 @@ FilePartitionLog::FilePartitionLog(io::Disk& disk, LogOptions options, Recovered
     file.damaged = std::move(closed.damaged);
     time_max_ns_ = std::max(time_max_ns_, file.time_max_ns);
   }
+  for (OpenFile& open : recovered.open) write_on(std::move(open));
+}
+
+void FilePartitionLog::write_on(OpenFile open) {
+  LogFile& file = files_.emplace_back();
+  file.base = open.base;
+  file.size = full_file_size(options_);
+  file.handle = std::move(open.handle);
+  file.damaged = std::move(open.damaged);
+  file.summaries = std::move(open.summaries);
+  for (const SegmentSummary& summary : file.summaries) {
+    file.records += summary.records;
+    time_max_ns_ = std::max(time_max_ns_, summary.time_max_ns);
+  }
+  file.time_max_ns = time_max_ns_;
+  file.summaries_written = file.summaries.size();
+  // Entries are appended by their number; where there are others between them, recovery makes the index anew.
+  file.index_broken = !open.index_written || !file.damaged.empty();
 }
 
 // ---- writing
@@ -122,8 +142,8 @@ LogFile* FilePartitionLog::covering(Position position) {
 Status FilePartitionLog::make_file(Position base) {
   const std::string doing = "making a log file of " + options_.name + " at " + at_position(base);
   const Position free_from =
-      files_.empty() ? used_end_
-                     : std::max(used_end_, files_.back().recovered ? files_.back().data_end : files_.back().file_end());
+      files_.empty() ? free_from_
+                     : std::max(free_from_, files_.back().recovered ? files_.back().data_end : files_.back().file_end());
   if (base < free_from)
     return fail(ErrorCode::conflict,
                 doing + ": positions below " + std::to_string(free_from.value) + " are used already: start above them");
@@ -435,8 +455,10 @@ Result<std::unique_ptr<PartitionLog>> PartitionLog::open(io::Disk& disk, LogOpti
   SLUICE_ASSERT(options.segment_size != 0 && options.segment_size % kDirectIoAlignment == 0);
   SLUICE_ASSERT(options.segments_per_file != 0);
   SLUICE_ASSIGN(Recovered recovered, recover(disk, options, scan_from, visitor, report));
+  // Positions of this life that are not on disk yet are free still where its memory was kept.
+  const Position free_from = options.memory_kept ? recovered.end : report.used_end;
   return std::unique_ptr<PartitionLog>(
-      std::make_unique<FilePartitionLog>(disk, std::move(options), std::move(recovered), report.used_end));
+      std::make_unique<FilePartitionLog>(disk, std::move(options), std::move(recovered), free_from));
 }
 
 }  // namespace sluice::log

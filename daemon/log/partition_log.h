@@ -43,6 +43,9 @@ struct LogOptions {
   std::uint64_t segment_size = 0;  // bytes
   std::uint32_t segments_per_file = 0;
   bool checksums = true;
+  // The memory above the log's end was kept, and holds all that is not on disk: files that are not complete stay open
+  // and are written on where the log ends; nothing is cut.
+  bool memory_kept = false;
 };
 
 // A range of positions that was damaged below the durable bound: kept in the file, not served, counted.
@@ -56,6 +59,7 @@ struct RecoveryReport {
   Position end;                       // everything below is intact and durable, but for `damaged`; 0 for a new log
   Position used_end;                  // at least `end`: above it nothing was seen, not even torn or unreadable
   std::uint64_t records = 0;          // scanned
+  std::uint64_t segment_records = 0;  // memory_kept: committed ones below `end` in the segment that it lies in
   std::uint64_t torn_bytes = 0;       // cut above the durable bound
   std::vector<DamagedRange> damaged;  // all that are known, also those found by an earlier start; ascending
   std::vector<std::string> unparsed;  // paths of what nothing could be recognised in: kept

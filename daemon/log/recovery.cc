@@ -27,6 +27,7 @@ struct FilePlan {
     remove,     // nothing of it is below the end
     set_aside,  // as remove, but bytes are in it that nobody can name
     leave,      // not served, not touched
+    write_on,   // whole, with the log's end in it or behind it
   };
   Action action = Action::keep;
   Position data_end;
@@ -34,6 +35,12 @@ struct FilePlan {
   std::uint64_t time_max_ns = 0;
   bool write_index = false;
 };
+
+// Whether something of the file is served.
+bool stays(const FilePlan& plan) {
+  return plan.action == FilePlan::Action::keep || plan.action == FilePlan::Action::cut ||
+         plan.action == FilePlan::Action::write_on;
+}
 
 class Recovery {
  public:
@@ -60,6 +67,7 @@ class Recovery {
   Status scan_one(std::size_t index);
   Status plan_blank(std::size_t index);
   bool continues(std::size_t index) const;
+  bool may_write_on(std::size_t index) const;
   Status scan_closed(std::size_t index);
   Status scan_open(std::size_t index);
   Result<std::optional<Position>> scan_segments(std::size_t index, SegmentNumber first, Position must_reach,
@@ -75,13 +83,14 @@ class Recovery {
 
   Status apply();
   Status apply_one(FileLook& file, FilePlan& plan);
+  Status keep_open(FileLook& file);
   Status sync_file(const FileLook& file);
   Status remove_file(FileLook& file);
   Status remove_index(const FileLook& file);
   Status set_aside(FileLook& file);
   bool is_taken(const std::string& aside) const;
   Status set_index_aside(const FileLook& file);
-  Status save_index(FileLook& file, const FilePlan& plan);
+  Result<bool> save_index(FileLook& file);
   Recovered result();
 
   io::Disk& disk_;
@@ -96,6 +105,7 @@ class Recovery {
   Position end_;
   std::uint64_t time_max_ns_ = 0;  // running maximum over the files walked over
   std::vector<Damage> lost_;       // damage that no file's index can hold
+  std::vector<OpenFile> open_;     // that are written on
 };
 
 Result<Recovered> Recovery::run() {
@@ -134,11 +144,24 @@ Status Recovery::scan_one(std::size_t index) {
     case FileLook::Kind::ours: break;
   }
   if (!ended_) return scan_open(index);
+  if (may_write_on(index)) {
+    plans_[index].action = FilePlan::Action::write_on;
+    plans_[index].data_end = file.base;
+    return {};
+  }
   // Behind the end, and nothing names a position of it as durable.
   plans_[index].action = FilePlan::Action::remove;
   SLUICE_ASSIGN(const std::uint64_t bytes, last_byte_behind(file, file.base));
   report_.torn_bytes += bytes;
   return {};
+}
+
+// Whether it was made ahead of need, behind the file that the log ends in or as its life's first.
+bool Recovery::may_write_on(std::size_t index) const {
+  const FileLook& file = look_.files[index];
+  if (!options_.memory_kept || file.size != full_file_size(options_) || file.base < end_) return false;
+  const bool first = index == 0 || plans_[index - 1].action != FilePlan::Action::write_on;
+  return first || file.base == look_.files[index - 1].base + full_file_size(options_);
 }
 
 const FileLook* Recovery::next_with_data(std::size_t index) const {
@@ -151,6 +174,11 @@ Status Recovery::plan_blank(std::size_t index) {
   const FileLook& file = look_.files[index];
   FilePlan& plan = plans_[index];
   plan.data_end = file.base;
+  if (may_write_on(index)) {
+    plan.action = FilePlan::Action::write_on;
+    ended_ = true;
+    return {};
+  }
   SLUICE_ASSIGN(const std::uint64_t bytes, last_byte_behind(file, file.base));
   // What an earlier recovery made of a start that wrote nothing; its index is lost.
   const bool mark = bytes == 0 && file.size == kDirectIoAlignment && !continues(index);
@@ -305,8 +333,14 @@ Status Recovery::scan_open(std::size_t index) {
     plan.data_end = *stopped;
   } else if (stopped) {
     ended_ = true;
-    plan.action = FilePlan::Action::cut;
     plan.data_end = *stopped;
+    if (options_.memory_kept && file.size == full_file_size(options_)) {
+      plan.action = FilePlan::Action::write_on;
+      end_ = std::max(end_, plan.data_end);
+      note_end(plan.data_end);
+      return {};
+    }
+    plan.action = FilePlan::Action::cut;
     SLUICE_ASSIGN(const std::uint64_t bytes, last_byte_behind(file, *stopped));
     report_.torn_bytes += bytes;
     // A segment without a record is as good as one that was never begun; but the file stays, if only for its base.
@@ -367,13 +401,12 @@ void Recovery::find_unserved() {
   for (std::size_t i = 0; i < look_.files.size(); ++i) {
     const FileLook& file = look_.files[i];
     const FilePlan& plan = plans_[i];
-    if (plan.action == FilePlan::Action::keep || plan.action == FilePlan::Action::cut)
+    if (stays(plan))
       held = std::max(held, plan.data_end);
     if (plan.action != FilePlan::Action::leave) continue;
     Position end = file.base + full_file_size(options_);
     for (std::size_t j = i + 1; j < look_.files.size(); ++j) {
-      const bool stays = plans_[j].action == FilePlan::Action::keep || plans_[j].action == FilePlan::Action::cut;
-      if (stays) end = std::min(end, look_.files[j].base);
+      if (stays(plans_[j])) end = std::min(end, look_.files[j].base);
     }
     const bool foreign = file.kind == FileLook::Kind::foreign;
     const Position begin = std::max(file.base, held);
@@ -416,12 +449,32 @@ Status Recovery::apply_one(FileLook& file, FilePlan& plan) {
     SLUICE_ASSIGN(file.size, cut_log_file(disk_, file.file.id(), file.base, plan.data_end));
     synced = true;
   }
-  const bool kept = plan.action == FilePlan::Action::cut || plan.action == FilePlan::Action::keep;
-  if (kept && plan.write_index) {
+  if (plan.action == FilePlan::Action::write_on) return keep_open(file);
+  if (stays(plan) && plan.write_index) {
     if (!synced) SLUICE_TRY(sync_file(file));
-    SLUICE_TRY(save_index(file, plan));
+    file.index.closed = IndexClosed{plan.data_end, plan.records, plan.time_max_ns};
+    SLUICE_TRY(save_index(file));
   }
   file.file.reset();
+  return {};
+}
+
+// Its index gets the segments that are complete; the one that the log ends in is summed up by whoever completes it.
+Status Recovery::keep_open(FileLook& file) {
+  SLUICE_TRY(sync_file(file));
+  OpenFile& open = open_.emplace_back();
+  open.base = file.base;
+  std::erase_if(file.index.segments, [&](const SegmentSummary& summary) {
+    const Position segment_end(summary.segment.next().value * options_.segment_size);
+    if (segment_end <= end_) return false;
+    if (segment_end <= end_ + options_.segment_size) report_.segment_records = summary.records;
+    return true;
+  });
+  file.index.closed.reset();
+  SLUICE_ASSIGN(open.index_written, save_index(file));
+  open.summaries = file.index.segments;
+  open.damaged = file.index.damaged;
+  open.handle = std::move(file.file);
   return {};
 }
 
@@ -477,24 +530,25 @@ Status Recovery::set_index_aside(const FileLook& file) {
   return {};
 }
 
-// The index can be made again, so a full disk does not keep the log from opening.
-Status Recovery::save_index(FileLook& file, const FilePlan& plan) {
+// The index can be made again, so a full disk does not keep the log from opening. True if it is written.
+Result<bool> Recovery::save_index(FileLook& file) {
   if (file.index.garbled) SLUICE_TRY(set_index_aside(file));
-  file.index.closed = IndexClosed{plan.data_end, plan.records, plan.time_max_ns};
   Status saved = write_index(disk_, options_.directory, index_key(options_, file.base), file.index);
-  if (!saved && saved.error().code() == ErrorCode::would_block) return {};
-  return saved;
+  if (!saved && saved.error().code() != ErrorCode::would_block) return fail(std::move(saved).error());
+  return saved.has_value();
 }
 
 Recovered Recovery::result() {
   Recovered recovered;
   recovered.end = end_;
+  recovered.open = std::move(open_);
   std::vector<Damage> damaged = lost_;
   for (std::size_t i = 0; i < look_.files.size(); ++i) {
     FileLook& file = look_.files[i];
     const FilePlan& plan = plans_[i];
-    if (plan.action != FilePlan::Action::keep && plan.action != FilePlan::Action::cut) continue;
+    if (!stays(plan)) continue;
     damaged.insert(damaged.end(), file.index.damaged.begin(), file.index.damaged.end());
+    if (plan.action == FilePlan::Action::write_on) continue;
     recovered.files.push_back(
         {file.base, plan.data_end, file.size, plan.records, plan.time_max_ns, std::move(file.index.damaged)});
   }

@@ -7,7 +7,8 @@
 // Invariants
 //  1. Nothing below the durable lower bound is cut.
 //  2. A file in which nothing of ours is recognised is neither removed nor changed.
-//  3. Afterwards every file has a closed index: no start depends on the state of an older one again.
+//  3. Afterwards every file has a closed index, but for those that are written on (LogOptions::memory_kept): no start
+//     depends on the state of an older one again.
 //  4. A step of apply that a crash cuts off leaves a directory with the same outcome.
 #pragma once
 
@@ -16,6 +17,7 @@
 
 #include "daemon/io/disk.h"
 #include "daemon/log/index.h"
+#include "daemon/log/log_file.h"
 #include "daemon/log/partition_log.h"
 #include "shm/base/result.h"
 #include "shm/base/types.h"
@@ -32,8 +34,18 @@ struct ClosedFile {
   std::vector<Damage> damaged;  // ascending
 };
 
+// A file that is written on: the one that the log ends in, or one made ahead of need.
+struct OpenFile {
+  Position base;
+  FileHandle handle;                      // locked
+  std::vector<SegmentSummary> summaries;  // of its complete segments
+  bool index_written = false;             // with exactly these entries
+  std::vector<Damage> damaged;            // ascending
+};
+
 struct Recovered {
   std::vector<ClosedFile> files;  // ascending
+  std::vector<OpenFile> open;     // behind them, ascending; without LogOptions::memory_kept there are none
   Position end;                   // as RecoveryReport::end
 };
 

@@ -48,8 +48,8 @@ LogOptions rig_options(const std::string& directory) {
 // ---- LogWriter
 
 LogWriter::LogWriter(io::Disk& disk, PartitionLog& log, LogOptions options, std::uint64_t incarnation, Position start)
-    : disk_(disk),
-      log_(log),
+    : disk_(&disk),
+      log_(&log),
       options_(std::move(options)),
       incarnation_(incarnation),
       end_(start),
@@ -70,7 +70,7 @@ void LogWriter::begin_segment(Position start) {
   const SegmentNumber number(start.value / options_.segment_size);
   segments_[number] = Segment(bytes);
   const auto header = layout::make_segment_header(options_.topic, options_.partition, number, Incarnation(incarnation_),
-                                                  log_.end(), options_.checksums);
+                                                  log_->end(), options_.checksums);
   std::memcpy(bytes, &header, sizeof header);
   segment_checksum_ = header.checksum;
   end_ = start + layout::kSegmentHeaderSize;
@@ -172,7 +172,7 @@ bool LogWriter::submit_piece(const WriteTarget& target, Position from, std::uint
     std::memcpy(bounces_.back().get(), bytes, size);
     bytes = bounces_.back().get();
   }
-  while (!disk_.submit_write(target.file, target.offset, std::span(bytes, size), kTokenWrite))
+  while (!disk_->submit_write(target.file, target.offset, std::span(bytes, size), kTokenWrite))
     if (!drain()) return false;
   ++outstanding_;
   return true;
@@ -180,7 +180,7 @@ bool LogWriter::submit_piece(const WriteTarget& target, Position from, std::uint
 
 bool LogWriter::submit(Position from, Position to) {
   while (from < to) {
-    auto target = log_.target(from);
+    auto target = log_->target(from);
     if (!target) return false;
     const std::uint64_t in_segment = from.value % options_.segment_size;
     const std::uint64_t size =
@@ -202,11 +202,18 @@ bool LogWriter::submit_writes(bool all) {
   return submitted;
 }
 
+void LogWriter::go_on(io::Disk& disk, PartitionLog& log) {
+  disk_ = &disk;
+  log_ = &log;
+  submitted_ = log.end();
+  summed_up_ = Position(log.end().value / options_.segment_size * options_.segment_size);
+}
+
 bool LogWriter::drain() {
   bool fine = true;
   std::array<io::Completion, 16> completions;
   while (outstanding_ != 0) {
-    const std::size_t count = disk_.reap(completions);
+    const std::size_t count = disk_->reap(completions);
     for (std::size_t i = 0; i < count; ++i) {
       --outstanding_;
       if (completions[i].result < 0) fine = false;
@@ -219,7 +226,7 @@ bool LogWriter::drain() {
 bool LogWriter::sum_up(Position durable) {
   while (summed_up_ + options_.segment_size <= durable) {
     const SegmentNumber number(summed_up_.value / options_.segment_size);
-    if (!log_.add_summary(summaries_.at(number))) return false;
+    if (!log_->add_summary(summaries_.at(number))) return false;
     summed_up_ = summed_up_ + options_.segment_size;
   }
   return true;
@@ -228,12 +235,12 @@ bool LogWriter::sum_up(Position durable) {
 bool LogWriter::sync() {
   if (!submit_writes(true) || !drain()) return false;
   const Position durable = end_;
-  for (const io::FileId file : log_.files_between(log_.end(), durable)) {
-    if (!disk_.submit_sync(file, kTokenSync)) return false;
+  for (const io::FileId file : log_->files_between(log_->end(), durable)) {
+    if (!disk_->submit_sync(file, kTokenSync)) return false;
     ++outstanding_;
   }
   if (!drain()) return false;
-  log_.set_durable(durable);
+  log_->set_durable(durable);
   return sum_up(durable);
 }
 

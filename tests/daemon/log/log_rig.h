@@ -42,6 +42,9 @@ class LogWriter {
   // `start`: a segment boundary.
   LogWriter(io::Disk& disk, PartitionLog& log, LogOptions options, std::uint64_t incarnation, Position start);
 
+  // Goes on with another log of the same directory, which was opened over this memory (LogOptions::memory_kept).
+  void go_on(io::Disk& disk, PartitionLog& log);
+
   // Each puts a record at the end, in memory only.
   void append(const std::string& payload, const std::string& key = {});
   void append_aborted(std::uint64_t span_units);
@@ -77,8 +80,8 @@ class LogWriter {
   bool submit_piece(const WriteTarget& target, Position from, std::uint64_t size);
   bool sum_up(Position durable);
 
-  io::Disk& disk_;
-  PartitionLog& log_;
+  io::Disk* disk_;
+  PartitionLog* log_;
   const LogOptions options_;
   const std::uint64_t incarnation_;
   std::map<SegmentNumber, Segment> segments_;
