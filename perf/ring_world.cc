@@ -91,6 +91,7 @@ class Pins final : public ring::PinSource {
       if (cells_.get()[i].pin.load(std::memory_order_acquire) == layout::pin_word(handle, segment)) return true;
     return false;
   }
+  std::vector<SegmentNumber> pinned(std::uint32_t) const override { return {}; }  // no memory is adopted here
   std::atomic<std::uint64_t>& cell(std::uint32_t index) const { return cells_.get()[index].pin; }
 
  private:
@@ -100,6 +101,7 @@ class Pins final : public ring::PinSource {
 class PopulatedMemory final : public ring::SlotMemory {
  public:
   Status back(std::uint64_t, std::uint64_t) override { return {}; }
+  std::uint64_t in_memory(std::uint64_t, std::uint64_t size) const override { return size; }
 };
 
 class Partition {

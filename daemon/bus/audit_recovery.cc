@@ -82,9 +82,9 @@ void AuditRecovery::visit(Position position, const layout::RecordFields& fields,
   if (bookmark.data() != nullptr) bookmarks_[producer] = {fields.sequence, std::string(layout::as_text(bookmark))};
 }
 
-void AuditRecovery::finish() {
+void AuditRecovery::finish(bool all_ended) {
   for (const auto& [producer, name] : names_) meet(producer);
-  audit_.fold_former();
+  if (all_ended) audit_.fold_former();
 }
 
 }  // namespace sluice::bus

@@ -22,9 +22,11 @@ class AuditRecovery {
 
   // One intact final record at or above the snapshot's position, in order.
   void visit(Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer);
-  // Names that have sent nothing since get their rows, so that their sequences continue; rows beyond the limit are
-  // folded.
-  void finish();
+  // Names that have sent nothing since get their rows, so that their sequences continue. `all_ended`: no producer lives
+  // on; rows beyond the limit are folded then.
+  void finish(bool all_ended);
+
+  void note_bookmark(ProducerId producer, spill::ProducerMark mark) { bookmarks_[producer] = std::move(mark); }
 
   core::PartitionAudit& audit() { return audit_; }
   const std::map<ProducerId, spill::ProducerMark>& bookmarks() const { return bookmarks_; }

@@ -16,11 +16,13 @@ namespace {
 constexpr std::size_t kCompletionsMax = 256;  // of one turn
 }  // namespace
 
-Bus::Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, store::Store& store, int wake_fd)
+Bus::Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, store::Store& store, int wake_fd,
+         keep::RegionKeeper* keeper)
     : settings_(std::move(settings)),
       directory_(directory),
       disk_(disk),
       store_(store),
+      keeper_(keeper),
       wake_fd_(wake_fd),
       started_ns_(realtime_ns()) {
   budget_.limit = settings_.memory_budget;
@@ -28,18 +30,16 @@ Bus::Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, s
 
 Bus::~Bus() = default;
 
-Result<std::unique_ptr<Bus>> Bus::start(BusSettings settings, const DataDirectory& directory, io::Disk& disk,
-                                        store::Store& store, int wake_fd) {
-  std::unique_ptr<Bus> bus(new Bus(std::move(settings), directory, disk, store, wake_fd));
-  SLUICE_TRY(bus->load());
-  return bus;
-}
-
 Status Bus::load() {
   SLUICE_ASSIGN(incarnation_, store_.next_incarnation());
   SLUICE_TRY(lease_producer_ids());
   first_producer_ = next_producer_;
   sessions_ = std::make_unique<session::SessionTable>(incarnation_);
+  SLUICE_TRY(begin_table());
+  return open_topics();
+}
+
+Status Bus::open_topics() {
   SLUICE_TRY(directory_.remove_deleted(disk_));
   SLUICE_ASSIGN(std::vector<core::TopicRecord> records, store_.topics());
   for (core::TopicRecord& record : records) SLUICE_TRY(open_topic(std::move(record), false));
@@ -52,6 +52,7 @@ OpenContext Bus::open_context() {
           disk_,
           *sessions_,
           *this,
+          this,
           budget_,
           incarnation_,
           settings_.flush_interval_ns,
@@ -77,9 +78,19 @@ Status Bus::open_topic(core::TopicRecord record, bool fresh) {
 }
 
 Status Bus::add_partition(Topic& topic, PartitionNumber number, bool fresh) {
-  const std::uint32_t handle = next_handle_++;
-  SLUICE_TRY(topic.open_partition(number, handle, fresh, open_context(), findings_));
-  by_handle_[handle] = topic.partitions().back().partition.get();
+  const auto kept = std::find_if(kept_units_.begin(), kept_units_.end(), [&](const auto& entry) {
+    return entry.second.note.topic == topic.id() && entry.second.note.number == number;
+  });
+  if (kept != kept_units_.end()) {
+    KeptUnit unit = std::move(kept->second);
+    kept_units_.erase(kept);
+    SLUICE_TRY(topic.adopt_partition(number, std::move(unit), open_context(), findings_));
+  } else {
+    SLUICE_TRY(topic.open_partition(number, next_handle_++, fresh, open_context(), findings_));
+    SLUICE_TRY(keep_partition(topic.partitions().back(), topic.id()));
+  }
+  const PartitionUnit& opened = topic.partitions().back();
+  by_handle_[opened.handle] = opened.partition.get();
   return {};
 }
 
@@ -216,7 +227,8 @@ Status Bus::finish_stop() {
       if (partition.log() == nullptr) continue;
       if (partition.gate() != layout::Gate::poisoned && partition.everything_durable())
         keep(topic->save_checkpoint(store_, partition, partition.checkpoint_now()));
-      keep(partition.log()->close());
+      // With a keeper the next daemon may go on in these files.
+      if (keeper_ == nullptr) keep(partition.log()->close());
     }
   }
   return first;
@@ -314,6 +326,7 @@ Status Bus::delete_topic(SessionId session_id, const std::string& name) {
     if (auto aside = directory_.set_aside(disk_, name, topic->id()); !aside)
       spdlog::error("files of a deleted topic not set aside topic={} reason={}", name, aside.error().message());
   }
+  drop_partitions(*topic);
   spdlog::info("topic deleted topic={} id={} uid={}", name, topic->id().value, session->peer().uid);
   by_id_.erase(topic->id());
   const auto found = topics_.find(name);

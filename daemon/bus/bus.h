@@ -14,14 +14,18 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <unordered_map>
 #include <vector>
 
 #include "daemon/bus/data_directory.h"
+#include "daemon/bus/kept_state.h"
 #include "daemon/bus/partition_regions.h"
 #include "daemon/bus/topic.h"
 #include "daemon/io/disk.h"
+#include "daemon/keep/kept_table.h"
+#include "daemon/keep/region_keeper.h"
 #include "daemon/session/bus_interface.h"
 #include "daemon/session/session.h"
 #include "daemon/spill/environment.h"
@@ -51,11 +55,15 @@ struct TurnResult {
   std::uint64_t deadline_ns = 0;  // monotonic; 0: none
 };
 
-class Bus final : public session::BusInterface, public spill::Attached {
+class Bus final : public session::BusInterface, public spill::Attached, public spill::AuditNotes {
  public:
-  // Opens everything that the store knows. `wake_fd`: the eventfd by which clients wake the bus thread.
+  // Opens everything that the store knows. `wake_fd`: the eventfd by which clients wake the bus thread. With a keeper,
+  // memory and sessions outlive this daemon; `inherited` is what the one before has left, and goes on if all of it fits
+  // together, or else is let go. Errors: version (what is there belongs to a newer sluiced: nothing is touched), and
+  // those of the disk and the store.
   static Result<std::unique_ptr<Bus>> start(BusSettings settings, const DataDirectory& directory, io::Disk& disk,
-                                            store::Store& store, int wake_fd);
+                                            store::Store& store, int wake_fd, keep::RegionKeeper* keeper = nullptr,
+                                            keep::Inheritance inherited = {});
   ~Bus() override;
 
   // ---- the loop
@@ -69,6 +77,8 @@ class Bus final : public session::BusInterface, public spill::Attached {
   bool drained() const;
   Status finish_stop();
   std::uint32_t partition_count() const { return static_cast<std::uint32_t>(by_handle_.size()); }
+  // Sessions of the daemon before that have not come back yet.
+  std::vector<SessionId> disconnected_sessions() const;
 
   // ---- session::BusInterface
   Result<session::Welcome> attach(session::HelloRequest request) override;
@@ -101,6 +111,8 @@ class Bus final : public session::BusInterface, public spill::Attached {
   // ---- spill::Attached
   bool is_producer_alive(ProducerId producer) const override;
   std::optional<Position> reader_cursor_min(std::uint32_t handle) const override;
+  // ---- spill::AuditNotes
+  void note(std::uint32_t handle, const spill::Checkpoint& checkpoint) override;
 
  private:
   struct LiveProducer {
@@ -108,11 +120,24 @@ class Bus final : public session::BusInterface, public spill::Attached {
     TopicId topic;
   };
 
-  Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, store::Store& store, int wake_fd);
+  Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, store::Store& store, int wake_fd,
+      keep::RegionKeeper* keeper);
   Status load();
+  Status open_topics();
   OpenContext open_context();
   Status open_topic(core::TopicRecord record, bool fresh);
   Status add_partition(Topic& topic, PartitionNumber number, bool fresh);
+
+  // ---- what outlives it (bus_continuity.cc)
+  Status adopt(keep::KeptTable table, keep::Inheritance& inherited);
+  Status adopt_sessions(KeptState& state, keep::Inheritance& inherited);
+  Status take_kept_units(const KeptState& state, keep::Inheritance& inherited);
+  Status begin_table();
+  Status keep_partition(const PartitionUnit& unit, TopicId topic);
+  void drop_partitions(const Topic& topic);
+  Result<UniqueFd> keep_session(const session::Session& session);
+  void drop_session(SessionId session);
+  Status note(const session::Session& session);
 
   Result<session::Session*> live_session(SessionId id) const;
   Result<Topic*> find_topic(const std::string& name) const;
@@ -142,6 +167,7 @@ class Bus final : public session::BusInterface, public spill::Attached {
   const DataDirectory& directory_;
   io::Disk& disk_;
   store::Store& store_;
+  keep::RegionKeeper* const keeper_;  // null: nothing outlives this daemon
   const int wake_fd_;
   const std::uint64_t started_ns_;  // wall clock
   // Owned by the bus thread.
@@ -161,7 +187,9 @@ class Bus final : public session::BusInterface, public spill::Attached {
   std::unordered_map<SessionId, std::uint64_t> hung_up_at_ns_;
   std::uint64_t repair_ns_max_ = 0;
   std::uint64_t repair_ns_last_ = 0;
-  std::vector<std::string> findings_;  // of the last start
+  std::optional<keep::KeptTable> table_;        // with a keeper
+  std::map<std::uint32_t, KeptUnit> kept_units_;  // by handle, while topics are opened
+  std::vector<std::string> findings_;           // of the last start
   bool stopping_ = false;
 };
 

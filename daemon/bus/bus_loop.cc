@@ -43,9 +43,9 @@ void drain_eventfd(int fd) {
 
 }  // namespace
 
-Result<std::unique_ptr<BusLoop>> BusLoop::create(io::Disk& disk) {
+Result<std::unique_ptr<BusLoop>> BusLoop::create(io::Disk& disk, UniqueFd wake) {
   std::unique_ptr<BusLoop> loop(new BusLoop());
-  loop->wake_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  loop->wake_ = wake ? std::move(wake) : UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   loop->epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
   if (!loop->wake_ || !loop->epoll_) return fail(system_error(errno, "making the descriptors of the bus thread"));
   SLUICE_TRY(watch(loop->epoll_.get(), loop->wake_.get()));
@@ -93,6 +93,7 @@ Status BusLoop::run(Bus& bus) {
   std::uint64_t urgent_at = 0;
   std::uint64_t stop_by = 0;
   for (;;) {
+    turns_.fetch_add(1, std::memory_order_relaxed);
     bool progressed = run_inbox(bus);
     const std::uint64_t now = monotonic_ns();
     const TurnResult turn = bus.do_work(now);

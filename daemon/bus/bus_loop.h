@@ -27,7 +27,8 @@ inline constexpr std::size_t kInboxMax = 65536;  // closures waiting
 class BusLoop final : public session::BusPoster {
  public:
   // no_memory: descriptors are refused.
-  static Result<std::unique_ptr<BusLoop>> create(io::Disk& disk);
+  // `wake`: the eventfd of the daemon before, if clients still hold that; else a new one is made.
+  static Result<std::unique_ptr<BusLoop>> create(io::Disk& disk, UniqueFd wake = {});
 
   bool post(std::function<void(session::BusInterface&)> call) override;
   // The eventfd that wakes the bus thread: clients get a copy.
@@ -35,6 +36,8 @@ class BusLoop final : public session::BusPoster {
   // Runs until stop() was called and everything is drained (or kDrainNsMax have passed).
   Status run(Bus& bus);
   void stop();
+  // Grows by itself while the bus thread works, at least every kDaemonSleepNsMax. Any thread.
+  std::uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
 
  private:
   BusLoop() = default;
@@ -46,6 +49,7 @@ class BusLoop final : public session::BusPoster {
   UniqueFd wake_;
   UniqueFd epoll_;
   std::atomic<bool> stop_{false};
+  std::atomic<std::uint64_t> turns_{0};
   std::mutex mutex_;  // guards the two below
   std::deque<std::function<void(session::BusInterface&)>> inbox_;
   bool closed_ = false;

@@ -51,6 +51,12 @@ Result<session::Welcome> Bus::attach(session::HelloRequest request) {
       return fail(region.error());
     }
     welcome.session_region = std::move(*region);
+    auto kept = keep_session(*session);
+    if (!kept) {
+      sessions_->remove(session->id());
+      return fail(kept.error());
+    }
+    welcome.kept = std::move(*kept);
   }
   welcome.session = session->id();
   welcome.token = session->token();
@@ -88,6 +94,7 @@ void Bus::repair(session::Session& session) {
   spdlog::info("session ended session={} pid={} producers={} repair_us={}", session.id().value, session.peer().pid,
                session.producers().size(), took / 1000);
   if (hung_up != hung_up_at_ns_.end()) hung_up_at_ns_.erase(hung_up);
+  drop_session(session.id());
   sessions_->remove(session.id());
 }
 
@@ -128,7 +135,7 @@ Status Bus::kill_session(SessionId session_id, SessionId victim_id) {
   if (victim->peer().uid != session->peer().uid)
     SLUICE_TRY(require_operator(*session, "ending session " + std::to_string(victim_id.value)));
   victim->revoke();
-  return {};
+  return note(*victim);
 }
 
 bool Bus::is_producer_alive(ProducerId producer) const { return producers_.count(producer) != 0; }
@@ -164,10 +171,12 @@ Result<session::ProducerGrant> Bus::open_producer(SessionId session_id, session:
   if (auto replaced = session->add_producer({grant.id, topic->id(), request.name, request.pin}))
     end_producer(replaced->id);
   producers_[grant.id] = {session_id, topic->id()};
+  SLUICE_TRY(note(*session));
   if (request.name.empty()) return grant;
   if (auto taken = take_over_name(*topic, request.name, grant.id, grant); !taken) {
     session->remove_producer(grant.id);
     producers_.erase(grant.id);
+    static_cast<void>(note(*session));
     return fail(taken.error());
   }
   return grant;
@@ -202,7 +211,7 @@ Status Bus::close_producer(SessionId session_id, ProducerId producer) {
     return fail(ErrorCode::not_found,
                 "closing producer " + std::to_string(producer.value) + ": this session has none of that id");
   end_producer(producer);
-  return {};
+  return note(*session);
 }
 
 // ---- readers
@@ -249,6 +258,7 @@ Result<session::ReaderGrant> Bus::open_reader(SessionId session_id, session::Ope
     grant.ranges.push_back({number, unit.partition->earliest(), unit.partition->frontier()});
   }
   grant.id = sessions_->add_reader(*session, topic->id(), std::move(cursors));
+  SLUICE_TRY(note(*session));
   return grant;
 }
 
@@ -257,7 +267,7 @@ Status Bus::close_reader(SessionId session_id, std::uint64_t reader) {
   if (!sessions_->remove_reader(*session, reader))
     return fail(ErrorCode::not_found,
                 "closing reader " + std::to_string(reader) + ": this session has none of that id");
-  return {};
+  return note(*session);
 }
 
 Result<std::vector<session::PartitionGrant>> Bus::open_partitions(SessionId session_id, const std::string& name,

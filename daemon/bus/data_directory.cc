@@ -6,16 +6,23 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
 #include <cstring>
 #include <filesystem>
 #include <string_view>
+#include <thread>
 
 #include <spdlog/spdlog.h>
+
+#include "shm/base/clock.h"
 
 namespace sluice::bus {
 namespace {
 
 constexpr std::string_view kFormat = "sluice data format 1\n";
+
+constexpr std::uint64_t kLockWaitNs = 2'000'000'000;
+constexpr std::uint64_t kLockLookNs = 5'000'000;
 
 Status make_directory(const std::string& path) {
   std::error_code error;
@@ -57,6 +64,19 @@ Status check_format(const std::string& directory) {
                                       "wrote it or a newer one");
 }
 
+// One that is on its way out has a moment.
+Status take_lock(int lock, const std::string& directory) {
+  const std::uint64_t deadline = monotonic_ns() + kLockWaitNs;
+  while (::flock(lock, LOCK_EX | LOCK_NB) != 0) {
+    if (errno != EWOULDBLOCK) return fail(system_error(errno, "locking data directory " + directory));
+    if (monotonic_ns() >= deadline)
+      return fail(ErrorCode::in_use, "opening data directory " + directory +
+                                         ": another daemon has it; stop that one, or choose another --data-dir");
+    std::this_thread::sleep_for(std::chrono::nanoseconds(kLockLookNs));
+  }
+  return {};
+}
+
 }  // namespace
 
 Result<DataDirectory> DataDirectory::open(const std::string& path) {
@@ -64,11 +84,7 @@ Result<DataDirectory> DataDirectory::open(const std::string& path) {
   const std::string lock_path = path + "/lock";
   UniqueFd lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640));
   if (!lock) return fail(system_error(errno, "opening " + lock_path));
-  if (::flock(lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK) return fail(system_error(errno, "locking " + lock_path));
-    return fail(ErrorCode::in_use, "opening data directory " + path +
-                                       ": another daemon has it; stop that one, or choose another --data-dir");
-  }
+  SLUICE_TRY(take_lock(lock.get(), path));
   SLUICE_TRY(check_format(path));
   SLUICE_TRY(make_directory(path + "/topics"));
   return DataDirectory(path, std::move(lock));

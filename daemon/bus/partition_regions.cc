@@ -1,5 +1,10 @@
 #include "daemon/bus/partition_regions.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <algorithm>
+
 #include "shm/base/limits.h"
 #include "shm/layout/regions.h"
 #include "shm/region/memfd.h"
@@ -77,6 +82,34 @@ Result<std::unique_ptr<PartitionRegions>> PartitionRegions::create(const core::T
   return regions;
 }
 
+Result<std::unique_ptr<PartitionRegions>> PartitionRegions::adopt(const core::TopicConfig& config,
+                                                                  const RegionIdentity& identity,
+                                                                  std::array<UniqueFd, 3> fds, MemoryBudget& budget) {
+  std::unique_ptr<PartitionRegions> regions(new PartitionRegions(identity, budget));
+  constexpr std::array kKinds = {layout::RegionKind::control, layout::RegionKind::log, layout::RegionKind::bell};
+  const std::array mappings = {&regions->control_, &regions->log_, &regions->bell_};
+  for (std::size_t i = 0; i < fds.size(); ++i) {
+    SLUICE_ASSIGN(region::Region region,
+                  region::open_region(fds[i].get(), region::Access::read_write,
+                                      {kKinds[i], identity.incarnation, identity.topic, identity.partition, {}}));
+    if (region.info.handle != identity.handle)
+      return fail(ErrorCode::corrupt, "adopting the memory of " + identity.name + ": it has handle " +
+                                          std::to_string(region.info.handle) + ", not " +
+                                          std::to_string(identity.handle));
+    *mappings[i] = std::move(region.mapping);
+  }
+  const auto* control = regions->control_.at<layout::ControlRegion>();
+  if (control->segment_size != config.segment_size || control->slots != config.slots ||
+      regions->log_.size() != layout::log_region_size(config.segment_size, config.slots))
+    return fail(ErrorCode::corrupt,
+                "adopting the memory of " + identity.name + ": its segments and slots are not those of the topic");
+  regions->control_fd_ = std::move(fds[0]);
+  regions->log_fd_ = std::move(fds[1]);
+  regions->bell_fd_ = std::move(fds[2]);
+  regions->count_allocated();
+  return regions;
+}
+
 PartitionRegions::~PartitionRegions() { budget_.used -= backed_; }
 
 ring::PartitionMemory PartitionRegions::memory(int daemon_wake_fd) const {
@@ -104,9 +137,28 @@ Status PartitionRegions::back(std::uint64_t offset, std::uint64_t size) {
                                           " bytes is used up; raise memory_budget or use fewer slots");
   }
   SLUICE_TRY(region::allocate(log_fd_.get(), offset, size, identity_.name + ":log"));
-  budget_.used += size;
-  backed_ += size;
+  count_allocated();
   return {};
+}
+
+std::uint64_t PartitionRegions::in_memory(std::uint64_t offset, std::uint64_t size) const {
+  const off_t hole = ::lseek(log_fd_.get(), static_cast<off_t>(offset), SEEK_HOLE);
+  return hole < 0 ? 0 : std::min(static_cast<std::uint64_t>(hole) - offset, size);
+}
+
+// Of slots; the page in front of them is not counted.
+std::uint64_t PartitionRegions::allocated() const {
+  struct stat status {};
+  if (::fstat(log_fd_.get(), &status) != 0) return backed_;
+  const std::uint64_t bytes = static_cast<std::uint64_t>(status.st_blocks) * 512;
+  return bytes - std::min(bytes, layout::kLogHeaderSize);
+}
+
+// What the kernel says is true also of memory that another daemon has backed.
+void PartitionRegions::count_allocated() {
+  const std::uint64_t now = allocated();
+  budget_.used += now - backed_;
+  backed_ = now;
 }
 
 }  // namespace sluice::bus

@@ -4,6 +4,7 @@
 // Invariant: the sum of what every partition has backed never exceeds the budget.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <memory>
 #include <string>
@@ -39,7 +40,15 @@ class PartitionRegions final : public ring::SlotMemory {
   static Result<std::unique_ptr<PartitionRegions>> create(const core::TopicConfig& config,
                                                           const RegionIdentity& identity, Position start,
                                                           MemoryBudget& budget);
+  // Takes over what the daemon before has made: control, log and bell, in this order. version, corrupt: it is something
+  // else than it should be; nothing of it is changed.
+  static Result<std::unique_ptr<PartitionRegions>> adopt(const core::TopicConfig& config,
+                                                         const RegionIdentity& identity,
+                                                         std::array<UniqueFd, 3> regions, MemoryBudget& budget);
   ~PartitionRegions() override;
+
+  // Control, log and bell, to be kept over a restart; never for a client.
+  std::array<int, 3> descriptors() const { return {control_fd_.get(), log_fd_.get(), bell_fd_.get()}; }
 
   ring::PartitionMemory memory(int daemon_wake_fd) const;
   // Descriptions of their own: control read-only; log read-write for producers, read-only for consumers; bell
@@ -47,9 +56,12 @@ class PartitionRegions final : public ring::SlotMemory {
   Result<session::PartitionGrant> grant(session::Access access) const;
 
   Status back(std::uint64_t offset, std::uint64_t size) override;
+  std::uint64_t in_memory(std::uint64_t offset, std::uint64_t size) const override;
 
  private:
   PartitionRegions(RegionIdentity identity, MemoryBudget& budget) : identity_(std::move(identity)), budget_(budget) {}
+  std::uint64_t allocated() const;
+  void count_allocated();
 
   const RegionIdentity identity_;
   MemoryBudget& budget_;

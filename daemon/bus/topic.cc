@@ -82,9 +82,13 @@ void Topic::set_attaches(const std::vector<store::NamedProducer>& attaches) {
   for (const store::NamedProducer& attach : attaches) holders_[attach.name] = attach.id;
 }
 
-Result<Topic::Recovered> Topic::recover(PartitionNumber number, const OpenContext& context,
+std::string Topic::partition_name(PartitionNumber number) const {
+  return config().name + "/" + std::to_string(number);
+}
+
+Result<Topic::Recovered> Topic::recover(PartitionNumber number, bool memory_kept, const OpenContext& context,
                                         std::vector<std::string>& findings) const {
-  const std::string name = record_.config.name + "/" + std::to_string(number);
+  const std::string name = partition_name(number);
   SLUICE_ASSIGN(const store::AuditSnapshot snapshot, context.store.audit_snapshot(id(), number));
   log::LogOptions options{context.directory.partition_path(record_.config.name, number),
                           name,
@@ -92,7 +96,8 @@ Result<Topic::Recovered> Topic::recover(PartitionNumber number, const OpenContex
                           number,
                           config().segment_size,
                           context.segments_per_file,
-                          config().checksum};
+                          config().checksum,
+                          memory_kept};
   log::RecoveryReport report;
   AuditRecovery audit(snapshot, attaches_, fences_, number);
   // A second try starts from nothing counted.
@@ -107,9 +112,25 @@ Result<Topic::Recovered> Topic::recover(PartitionNumber number, const OpenContex
         report);
   };
   SLUICE_ASSIGN(std::unique_ptr<log::PartitionLog> log, wait_for_predecessor(name, open));
-  audit.finish();
+  audit.finish(!memory_kept);
   report_findings(name, report, findings);
-  return Recovered{std::move(log), std::move(audit), report.end, report.used_end};
+  return Recovered{std::move(log), std::move(audit), report.end, report.used_end, report.segment_records};
+}
+
+Status Topic::make_partition(PartitionUnit& unit, PartitionNumber number, Recovered recovered,
+                             const OpenContext& context, const std::optional<spill::KeptMemory>& kept) const {
+  unit.partition = std::make_unique<spill::Partition>(
+      unit.regions->memory(context.wake_fd), config(),
+      spill::PartitionIdentity{partition_name(number), id(), number, context.incarnation},
+      spill::Environment{&context.disk, &context.pins, unit.regions.get(), &context.attached, context.notes},
+      std::move(recovered.log), std::move(recovered.audit.audit()),
+      spill::PartitionOptions{context.flush_interval_ns, std::uint64_t{unit.handle} << 32}, kept);
+  if (kept)
+    SLUICE_TRY(adopt_fences(unit, recovered.audit, context.store));
+  else
+    restore_fences(unit, recovered.audit);
+  unit.partition->restore(recovered.audit.bookmarks(), recovered.audit.time_max_ns());
+  return {};
 }
 
 Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool fresh, const OpenContext& context,
@@ -117,7 +138,7 @@ Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool 
   const std::uint64_t ring_size = config().segment_size * config().slots;
   Recovered recovered{nullptr, AuditRecovery({}, attaches_, fences_, number), Position(0), Position(0)};
   if (!is_volatile()) {
-    SLUICE_ASSIGN(recovered, recover(number, context, findings));
+    SLUICE_ASSIGN(recovered, recover(number, false, context, findings));
   }
   // A position is never used twice: nothing that the lost memory may have held comes again.
   Position start(0);
@@ -131,25 +152,72 @@ Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool 
   unit.handle = handle;
   unit.lease = start + (is_volatile() ? kVolatileLeaseSize : ring_size);
   SLUICE_TRY(context.store.set_position_lease(id(), number, unit.lease));
-
-  const std::string name = config().name + "/" + std::to_string(number);
-  SLUICE_ASSIGN(unit.regions, PartitionRegions::create(config(), {name, id(), number, handle, context.incarnation},
-                                                       start, context.budget));
-  unit.partition = std::make_unique<spill::Partition>(
-      unit.regions->memory(context.wake_fd), config(),
-      spill::PartitionIdentity{name, id(), number, context.incarnation},
-      spill::Environment{&context.disk, &context.pins, unit.regions.get(), &context.attached}, std::move(recovered.log),
-      std::move(recovered.audit.audit()),
-      spill::PartitionOptions{context.flush_interval_ns, std::uint64_t{handle} << 32});
-  restore_fences(unit, recovered.audit);
-  unit.partition->restore(recovered.audit.bookmarks(), recovered.audit.time_max_ns());
+  SLUICE_ASSIGN(unit.regions,
+                PartitionRegions::create(config(), {partition_name(number), id(), number, handle, context.incarnation},
+                                         start, context.budget));
+  const Position end = recovered.end;
+  SLUICE_TRY(make_partition(unit, number, std::move(recovered), context, {}));
   // With this snapshot in place the next start need not read what this one has read.
   if (!fresh && !is_volatile()) {
     spill::Checkpoint checkpoint = unit.partition->checkpoint_now();
-    checkpoint.upto = recovered.end;
+    checkpoint.upto = end;
     SLUICE_TRY(save_checkpoint(context.store, *unit.partition, checkpoint));
   }
   partitions_.push_back(std::move(unit));
+  return {};
+}
+
+// ---- over kept memory
+
+Topic::Recovered Topic::recover_volatile(const KeptPartition& kept, Position start) {
+  Recovered recovered{nullptr, AuditRecovery({}, {}, {}, 0), start, start};
+  if (!kept.audit) return recovered;
+  recovered.end = kept.audit->upto;
+  for (const core::AuditRow& row : kept.audit->rows) recovered.audit.audit().restore(row);
+  return recovered;
+}
+
+Status Topic::adopt_partition(PartitionNumber number, KeptUnit kept, const OpenContext& context,
+                              std::vector<std::string>& findings) {
+  PartitionUnit unit;
+  unit.handle = kept.note.handle;
+  SLUICE_ASSIGN(unit.lease, context.store.position_lease(id(), number));
+  const std::string name = partition_name(number);
+  SLUICE_ASSIGN(unit.regions,
+                PartitionRegions::adopt(config(), {name, id(), number, unit.handle, context.incarnation},
+                                        std::move(kept.regions), context.budget));
+  const ring::PartitionMemory memory = unit.regions->memory(context.wake_fd);
+  const Position start(memory.control->start_position);
+  Recovered recovered = recover_volatile(kept.note, start);
+  if (!is_volatile()) {
+    SLUICE_ASSIGN(recovered, recover(number, true, context, findings));
+  }
+  spill::KeptMemory adopted;
+  adopted.resume = std::max(recovered.end, start);
+  adopted.segment_records = recovered.segment_records;
+  const Position durable(memory.control->durable.load(std::memory_order_acquire));
+  if (adopted.resume < durable)
+    return fail(ErrorCode::corrupt, "adopting the memory of " + name + ": " + std::to_string(durable.value) +
+                                        " was durable, but its log ends at " + std::to_string(recovered.end.value));
+  SLUICE_ASSIGN(adopted.slots, ring::read_kept_slots(memory, id(), number, context.incarnation, adopted.resume));
+  if (memory.control->gate.load(std::memory_order_acquire) == static_cast<std::uint32_t>(layout::Gate::poisoned))
+    adopted.poison = "it was poisoned before the daemon started anew; see the log of the daemon before";
+  if (kept.note.audit)
+    for (const auto& [producer, mark] : kept.note.audit->bookmarks) recovered.audit.note_bookmark(producer, mark);
+  SLUICE_TRY(make_partition(unit, number, std::move(recovered), context, adopted));
+  partitions_.push_back(std::move(unit));
+  return {};
+}
+
+// Fences that the daemon before had appended, and not stored yet, stand all the same.
+Status Topic::adopt_fences(PartitionUnit& unit, const AuditRecovery& audit, store::Store& store) const {
+  std::map<ProducerId, Position> stored = audit.fences();
+  const PartitionNumber number = unit.partition->identity().partition;
+  for (const auto& [producer, position] : unit.partition->adopt_fences()) {
+    if (stored.erase(producer) == 0) SLUICE_TRY(store.add_fence(id(), {number, producer, position}));
+  }
+  for (const auto& [producer, position] : stored)
+    if (position >= unit.partition->earliest()) unit.partition->restore_fence(producer, position);
   return {};
 }
 

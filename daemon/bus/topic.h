@@ -2,6 +2,7 @@
 // Owner: the bus thread.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -11,6 +12,7 @@
 
 #include "daemon/bus/audit_recovery.h"
 #include "daemon/bus/data_directory.h"
+#include "daemon/bus/kept_state.h"
 #include "daemon/bus/partition_regions.h"
 #include "daemon/core/topic.h"
 #include "daemon/session/access.h"
@@ -27,11 +29,18 @@ struct OpenContext {
   io::Disk& disk;
   const ring::PinSource& pins;
   const spill::Attached& attached;
+  spill::AuditNotes* notes;
   MemoryBudget& budget;
   Incarnation incarnation;
   std::uint64_t flush_interval_ns = 0;
   std::uint32_t segments_per_file = 0;
   int wake_fd = -1;
+};
+
+// A partition whose memory outlived the daemon that made it.
+struct KeptUnit {
+  KeptPartition note;
+  std::array<UniqueFd, 3> regions;  // control, log, bell
 };
 
 // A producer that has ended: below `settled_at`, all that it claimed is counted.
@@ -63,6 +72,10 @@ class Topic {
   // now. What recovery found worth telling goes to `findings`.
   Status open_partition(PartitionNumber number, std::uint32_t handle, bool fresh, const OpenContext& context,
                         std::vector<std::string>& findings);
+  // Opens it over the memory that was kept: recovers its log, and goes on where that ends. corrupt: memory and log do
+  // not fit together.
+  Status adopt_partition(PartitionNumber number, KeptUnit kept, const OpenContext& context,
+                         std::vector<std::string>& findings);
   // Tells attached readers, also those who sleep, how many partitions there are by now.
   void publish_partition_count() const;
   // Volatile topics: keeps the lease on positions ahead of their use.
@@ -92,10 +105,16 @@ class Topic {
     AuditRecovery audit;
     Position end;
     Position used_end;  // at least `end`: no position below it may be given out again
+    std::uint64_t segment_records = 0;  // see log::RecoveryReport
   };
-  Result<Recovered> recover(PartitionNumber number, const OpenContext& context,
+  Result<Recovered> recover(PartitionNumber number, bool memory_kept, const OpenContext& context,
                             std::vector<std::string>& findings) const;
+  static Recovered recover_volatile(const KeptPartition& kept, Position start);
+  std::string partition_name(PartitionNumber number) const;
+  Status make_partition(PartitionUnit& unit, PartitionNumber number, Recovered recovered, const OpenContext& context,
+                        const std::optional<spill::KeptMemory>& kept) const;
   void restore_fences(PartitionUnit& unit, const AuditRecovery& audit) const;
+  Status adopt_fences(PartitionUnit& unit, const AuditRecovery& audit, store::Store& store) const;
 
   core::TopicRecord record_;
   session::AccessList publishers_;

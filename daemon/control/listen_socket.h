@@ -26,6 +26,8 @@ class ListenSocket {
 
   ListenSocket(ListenSocket&& other) noexcept { *this = std::move(other); }
   ListenSocket& operator=(ListenSocket&& other) noexcept;
+  // Somebody else holds the socket as well: its file stays.
+  void leave_file() { path_.clear(); }
   // Removes the socket's file if it was made here and is still the same.
   ~ListenSocket();
 

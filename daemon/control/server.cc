@@ -33,6 +33,7 @@ namespace {
 // More than sessions: those that come back stand beside their old connection for a moment, strangers are refused.
 constexpr std::size_t kConnectionsMax = kSessionsMax + 256;
 constexpr auto kHelloTimeout = 10 * kj::SECONDS;
+constexpr auto kKeeperTimeout = 10 * kj::SECONDS;  // until it holds a descriptor
 constexpr auto kAcceptPause = 100 * kj::MILLISECONDS;  // out of descriptors
 constexpr auto kLookPauseMin = 1 * kj::MILLISECONDS;
 constexpr auto kLookPauseMax = 1 * kj::SECONDS;
@@ -88,6 +89,24 @@ class Loop final : public Host, private kj::TaskSet::ErrorHandler {
     watch.exited = false;
     watch_exit(id, watch, connection.take_pidfd());
     if (connection.hung_up()) detached(connection);  // it went while the bus was attaching it
+  }
+
+  kj::Promise<void> readable(UniqueFd fd) override {
+    struct Waiting {
+      Waiting(kj::UnixEventPort& port, UniqueFd its_fd)
+          : fd(std::move(its_fd)), observer(port, fd.get(), kj::UnixEventPort::FdObserver::OBSERVE_READ) {}
+      UniqueFd fd;
+      kj::UnixEventPort::FdObserver observer;
+    };
+    auto waiting = kj::heap<Waiting>(io_.unixEventPort, std::move(fd));
+    auto ready = waiting->observer.whenBecomesReadable().attach(kj::mv(waiting));
+    return timer_.timeoutAfter(kKeeperTimeout, kj::mv(ready));
+  }
+
+  // A session of the daemon before, that has not come back yet: looked at until it does, or is dead.
+  void await(SessionId id) {
+    watches_[id];
+    look(id, session::PeerEvent::look, kLookPauseMin);
   }
 
   void ended(SessionId id) override {
@@ -265,7 +284,8 @@ struct Server::Shared {
   session::BusPoster& poster;
   session::Policy policy;
   ListenSocket socket;
-  UniqueFd wake;  // eventfd: something below has changed
+  std::vector<SessionId> awaited;  // constant once run() is called
+  UniqueFd wake;                   // eventfd: something below has changed
 
   std::mutex mutex;
   bool stopping = false;         // guarded by mutex
@@ -297,7 +317,12 @@ Result<std::unique_ptr<Server>> Server::listen(ServerOptions options, session::B
   return std::unique_ptr<Server>(new Server(std::move(shared)));
 }
 
-int Server::listening_fd() const { return shared_->socket.fd(); }
+void Server::await_sessions(std::vector<SessionId> sessions) { shared_->awaited = std::move(sessions); }
+
+int Server::share_listening_fd() {
+  shared_->socket.leave_file();
+  return shared_->socket.fd();
+}
 
 void Server::stop() {
   shared_->change([this] { shared_->stopping = true; });
@@ -313,6 +338,7 @@ Status Server::run() {
     kj::UnixEventPort::FdObserver wake(io.unixEventPort, shared_->wake.get(),
                                        kj::UnixEventPort::FdObserver::OBSERVE_READ);
     auto loop = kj::heap<Loop>(io, shared_->socket.fd(), shared_->poster, shared_->policy);
+    for (const SessionId id : shared_->awaited) loop->await(id);
     for (;;) {
       std::uint64_t count = 0;
       const bool woken = ::read(shared_->wake.get(), &count, sizeof count) == sizeof count;

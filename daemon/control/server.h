@@ -19,6 +19,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "daemon/session/access.h"
 #include "daemon/session/bus_interface.h"
@@ -49,8 +50,10 @@ class Server {
   // Closes the session's connection (the bus has ended it). Any thread.
   void end_session(SessionId session);
 
-  // For a keeper or service manager that shall hold it. Constant.
-  int listening_fd() const;
+  // Sessions of the daemon before, which are expected to come back. Before run().
+  void await_sessions(std::vector<SessionId> sessions);
+  // For a keeper or service manager that shall hold it: its file is then left where it is. Before run().
+  int share_listening_fd();
 
  private:
   struct Shared;

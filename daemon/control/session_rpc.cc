@@ -335,7 +335,15 @@ class BusServer final : public protocol::Bus::Server {
     return on_bus<Result<session::Welcome>>(
                host_.poster(),
                [request = std::move(request)](BusInterface& bus) mutable { return bus.attach(std::move(request)); })
-        .then([this, context](Result<session::Welcome> answer) mutable { welcome(context, std::move(answer)); });
+        .then([this, context](Result<session::Welcome> answer) mutable -> kj::Promise<void> {
+          // From here on its death is seen, whether or not it ever hears the answer.
+          if (answer) host_.attached(*connection_, answer->session);
+          if (!answer || !answer->kept) return welcome(context, std::move(answer));
+          UniqueFd kept = std::move(answer->kept);
+          return host_.readable(std::move(kept)).then([this, context, answer = std::move(answer)]() mutable {
+            welcome(context, std::move(answer));
+          });
+        });
   }
 
  private:
@@ -350,14 +358,17 @@ class BusServer final : public protocol::Bus::Server {
     return host_.policy().may_connect(connection_->peer());
   }
 
-  void welcome(HelloContext& context, Result<session::Welcome> answer) {
+  kj::Promise<void> welcome(HelloContext& context, Result<session::Welcome> answer) {
     auto response = context.getResults().initResponse();
-    if (!answer) return write_failure(response.initFailure(), answer.error());
+    if (!answer) {
+      write_failure(response.initFailure(), answer.error());
+      return kj::READY_NOW;
+    }
     const SessionId id = answer->session;
     auto out = response.initWelcome();
     write_welcome(out, *connection_, std::move(*answer));
     out.setSession(kj::heap<SessionServer>(host_, *connection_, id));
-    host_.attached(*connection_, id);
+    return kj::READY_NOW;
   }
 
   static constexpr std::size_t kResumeTokenSizeMax = 256;

@@ -18,6 +18,8 @@ class Host {
   virtual const session::Policy& policy() const = 0;
   // This connection is now the session's: its hang-up and its peer's exit are watched.
   virtual void attached(Connection& connection, SessionId session) = 0;
+  // Until the descriptor is readable or at its end; an error after a while.
+  virtual kj::Promise<void> readable(UniqueFd fd) = 0;
   // The session was ended: close its connection.
   virtual void ended(SessionId session) = 0;
 };

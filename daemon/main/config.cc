@@ -213,7 +213,8 @@ const std::vector<Setting>& settings() {
           "log_level", "trace, debug, info, warn or error.", [](Config& c) -> std::string& { return c.log_level; },
           log_level),
       bool_setting("keeper",
-                   "Keep the bus's memory in a small parent process while the daemon restarts. Not in this version.",
+                   "Keep the bus's memory in a small parent process while the daemon restarts. Not needed, and not\n"
+                   "started, where systemd's file-descriptor store does it.",
                    [](Config& c) -> bool& { return c.keeper; }),
       unit_setting(
           "memory_budget",
@@ -412,7 +413,6 @@ Result<Config> read_config(const std::string& file, Config config) {
 Status check(const Config& config) {
   // Known, so that the contract of the command line holds, but refused rather than quietly ignored.
   if (config.http != "off") return refuse("http: this version has no HTTP endpoint; it can only be \"off\"");
-  if (config.keeper) return refuse("keeper: this version has no keeper; it can only be off");
   core::TopicConfig topic;
   topic.name = "defaults";
   topic.durability = config.topics.durability;
@@ -464,7 +464,7 @@ struct Flags {
   std::string http;
   std::string log_level;
   std::string memory_budget;
-  bool keeper = false;
+  bool keeper = false, no_keeper = false;
   bool print_config = false;
 };
 
@@ -476,7 +476,8 @@ void declare(CLI::App& app, Flags& flags) {
   app.add_option("--log-level", flags.log_level, "trace, debug, info, warn or error")->type_name("LEVEL");
   app.add_option("--memory-budget", flags.memory_budget, "Memory for the segments of all topics")
       ->type_name("SIZE|auto");
-  app.add_flag("--keeper", flags.keeper, "Keep the bus's memory while the daemon restarts (not in this version)");
+  auto* keeper = app.add_flag("--keeper", flags.keeper, "Keep the bus's memory while the daemon restarts (the default)");
+  app.add_flag("--no-keeper", flags.no_keeper, "Do not keep it")->excludes(keeper);
   app.add_flag("--print-config", flags.print_config, "Print the effective configuration and end");
   app.set_version_flag("--version", std::string("sluiced ") + kVersion);
 }
@@ -503,7 +504,7 @@ Result<Config> effective(const Flags& flags, const Environment& environment) {
   if (!flags.log_level.empty()) SLUICE_TRY(override_with(config, "log_level", "--log-level", flags.log_level));
   if (!flags.memory_budget.empty())
     SLUICE_TRY(override_with(config, "memory_budget", "--memory-budget", flags.memory_budget));
-  if (flags.keeper) config.keeper = true;
+  if (flags.keeper || flags.no_keeper) config.keeper = flags.keeper;
   SLUICE_TRY(check(config));
   return config;
 }

@@ -46,7 +46,7 @@ struct Config {
   std::uint32_t socket_mode = 0660;
   std::string http = "off";        // off | HOST:PORT | unix:PATH
   std::string log_level = "info";  // trace | debug | info | warn | error
-  bool keeper = false;
+  bool keeper = true;
   std::uint64_t memory_budget = 0;  // bytes; 0: auto, see memory_budget_bytes()
   TopicDefaults topics;
   RetentionDefaults retention;

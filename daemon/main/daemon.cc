@@ -6,6 +6,7 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <cerrno>
 #include <memory>
@@ -21,6 +22,7 @@
 #include "daemon/bus/data_directory.h"
 #include "daemon/control/server.h"
 #include "daemon/io/open_disk.h"
+#include "daemon/keep/notify_store.h"
 #include "daemon/main/socket_group.h"
 #include "daemon/store/store.h"
 
@@ -42,6 +44,7 @@ sigset_t handled_signals() {
 // Everything below run(), in order of construction; destroyed the other way round.
 struct Parts {
   std::optional<bus::DataDirectory> directory;
+  std::unique_ptr<keep::RegionKeeper> keeper;  // null: nothing outlives this daemon
   std::unique_ptr<store::Store> store;
   std::unique_ptr<io::Disk> disk;
   std::unique_ptr<bus::BusLoop> loop;
@@ -66,18 +69,47 @@ bus::BusSettings settings_of(const Config& config, const session::Policy& policy
   return settings;
 }
 
+// The listening socket: the one that the daemon before had, or one of socket activation.
+UniqueFd take_listening(keep::Inheritance& inherited) {
+  const auto found = std::find_if(inherited.begin(), inherited.end(), [](const auto& entry) {
+    return entry.first == keep::kListenName || entry.first.ends_with(".socket");
+  });
+  if (found == inherited.end()) return {};
+  UniqueFd listening = std::move(found->second);
+  inherited.erase(found);
+  return listening;
+}
+
+// The entry stays: without one the bus cannot go on with the memory of the daemon before.
+UniqueFd take_wake(keep::Inheritance& inherited) {
+  const auto found = inherited.find(bus::kWakeName);
+  return found == inherited.end() ? UniqueFd() : std::move(found->second);
+}
+
+Status listen(const Config& config, const session::Policy& policy, keep::Inheritance& inherited, Parts& parts) {
+  UniqueFd listening = take_listening(inherited);
+  const bool fresh = !listening;
+  SLUICE_ASSIGN(parts.server, control::Server::listen({config.socket, policy.socket_group, std::move(listening),
+                                                       policy.owner},
+                                                      *parts.loop));
+  return parts.keeper && fresh ? parts.keeper->keep(keep::kListenName, parts.server->share_listening_fd()) : Status();
+}
+
 Status open_parts(const Config& config, Parts& parts) {
+  keep::Inheritance inherited;
+  parts.keeper = keep::NotifyStore::from_environment(inherited);
   SLUICE_ASSIGN(parts.directory, bus::DataDirectory::open(config.data_dir));
   SLUICE_ASSIGN(const std::optional<gid_t> group, resolve_group(config.socket_group));
   const session::Policy policy{::geteuid(), group};
   SLUICE_ASSIGN(parts.disk, io::open_disk({}));
-  SLUICE_ASSIGN(parts.loop, bus::BusLoop::create(*parts.disk));
-  SLUICE_ASSIGN(parts.server, control::Server::listen({config.socket, group, UniqueFd(), policy.owner}, *parts.loop));
+  SLUICE_ASSIGN(parts.loop, bus::BusLoop::create(*parts.disk, take_wake(inherited)));
+  SLUICE_TRY(listen(config, policy, inherited, parts));
   SLUICE_ASSIGN(parts.store, store::open_sqlite_store(parts.directory->store_path()));
   bus::BusSettings settings = settings_of(config, policy);
   settings.on_revoked = [server = parts.server.get()](SessionId session) { server->end_session(session); };
   SLUICE_ASSIGN(parts.bus, bus::Bus::start(std::move(settings), *parts.directory, *parts.disk, *parts.store,
-                                           parts.loop->wake_fd()));
+                                           parts.loop->wake_fd(), parts.keeper.get(), std::move(inherited)));
+  parts.server->await_sessions(parts.bus->disconnected_sessions());
   return {};
 }
 
@@ -107,12 +139,39 @@ void reload(const Config& config) {
   spdlog::info("configuration reloaded, log_level={}; other settings take effect at the next start", fresh->log_level);
 }
 
+// Tells a service manager that asked for it that the bus thread is alive, and only while it is.
+class Watchdog {
+ public:
+  explicit Watchdog(const bus::BusLoop& loop) : loop_(loop) {
+    std::uint64_t interval_us = 0;
+    if (::sd_watchdog_enabled(1, &interval_us) > 0) pause_ns_ = interval_us * 1000 / 3;
+  }
+  // How long to wait before look(), or nothing.
+  std::optional<timespec> pause() const {
+    if (pause_ns_ == 0) return std::nullopt;
+    return timespec{static_cast<time_t>(pause_ns_ / 1'000'000'000), static_cast<long>(pause_ns_ % 1'000'000'000)};
+  }
+  void look() {
+    const std::uint64_t turns = loop_.turns();
+    if (std::exchange(turns_, turns) != turns) ::sd_notify(0, "WATCHDOG=1");
+  }
+
+ private:
+  const bus::BusLoop& loop_;
+  std::uint64_t pause_ns_ = 0;
+  std::uint64_t turns_ = 0;
+};
+
 // Until a stop is asked for, or a thread has ended by itself (it raises SIGUSR1).
-void wait_for_end(const Config& config, const std::atomic<bool>& thread_ended) {
+void wait_for_end(const Config& config, const std::atomic<bool>& thread_ended, Watchdog& watchdog) {
   const sigset_t signals = handled_signals();
+  const std::optional<timespec> pause = watchdog.pause();
   for (;;) {
-    int signal = 0;
-    if (::sigwait(&signals, &signal) != 0) continue;
+    const int signal = ::sigtimedwait(&signals, nullptr, pause ? &*pause : nullptr);
+    if (signal < 0) {
+      if (errno == EAGAIN) watchdog.look();
+      continue;
+    }
     if (signal == SIGHUP) {
       reload(config);
       continue;
@@ -151,6 +210,7 @@ int run(const Config& config) {
   Parts parts;
   if (auto opened = open_parts(config, parts); !opened) return report(opened.error());
 
+  Watchdog watchdog(*parts.loop);
   const pid_t self = ::getpid();
   std::atomic<bool> thread_ended{false};
   Status bus_status;
@@ -171,7 +231,7 @@ int run(const Config& config) {
   spdlog::info("ready version={} data_dir={} socket={} partitions={}", SLUICE_VERSION, config.data_dir, config.socket,
                parts.bus->partition_count());
   ::sd_notify(0, "READY=1");
-  wait_for_end(config, thread_ended);
+  wait_for_end(config, thread_ended, watchdog);
 
   ::sd_notify(0, "STOPPING=1");
   parts.loop->stop();

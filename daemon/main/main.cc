@@ -1,13 +1,28 @@
 // sluiced: reads its command line and runs the daemon.
 
 #include <cstdio>
+#include <filesystem>
 #include <memory>
+#include <string>
 
 #include <spdlog/sinks/stdout_color_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include "daemon/keep/keeper.h"
+#include "daemon/keep/notify_store.h"
 #include "daemon/main/config.h"
 #include "daemon/main/daemon.h"
+
+namespace {
+
+// Where this program was started from: after an update a newer one lies there.
+std::string own_path() {
+  std::error_code error;
+  const std::filesystem::path path = std::filesystem::read_symlink("/proc/self/exe", error);
+  return error ? "/proc/self/exe" : path.string();
+}
+
+}  // namespace
 
 int main(int argc, char** argv) {
   const sluice::daemon::CommandLine command_line =
@@ -19,7 +34,10 @@ int main(int argc, char** argv) {
   auto log = std::make_shared<spdlog::logger>("sluiced", std::make_shared<spdlog::sinks::stderr_color_sink_mt>());
   log->set_pattern("%Y-%m-%dT%H:%M:%S.%e %^%l%$ %v");
   spdlog::set_default_logger(log);
-  const int code = sluice::daemon::run(*command_line.config);
+  // The keeper goes first: it starts this program again below itself.
+  const bool kept = sluice::keep::NotifyStore::is_in_environment() || !command_line.config->keeper;
+  const int code = kept ? sluice::daemon::run(*command_line.config)
+                        : sluice::keep::run_keeper({own_path(), {argv, argv + argc}});
   spdlog::shutdown();
   return code;
 }

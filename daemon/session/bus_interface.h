@@ -52,6 +52,7 @@ struct Welcome {
   std::string token;
   UniqueFd session_region;  // holds the session lock (region::open_locked); -1 if resumed: the client has it mapped
   UniqueFd wake;            // eventfd
+  UniqueFd kept;            // readable once the region would survive the daemon: before that it must not be handed out
   std::string daemon_version;
   std::int32_t daemon_pid = 0;
 };

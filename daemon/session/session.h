@@ -61,6 +61,18 @@ struct Pin {
   auto operator<=>(const Pin&) const = default;
 };
 
+// A session as another daemon knew it.
+struct SessionRecord {
+  SessionId id;
+  std::string token;
+  Peer peer;
+  std::string client_name;
+  bool membarrier = false;
+  bool revoked = false;
+  std::vector<ProducerEntry> producers;
+  std::vector<ReaderEntry> readers;
+};
+
 class Session {
  public:
   SessionId id() const { return id_; }
@@ -75,6 +87,8 @@ class Session {
   bool revoked() const { return revoked_; }
   void revoke();
 
+  // The region, to be kept over a restart; never for a client.
+  int memfd() const { return memfd_.get(); }
   // A description of the region with the lock, for the client.
   Result<UniqueFd> hand_out() const;
   // The proof: true if the client's mapping is gone, for good.
@@ -122,10 +136,14 @@ class Session {
 
 class SessionTable final : public ring::PinSource {
  public:
-  explicit SessionTable(Incarnation incarnation) : incarnation_(incarnation) {}
+  // `first_id`: of the sessions and readers that it makes; ids of earlier daemons of this incarnation lie below.
+  explicit SessionTable(Incarnation incarnation, std::uint64_t first_id = 1)
+      : incarnation_(incarnation), next_session_(first_id), next_reader_(first_id) {}
 
   // quota (kSessionsMax), no_memory.
   Result<Session*> create(Peer peer, std::string client_name, bool membarrier);
+  // Takes over a session of the daemon before, without a connection. version, corrupt: it is not its region.
+  Result<Session*> adopt(SessionRecord record, UniqueFd memfd);
   Session* find(SessionId id) const;
   // The session that may be resumed with this token by this peer, or null. Compares in constant time.
   Session* find_resumable(std::string_view token, const Peer& peer) const;
@@ -138,6 +156,7 @@ class SessionTable final : public ring::PinSource {
 
   // ring::PinSource: does any session hold this segment? Call it after the reclaimer's membarrier.
   bool is_pinned(std::uint32_t handle, SegmentNumber segment) const override;
+  std::vector<SegmentNumber> pinned(std::uint32_t handle) const override;
   // Ends the sessions that pin more than `segments_max` segments of a partition; returns which. For a partition that
   // finds no slot because of pins.
   std::vector<SessionId> revoke_over_quota(std::uint32_t handle, std::uint32_t segments_max);
@@ -160,12 +179,13 @@ class SessionTable final : public ring::PinSource {
     const layout::CursorCell* memory;
   };
 
+  void insert_reader(Session& session, ReaderEntry entry);
   void drop_cursors(const Session& session, const ReaderEntry& reader);
   void take_cells(Session& session, const std::vector<CursorEntry>& cursors);
 
   const Incarnation incarnation_;
-  std::uint64_t next_session_ = 1;
-  std::uint64_t next_reader_ = 1;
+  std::uint64_t next_session_;
+  std::uint64_t next_reader_;
   std::map<SessionId, std::unique_ptr<Session>> sessions_;
   std::unordered_map<std::uint32_t, std::vector<CursorRef>> cursors_;  // by partition handle
 };

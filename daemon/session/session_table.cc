@@ -60,6 +60,30 @@ Result<Session*> SessionTable::create(Peer peer, std::string client_name, bool m
   return sessions_.emplace(id, std::move(session)).first->second.get();
 }
 
+Result<Session*> SessionTable::adopt(SessionRecord record, UniqueFd memfd) {
+  const std::string doing = "adopting session " + std::to_string(record.id.value);
+  region::RegionExpectation expected;
+  expected.kind = layout::RegionKind::session;
+  expected.incarnation = incarnation_;
+  expected.session = record.id;
+  SLUICE_ASSIGN(region::Region region, region::open_region(memfd.get(), region::Access::read_write, expected));
+  for (const ProducerEntry& producer : record.producers)
+    if (producer.pin >= kSessionPinsMax) return fail(ErrorCode::corrupt, doing + ": a producer has no pin cell");
+  for (const ReaderEntry& reader : record.readers)
+    for (const CursorEntry& cursor : reader.cursors)
+      if (cursor.cell >= kSessionCursorsMax) return fail(ErrorCode::corrupt, doing + ": a reader has no cursor cell");
+  std::unique_ptr<Session> session(new Session(record.id, std::move(record.token), std::move(record.peer),
+                                               std::move(record.client_name), record.membarrier));
+  session->memfd_ = std::move(memfd);
+  session->mapping_ = std::move(region.mapping);
+  session->connected_ = false;
+  if (record.revoked) session->revoke();
+  for (ProducerEntry& producer : record.producers) session->add_producer(std::move(producer));
+  Session* adopted = sessions_.emplace(record.id, std::move(session)).first->second.get();
+  for (ReaderEntry& reader : record.readers) insert_reader(*adopted, std::move(reader));
+  return adopted;
+}
+
 Session* SessionTable::find(SessionId id) const {
   const auto found = sessions_.find(id);
   return found == sessions_.end() ? nullptr : found->second.get();
@@ -85,12 +109,17 @@ void SessionTable::remove(SessionId id) {
 std::uint64_t SessionTable::add_reader(Session& session, TopicId topic, std::vector<CursorEntry> cursors) {
   take_cells(session, cursors);
   const std::uint64_t id = next_reader_++;
-  for (const CursorEntry& cursor : cursors) {
-    SLUICE_ASSERT(cursor.cell < kSessionCursorsMax);
-    cursors_[cursor.handle].push_back({session.id(), id, cursor.cell, &session.region().cursors[cursor.cell]});
-  }
-  session.readers_.emplace(id, ReaderEntry{id, topic, std::move(cursors)});
+  insert_reader(session, {id, topic, std::move(cursors)});
   return id;
+}
+
+void SessionTable::insert_reader(Session& session, ReaderEntry entry) {
+  for (const CursorEntry& cursor : entry.cursors) {
+    SLUICE_ASSERT(cursor.cell < kSessionCursorsMax);
+    cursors_[cursor.handle].push_back({session.id(), entry.id, cursor.cell, &session.region().cursors[cursor.cell]});
+  }
+  const std::uint64_t id = entry.id;
+  session.readers_.emplace(id, std::move(entry));
 }
 
 bool SessionTable::remove_reader(Session& session, std::uint64_t reader) {
@@ -127,6 +156,14 @@ void SessionTable::take_cells(Session& session, const std::vector<CursorEntry>& 
 bool SessionTable::is_pinned(std::uint32_t handle, SegmentNumber segment) const {
   return std::any_of(sessions_.begin(), sessions_.end(),
                      [&](const auto& item) { return item.second->is_pinned(handle, segment); });
+}
+
+std::vector<SegmentNumber> SessionTable::pinned(std::uint32_t handle) const {
+  std::vector<SegmentNumber> segments;
+  for (const auto& [id, session] : sessions_)
+    for (const Pin& pin : session->pins())
+      if (pin.handle == handle) segments.push_back(pin.segment);
+  return segments;
 }
 
 std::vector<SessionId> SessionTable::revoke_over_quota(std::uint32_t handle, std::uint32_t segments_max) {

@@ -22,11 +22,19 @@ class Attached {
   virtual std::optional<Position> reader_cursor_min(std::uint32_t handle) const = 0;
 };
 
+// Who remembers, beyond this process, what no disk tells: how far a volatile partition was counted.
+class AuditNotes {
+ public:
+  virtual ~AuditNotes() = default;
+  virtual void note(std::uint32_t handle, const struct Checkpoint& checkpoint) = 0;
+};
+
 struct Environment {
   io::Disk* disk = nullptr;  // null for volatile topics only
   const ring::PinSource* pins = nullptr;
   ring::SlotMemory* backing = nullptr;
   const Attached* attached = nullptr;
+  AuditNotes* notes = nullptr;  // null: nobody
 };
 
 // What it is: constant for the partition's life in this daemon.

@@ -30,12 +30,17 @@ ring::PartitionMemory with_start(const ring::PartitionMemory& memory) {
   return memory;
 }
 
+// Where the walk begins.
+Position start_of(const ring::PartitionMemory& memory, const std::optional<KeptMemory>& kept) {
+  return kept ? kept->resume : Position(memory.control->start_position);
+}
+
 }  // namespace
 
 Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfig& config, PartitionIdentity identity,
                      Environment environment, std::unique_ptr<log::PartitionLog> log, core::PartitionAudit audit,
-                     PartitionOptions options)
-    : memory_(with_start(memory)),
+                     PartitionOptions options, const std::optional<KeptMemory>& kept)
+    : memory_(kept ? memory : with_start(memory)),
       identity_(std::move(identity)),
       environment_(environment),
       checkpoint_segments_(options.checkpoint_segments),
@@ -44,18 +49,32 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
       sync_(config.durability == core::Durability::sync),
       overflow_(config.overflow),
       audit_(std::move(audit)),
-      slots_(memory_, *environment.pins, *environment.backing, identity_.topic, identity_.partition,
-             identity_.incarnation),
+      slots_(kept ? ring::SlotManager(memory_, *environment.pins, *environment.backing, identity_.topic,
+                                      identity_.partition, identity_.incarnation, kept->slots)
+                  : ring::SlotManager(memory_, *environment.pins, *environment.backing, identity_.topic,
+                                      identity_.partition, identity_.incarnation)),
       log_(std::move(log)),
-      scan_(slots_, audit_, identity_, *environment.attached) {
+      scan_(slots_, audit_, identity_, *environment.attached, start_of(memory_, kept)) {
   SLUICE_ASSERT(volatile_ == (log_ == nullptr));
   if (log_) {
     const std::uint64_t interval = sync_ ? 0 : options.flush_interval_ns;
     writer_ = std::make_unique<Writer>(*environment.disk, *log_, slots_, scan_, identity_,
-                                       WriterOptions{interval, interval == 0, options.token_base});
+                                       WriterOptions{interval, interval == 0, options.token_base},
+                                       start_of(memory_, kept));
     memory_.control->trimmed.store(log_->earliest().value, std::memory_order_relaxed);
   }
+  if (kept) adopt(*kept);
   prepare();
+}
+
+void Partition::adopt(const KeptMemory& kept) {
+  scan_.adopt(slots_.prepared(), kept.segment_records);
+  if (writer_) {
+    log_->set_durable(kept.resume);
+    if (!kept.poison.empty()) writer_->poison(kept.poison, 0);
+  }
+  // It may have been closed for the stop of the last daemon. Who waits looks again, also for what is durable by now.
+  close_gate(kept.poison.empty() ? layout::Gate::open : layout::Gate::poisoned);
 }
 
 Partition::~Partition() = default;
@@ -97,12 +116,19 @@ void Partition::catch_up(std::uint64_t now_ns) {
 
 bool Partition::scan(std::uint64_t now_ns) {
   if (scan_.advance(now_ns, kScanRecordsMax, kScanBytesMax) == 0) return false;
-  for (const log::SegmentSummary& summary : scan_.take_summaries()) {
+  const std::vector<log::SegmentSummary> complete = scan_.take_summaries();
+  // Before any of them may leave memory.
+  if (!writer_ && !complete.empty()) note_volatile();
+  for (const log::SegmentSummary& summary : complete) {
     if (!writer_) continue;
     summaries_.push_back(summary);
     if (++checkpoint_segment_ >= checkpoint_segments_) note_checkpoint();
   }
   return true;
+}
+
+void Partition::note_volatile() {
+  if (environment_.notes != nullptr) environment_.notes->note(memory_.handle, checkpoint_now());
 }
 
 // The scan may have passed the segment's end by now: the checkpoint is of the frontier as it stands.
@@ -185,19 +211,21 @@ bool Partition::retire() {
     if (!may_retire(segment, slot_needed)) break;
     // A slot in limbo comes back by itself: one at a time is withdrawn for need.
     if (slot_needed && counts.limbo > 0 && counts.ready <= 2) break;
-    if (volatile_ && overflow_ == core::Overflow::drop_oldest) count_dropped(segment);
+    const bool dropped = volatile_ && overflow_ == core::Overflow::drop_oldest && count_dropped(segment);
     slots_.retire_first();
+    if (dropped) note_volatile();
     scan_.forget_zombies_below(memory_.start_of(segment.next()));
     retired = true;
   }
   return retired;
 }
 
-// What some attached reader has not read is dropped, and counted. With no reader nothing is missed.
-void Partition::count_dropped(SegmentNumber segment) {
+// What some attached reader has not read is dropped, and counted. With no reader nothing is missed. True if something
+// may have been.
+bool Partition::count_dropped(SegmentNumber segment) {
   const std::optional<Position> readers = environment_.attached->reader_cursor_min(memory_.handle);
   Position at = memory_.start_of(segment);
-  if (!readers || *readers >= memory_.start_of(segment.next())) return;
+  if (!readers || *readers >= memory_.start_of(segment.next())) return false;
   ring::SegmentView view = ring::view_of(memory_, segment, slots_.slot_of(segment), false);
   ring::RecordView record;
   for (;;) {
@@ -206,7 +234,7 @@ void Partition::count_dropped(SegmentNumber segment) {
       if (record.position >= *readers) audit_.on_dropped(record.fields.claim.producer(), 1);
     } else if (result != ring::ScanResult::aborted && result != ring::ScanResult::pad &&
                result != ring::ScanResult::corrupt_record) {
-      return;
+      return true;
     }
   }
 }
@@ -251,6 +279,8 @@ std::uint32_t Partition::sweep(const std::function<bool(ProducerId)>& is_gone) {
 // below the fence, and its receipt holds; every later one finds the entry, waits for its position, and knows.
 Result<FenceMark> Partition::fence(ProducerId old_id, ProducerId new_id) {
   if (const auto known = fence_marks_.find(old_id); known != fence_marks_.end()) return known->second;
+  // One that stood before a restart: its asker was not answered.
+  if (const auto stands = scan_.fence_of(old_id)) return finish_fence(old_id, *stands);
   layout::ControlRegion& control = *memory_.control;
   const std::uint32_t index = control.fence_count.load(std::memory_order_relaxed);
   if (index >= kFencesMax)
@@ -271,8 +301,12 @@ Result<FenceMark> Partition::fence(ProducerId old_id, ProducerId new_id) {
     return fail(position.error());
   }
   scan_.add_fence(old_id, *position);
+  return finish_fence(old_id, *position);
+}
+
+FenceMark Partition::finish_fence(ProducerId old_id, Position position) {
   scan_.abort_claims([&](ProducerId producer) { return producer == old_id; }, true);
-  const FenceMark mark{*position, scan_.last_of(old_id, *position)};
+  const FenceMark mark{position, scan_.last_of(old_id, position)};
   fence_marks_[old_id] = mark;
   return mark;
 }
@@ -314,6 +348,55 @@ void Partition::restore_fence(ProducerId producer, Position position) {
   control.fences[index].producer = producer.value;
   control.fences[index].position.store(position.value, std::memory_order_relaxed);
   control.fence_count.store(index + 1, std::memory_order_release);
+}
+
+std::vector<std::pair<ProducerId, Position>> Partition::adopt_fences() {
+  std::vector<std::pair<ProducerId, Position>> standing;
+  layout::ControlRegion& control = *memory_.control;
+  const std::uint32_t count = std::min(control.fence_count.load(std::memory_order_acquire), kFencesMax);
+  for (std::uint32_t i = 0; i < count; ++i) {
+    const ProducerId old_id(control.fences[i].producer);
+    std::uint64_t position = control.fences[i].position.load(std::memory_order_acquire);
+    if (position == layout::kFencePending) {
+      position = find_fence(old_id).value_or(Position(layout::kFenceNone)).value;
+      control.fences[i].position.store(position, std::memory_order_release);
+      ring::Bell(memory_).published();  // readers wait until it is known
+    }
+    if (position == layout::kFenceNone) continue;
+    scan_.add_fence(old_id, Position(position));
+    standing.emplace_back(old_id, Position(position));
+  }
+  return standing;
+}
+
+// The record of a fence, above what is on disk: the daemon's own, so it is followed from where this one resumes.
+std::optional<Position> Partition::find_fence(ProducerId old_id) const {
+  Position at = scan_.frontier();
+  while (slots_.is_ready(memory_.segment_of(at))) {
+    const ring::SegmentView view =
+        ring::view_of(memory_, memory_.segment_of(at), slots_.slot_of(memory_.segment_of(at)), true);
+    ring::RecordView record;
+    for (bool on = true; on && at < view.end;) {
+      switch (ring::scan_record(view, at, record)) {
+        case ring::ScanResult::record: {
+          if (record.fields.claim.kind() != layout::RecordKind::fence) break;
+          const auto fence = layout::as_fence(layout::find_entry(record.trailer, layout::TrailerType::fence));
+          if (fence && fence->old_id == old_id) return record.position;
+          break;
+        }
+        case ring::ScanResult::claimed: at = at + record.fields.claim.span_size(); break;
+        case ring::ScanResult::aborted:
+        case ring::ScanResult::pad:
+        case ring::ScanResult::corrupt_record: break;
+        case ring::ScanResult::segment_end: on = false; break;
+        case ring::ScanResult::free:
+        case ring::ScanResult::limit:
+        case ring::ScanResult::broken_chain: return std::nullopt;
+      }
+    }
+    at = view.end;
+  }
+  return std::nullopt;
 }
 
 // To the end of the chain, not to the tail: that is moved late.

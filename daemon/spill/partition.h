@@ -25,9 +25,18 @@
 #include "daemon/spill/scan.h"
 #include "daemon/spill/writer.h"
 #include "shm/ring/appender.h"
+#include "shm/ring/kept_slots.h"
 #include "shm/ring/slot_manager.h"
 
 namespace sluice::spill {
+
+// Memory that outlived the daemon that made it, and where to go on in it.
+struct KeptMemory {
+  ring::KeptSlots slots;
+  Position resume;                    // durable topics: the recovered end; volatile ones: where `audit` was taken
+  std::uint64_t segment_records = 0;  // committed ones below it in its segment
+  std::string poison;                 // why it had been poisoned; empty: it was not
+};
 
 struct PartitionOptions {
   std::uint64_t flush_interval_ns = kFlushIntervalNsDefault;
@@ -56,11 +65,11 @@ struct FenceMark {
 
 class Partition {
  public:
-  // `memory` is initialised (control's constants written, everything else zero); `log` is null for a volatile topic;
-  // `audit` holds what recovery counted.
+  // `memory` is initialised (control's constants written, everything else zero) unless it was `kept`; `log` is null for
+  // a volatile topic; `audit` holds what recovery counted.
   Partition(const ring::PartitionMemory& memory, const core::TopicConfig& config, PartitionIdentity identity,
             Environment environment, std::unique_ptr<log::PartitionLog> log, core::PartitionAudit audit,
-            PartitionOptions options);
+            PartitionOptions options, const std::optional<KeptMemory>& kept = {});
   ~Partition();
 
   WorkResult do_work(std::uint64_t now_ns);
@@ -81,6 +90,9 @@ class Partition {
   // After recovery, before the first do_work().
   void restore(const std::map<ProducerId, ProducerMark>& bookmarks, std::uint64_t time_max_ns);
   void restore_fence(ProducerId producer, Position position);
+  // Of kept memory: takes over the fences that stand in its table, and answers them. One that was asked for and not
+  // appended is withdrawn: nobody was told of it.
+  std::vector<std::pair<ProducerId, Position>> adopt_fences();
 
   // ---- gate
   void close_gate(layout::Gate gate);
@@ -130,11 +142,15 @@ class Partition {
   bool waits_for_durable() const;
   bool retire();
   bool may_retire(SegmentNumber segment, bool slot_needed) const;
-  void count_dropped(SegmentNumber segment);
+  bool count_dropped(SegmentNumber segment);
+  void note_volatile();
   bool prepare();
   Position prepare_target() const;
   std::uint64_t room_deadline_ns(std::uint64_t now_ns) const;
   Result<Position> append_fence(ProducerId old_id, ProducerId new_id);
+  FenceMark finish_fence(ProducerId old_id, Position position);
+  void adopt(const KeptMemory& kept);
+  std::optional<Position> find_fence(ProducerId old_id) const;
   void publish_durable();
   void note_checkpoint();
 

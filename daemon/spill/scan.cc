@@ -41,14 +41,19 @@ RecordHeader* header_at(const ring::SegmentView& segment, Position position) {
 }  // namespace
 
 Scan::Scan(ring::SlotManager& slots, core::PartitionAudit& audit, const PartitionIdentity& identity,
-           const Attached& attached)
+           const Attached& attached, Position start)
     : slots_(slots),
       audit_(audit),
       identity_(identity),
       attached_(attached),
       deadline_ns_(slots.memory().control->claim_deadline_ns),
       verify_((slots.memory().control->flags & layout::kTopicFlagChecksums) != 0),
-      frontier_(slots.memory().control->start_position) {}
+      frontier_(start) {}
+
+void Scan::adopt(Position until, std::uint64_t segment_records) {
+  adopted_until_ = until;
+  segment_records_ = segment_records;
+}
 
 ring::SegmentView Scan::view_at(Position position) const {
   const SegmentNumber segment = slots_.memory().segment_of(position);
@@ -160,6 +165,8 @@ void Scan::on_skip(const ring::RecordView& record, const ring::SegmentView& segm
   const ProducerId producer = record.fields.claim.producer();
   const bool counts = !pad && record.fields.claim.kind() != RecordKind::fence;
   const Sequence sequence = counts ? audit_.on_abort(producer) : Sequence(0);
+  if (!pad && record.position < adopted_until_ && attached_.is_producer_alive(producer))
+    zombies_.try_emplace(record.position, Zombie{record.fields.claim, sequence, segment.checksum});
   if (const auto zombie = zombies_.find(record.position); zombie != zombies_.end()) zombie->second.sequence = sequence;
   complete_skip(header_at(segment, record.position), record.fields.claim, sequence, record.position, segment.checksum);
 }

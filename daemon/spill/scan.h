@@ -51,8 +51,12 @@ struct ProducerMark {
 
 class Scan {
  public:
+  // Walks from `start` on, a segment's start or a record's.
   Scan(ring::SlotManager& slots, core::PartitionAudit& audit, const PartitionIdentity& identity,
-       const Attached& attached);
+       const Attached& attached, Position start);
+  // The memory was another daemon's: aborts of the living below `until` may be its zombies. `segment_records`:
+  // committed ones below the start in its segment.
+  void adopt(Position until, std::uint64_t segment_records);
 
   // Walks on, at most `records_max` looks, and no further once it has passed `bytes_max`. Returns how many records it
   // passed.
@@ -125,6 +129,7 @@ class Scan {
   const bool verify_;
 
   Position frontier_;
+  Position adopted_until_;
   std::uint64_t halted_since_ns_ = 0;  // first sight of the claim at the frontier; 0: not halted
   layout::ClaimWord halted_word_;
   std::map<Position, Zombie> zombies_;

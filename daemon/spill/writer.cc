@@ -46,7 +46,7 @@ std::byte* allocate_zeros() {
 }  // namespace
 
 Writer::Writer(io::Disk& disk, log::PartitionLog& log, ring::SlotManager& slots, const Scan& scan,
-               const PartitionIdentity& identity, WriterOptions options)
+               const PartitionIdentity& identity, WriterOptions options, Position start)
     : disk_(disk),
       log_(log),
       slots_(slots),
@@ -54,17 +54,28 @@ Writer::Writer(io::Disk& disk, log::PartitionLog& log, ring::SlotManager& slots,
       identity_(identity),
       options_(options),
       sync_step_(std::min(kSyncStepMax, slots.memory().segment_size() * slots.memory().slots / kSyncStepRingFraction)),
-      next_(slots.memory().control->start_position),
-      submitted_(next_),
-      written_(next_),
-      durable_(next_),
-      sync_covers_(next_),
-      flush_target_(next_),
-      written_records_(next_),
+      next_(block_floor(start)),
+      submitted_(start),
+      written_(start),
+      durable_(start),
+      sync_covers_(start),
+      flush_target_(start),
+      written_records_(start),
       registrations_(slots.memory().slots),
       copy_(allocate_aligned(kWriteChunkSizeMax), std::free),
+      prefix_begin_(next_),
       zeroed_(next_),
-      zeros_(options.write_through ? allocate_zeros() : nullptr, std::free) {}
+      zeros_(options.write_through ? allocate_zeros() : nullptr, std::free) {
+  take_prefix(start);
+}
+
+// Unreadable: it is damaged, and memory is as good as anything.
+void Writer::take_prefix(Position start) {
+  prefix_.resize(start - prefix_begin_);
+  if (prefix_.empty()) return;
+  const auto got = log_.read(prefix_begin_, prefix_);
+  if (!got || *got != prefix_.size()) prefix_.clear();
+}
 
 Writer::~Writer() {
   SLUICE_ASSERT(is_idle());
@@ -195,7 +206,8 @@ bool Writer::submit_write(Position end, bool partial, std::uint64_t now_ns) {
   write.file = target->file;
   write.offset = target->offset;
   write.partial = partial;
-  write.uses_copy = partial || scan_.has_zombies(write.begin, write.begin + write.size);
+  const bool has_prefix = !prefix_.empty() && write.begin == prefix_begin_;
+  write.uses_copy = partial || has_prefix || scan_.has_zombies(write.begin, write.begin + write.size);
   const std::uint32_t slot = slots_.slot_of(segment);
   const std::byte* source = memory.slot_base(slot) + (next_ - memory.start_of(segment));
   if (write.uses_copy) {
@@ -203,6 +215,7 @@ bool Writer::submit_write(Position end, bool partial, std::uint64_t now_ns) {
     const std::uint64_t valid = write.end - write.begin;
     std::memcpy(copy_.get(), source, valid);
     std::memset(copy_.get() + valid, 0, write.size - valid);
+    if (has_prefix) std::memcpy(copy_.get(), prefix_.data(), prefix_.size());
     scan_.fix_zombies(write.begin, {copy_.get(), write.size});
     write.bytes = copy_.get();
   } else {

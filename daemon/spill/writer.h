@@ -47,8 +47,9 @@ struct WriterOptions {
 
 class Writer {
  public:
+  // Everything below `start` is durable, and its block is in memory: the end of a record, or a segment's start.
   Writer(io::Disk& disk, log::PartitionLog& log, ring::SlotManager& slots, const Scan& scan,
-         const PartitionIdentity& identity, WriterOptions options);
+         const PartitionIdentity& identity, WriterOptions options, Position start);
   ~Writer();
 
   // Submits what can be submitted. True if it did something.
@@ -65,6 +66,7 @@ class Writer {
   // When it wants do_work next, monotonic ns; 0: not before something happens. As the last do_work() left it.
   std::uint64_t deadline_ns() const;
   bool is_poisoned() const { return !poison_.empty(); }
+  void poison(const std::string& what, int system_errno);
   const std::string& poison() const { return poison_; }
   // Why nothing can be written just now (a full disk); empty: nothing is in the way. Heals by itself.
   const std::string& obstacle() const { return obstacle_; }
@@ -100,8 +102,8 @@ class Writer {
   void obstruct(const std::string& what, std::uint64_t now_ns);
   bool is_obstructed() const { return retry_at_ns_ != 0; }
   void on_sync(std::int64_t result, std::uint64_t now_ns);
-  void poison(const std::string& what, int system_errno);
   void register_slot(std::uint32_t slot, SegmentNumber segment);
+  void take_prefix(Position start);
   void check_invariants(Position frontier) const;
 
   // Constant after construction.
@@ -133,6 +135,10 @@ class Writer {
   std::vector<std::optional<std::uint32_t>> registrations_;  // by slot; none: not tried yet, 0: refused
   std::unique_ptr<std::byte[], void (*)(void*)> copy_;       // kWriteChunkSizeMax bytes, aligned
   bool copy_in_use_ = false;
+  // What the disk holds of the block that the writer began in the middle of. Memory may differ there: spans of zombies
+  // that only the writer before this one knew.
+  std::vector<std::byte> prefix_;
+  Position prefix_begin_;
   Position zeroed_;       // blocks below were written at least once
   Position zeros_begin_;  // of the write of zeros in flight
   bool zeros_in_flight_ = false;

@@ -32,6 +32,7 @@ std::string_view kind_name(RegionKind kind) {
     case RegionKind::log: return "log";
     case RegionKind::bell: return "bell";
     case RegionKind::session: return "session";
+    case RegionKind::kept_table: return "kept table";
   }
   return "unnamed";
 }
@@ -48,6 +49,7 @@ std::uint64_t size_min(RegionKind kind) {
     case RegionKind::log: return layout::kLogHeaderSize;
     case RegionKind::bell: return sizeof(layout::BellRegion);
     case RegionKind::session: return sizeof(layout::SessionRegion);
+    case RegionKind::kept_table: return sizeof(RegionHeader);
   }
   return sizeof(RegionHeader);
 }

@@ -31,6 +31,54 @@ SlotManager::SlotManager(const PartitionMemory& memory, const PinSource& pins, S
   for (std::uint32_t slot = memory.slots; slot > 0; --slot) free_.push_back(slot - 1);
 }
 
+SlotManager::SlotManager(const PartitionMemory& memory, const PinSource& pins, SlotMemory& backing, TopicId topic,
+                         PartitionNumber partition, Incarnation incarnation, const KeptSlots& kept)
+    : SlotManager(memory, pins, backing, topic, partition, incarnation) {
+  prepared_ = kept.prepared;
+  first_ = kept.ready.empty() ? prepared_ >> memory_.segment_shift : kept.ready.front().segment.value;
+  next_ = first_ + kept.ready.size();
+  free_.clear();
+  std::vector<bool> used(memory_.slots, false);
+  for (const KeptSegment& segment : kept.ready) {
+    used[segment.slot] = true;
+    checksums_[segment.segment.value % memory_.slots] = segment.checksum;
+  }
+  const std::uint64_t step = std::min<std::uint64_t>(kPrepareStepSize, memory_.segment_size());
+  for (std::uint32_t slot = 0; slot < memory_.slots; ++slot) {
+    const std::uint64_t offset = layout::kLogHeaderSize + (std::uint64_t{slot} << memory_.segment_shift);
+    backed_steps_[slot] = backing_.in_memory(offset, memory_.segment_size()) / step;
+  }
+  // It may have withdrawn the segment before without having moved the tail.
+  if (first_ > memory_.control->start_position >> memory_.segment_shift) move_tail_past(SegmentNumber(first_ - 1));
+  membarrier_all();
+  adopt_unused(used);
+  check_invariants();
+}
+
+// Slots that no ready segment has are free, but for those that somebody may still hold. Where the table has forgotten
+// which slot a held segment was in, it may be any of them.
+void SlotManager::adopt_unused(const std::vector<bool>& used) {
+  std::vector<std::vector<SegmentNumber>> holders(memory_.slots);
+  std::vector<SegmentNumber> anywhere;
+  for (const SegmentNumber segment : pins_.pinned(memory_.handle)) {
+    if (segment.value >= first_) continue;
+    const SlotEntry entry{memory_.table_entry(segment).load(std::memory_order_relaxed)};
+    if (entry.segment() == segment && entry.slot() < memory_.slots)
+      holders[entry.slot()].push_back(segment);
+    else
+      anywhere.push_back(segment);
+  }
+  for (std::uint32_t slot = memory_.slots; slot-- > 0;) {
+    if (used[slot]) continue;
+    std::vector<SegmentNumber>& segments = holders[slot];
+    segments.insert(segments.end(), anywhere.begin(), anywhere.end());
+    if (segments.empty())
+      free_.push_back(slot);
+    else
+      limbo_.push_back({slot, std::move(segments)});
+  }
+}
+
 // Gives the next segment a slot: header first, then the entry. Nothing above `prepared` is claimed, so that the rest of
 // the slot may be zeroed afterwards.
 bool SlotManager::place_segment(Position durable) {
@@ -110,27 +158,33 @@ void SlotManager::retire_first() {
   // release: pairs with the acquire of table look-ups.
   memory_.table_entry(segment).store(SlotEntry::make(segment, slot, SlotState::retiring).bits,
                                      std::memory_order_release);
+  move_tail_past(segment);
+  membarrier_all();
+  ++first_;
+  limbo_.push_back({slot, {segment}});
+  release_unpinned();
+  check_invariants();
+}
+
+void SlotManager::move_tail_past(SegmentNumber segment) {
   const std::uint64_t past = memory_.start_of(segment.next()).value;
   std::uint64_t seen = memory_.log->tail.load(std::memory_order_relaxed);
   while (seen < past &&
          !memory_.log->tail.compare_exchange_weak(seen, past, std::memory_order_release, std::memory_order_relaxed)) {
   }
-  membarrier_all();
-  ++first_;
-  limbo_.push_back({slot, segment});
-  release_unpinned();
-  check_invariants();
 }
 
 std::uint32_t SlotManager::release_unpinned() {
   std::uint32_t released = 0;
   for (std::size_t i = 0; i < limbo_.size();) {
-    if (pins_.is_pinned(memory_.handle, limbo_[i].segment)) {
+    const std::vector<SegmentNumber>& segments = limbo_[i].segments;
+    const auto held = [&](SegmentNumber segment) { return pins_.is_pinned(memory_.handle, segment); };
+    if (std::any_of(segments.begin(), segments.end(), held)) {
       ++i;
       continue;
     }
     free_.push_back(limbo_[i].slot);
-    limbo_[i] = limbo_.back();
+    std::swap(limbo_[i], limbo_.back());
     limbo_.pop_back();
     ++released;
   }

@@ -21,6 +21,7 @@
 #include "shm/base/result.h"
 #include "shm/base/types.h"
 #include "shm/ring/bell.h"
+#include "shm/ring/kept_slots.h"
 #include "shm/ring/partition_memory.h"
 
 namespace sluice::ring {
@@ -31,6 +32,8 @@ class PinSource {
   virtual ~PinSource() = default;
   // True if some session's pin names this segment of this partition. acquire on the cells.
   virtual bool is_pinned(std::uint32_t handle, SegmentNumber segment) const = 0;
+  // The segments of this partition that pins name. acquire on the cells.
+  virtual std::vector<SegmentNumber> pinned(std::uint32_t handle) const = 0;
 };
 
 // The pages behind the slots.
@@ -39,6 +42,8 @@ class SlotMemory {
   virtual ~SlotMemory() = default;
   // Backs bytes [offset, offset + size) of the log region with memory. no_memory: over the budget, or refused.
   virtual Status back(std::uint64_t offset, std::uint64_t size) = 0;
+  // How many bytes from `offset` on, of `size`, are backed and were written to.
+  virtual std::uint64_t in_memory(std::uint64_t offset, std::uint64_t size) const = 0;
 };
 
 struct SlotCounts {
@@ -52,6 +57,9 @@ class SlotManager {
   // Everything starts free; the first segment is the one of control->start_position (a segment boundary).
   SlotManager(const PartitionMemory& memory, const PinSource& pins, SlotMemory& backing, TopicId topic,
               PartitionNumber partition, Incarnation incarnation);
+  // Goes on where another daemon has died: `kept` was read from this memory. Finishes a retiring that its death cut off.
+  SlotManager(const PartitionMemory& memory, const PinSource& pins, SlotMemory& backing, TopicId topic,
+              PartitionNumber partition, Incarnation incarnation, const KeptSlots& kept);
 
   // One step (kPrepareStepSize) of making memory ready above `prepared`. True if something was done; false: no slot is
   // free, or memory was refused (error() says why). `durable` goes into a new segment's header.
@@ -82,8 +90,10 @@ class SlotManager {
  private:
   struct Limbo {
     std::uint32_t slot;
-    SegmentNumber segment;
+    std::vector<SegmentNumber> segments;  // one of them it held; after adoption it may not be known which
   };
+  void adopt_unused(const std::vector<bool>& used);
+  void move_tail_past(SegmentNumber segment);
   bool place_segment(Position durable);
   void prepare_rest(SegmentNumber segment, std::uint32_t slot);
   void check_invariants() const;

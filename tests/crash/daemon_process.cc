@@ -119,6 +119,7 @@ TestDaemon::TestDaemon() {
 }
 
 TestDaemon::~TestDaemon() {
+  if (kept_ && process_.running()) stop();  // its child would go on for a moment after a kill
   process_.kill();
   std::error_code ignored;
   std::filesystem::remove_all(folder_, ignored);
@@ -133,7 +134,8 @@ void TestDaemon::launch(const std::vector<std::string>& environment) {
   options.environment = environment;
   options.log = log;
   process_ = Process::start(
-      {SLUICED_PATH, "--config", folder_ / "sluiced.toml", "--data-dir", folder_ / "data", "--socket", socket()},
+      {SLUICED_PATH, "--config", folder_ / "sluiced.toml", "--data-dir", folder_ / "data", "--socket", socket(),
+       kept_ ? "--keeper" : "--no-keeper"},
       options);
 }
 

@@ -63,6 +63,8 @@ class TestDaemon {
   TestDaemon(const TestDaemon&) = delete;
   TestDaemon& operator=(const TestDaemon&) = delete;
 
+  // From the next start on: the process is a keeper, and the daemon its child.
+  void use_keeper() { kept_ = true; }
   // Written to the configuration file that every start names.
   void configure(const std::string& toml);
   // Starts sluiced and waits until it says that it is ready; false if it ended instead (see log_tail()).
@@ -84,6 +86,7 @@ class TestDaemon {
   std::filesystem::path folder_;
   Process process_;
   std::uintmax_t log_start_ = 0;
+  bool kept_ = false;
 };
 
 }  // namespace sluice::test

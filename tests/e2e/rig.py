@@ -60,6 +60,8 @@ class Bus:
     def start(self, *arguments, environment=None):
         """Starts the daemon and waits until it says that it is ready."""
         before = self.log.stat().st_size if self.log.exists() else 0
+        if "--keeper" not in arguments:
+            arguments = ("--no-keeper", *arguments)
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 [SLUICED, "--data-dir", str(self.data), "--socket", str(self.socket), *arguments],

@@ -21,6 +21,7 @@ constexpr std::uint64_t kFileSizeMax = 64 * 1024 * 1024;
 class BackedMemory final : public ring::SlotMemory {
  public:
   Status back(std::uint64_t, std::uint64_t) override { return {}; }
+  std::uint64_t in_memory(std::uint64_t, std::uint64_t size) const override { return size; }
 };
 
 struct MadeRegion {
@@ -56,6 +57,7 @@ class LocalBus::Pins final : public ring::PinSource {
     }
     return false;
   }
+  std::vector<SegmentNumber> pinned(std::uint32_t) const override { return {}; }  // no memory is adopted here
 
  private:
   layout::SessionRegion& session_;

@@ -114,7 +114,7 @@ bool Life::recover(PartitionNumber number, std::optional<bus::AuditRecovery>& au
     log = std::move(*opened);
     break;
   }
-  audit->finish();
+  audit->finish(true);
   return true;
 }
 

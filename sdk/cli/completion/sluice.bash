@@ -110,7 +110,7 @@ _sluiced() {
     --log-level) _sluice_words "trace debug info warn error" "$current" ;;
     --memory-budget) _sluice_words "auto" "$current" ;;
     *)
-      _sluice_words "--config --data-dir --socket --http --log-level --memory-budget --keeper --print-config --version --help" \
+      _sluice_words "--config --data-dir --socket --http --log-level --memory-budget --keeper --no-keeper --print-config --version --help" \
         "$current" ;;
   esac
 }

@@ -10,6 +10,7 @@
 #include "daemon/io/pwrite_disk.h"
 #include "shm/base/assert.h"
 #include "shm/base/clock.h"
+#include "shm/region/memfd.h"
 
 namespace sluice::bus {
 namespace {
@@ -31,12 +32,34 @@ void TestProducer::send(std::uint32_t count) {
   }
 }
 
+Status HoldingKeeper::keep(const std::string& name, int fd) {
+  if (held_.size() >= capacity_) return fail(ErrorCode::quota, "the test's keeper is full");
+  SLUICE_ASSIGN(held_[name], region::duplicate(fd, name));
+  return {};
+}
+
+void HoldingKeeper::drop_all_but(const std::set<std::string>& names) {
+  std::erase_if(held_, [&](const auto& entry) { return names.count(entry.first) == 0; });
+}
+
+keep::Inheritance HoldingKeeper::inheritance() const {
+  keep::Inheritance inherited;
+  for (const auto& [name, fd] : held_) inherited[name] = region::duplicate(fd.get(), name).value();
+  return inherited;
+}
+
+std::set<std::string> HoldingKeeper::names() const {
+  std::set<std::string> names;
+  for (const auto& [name, fd] : held_) names.insert(name);
+  return names;
+}
+
 BusRig::BusRig() {
   std::string pattern = (std::filesystem::temp_directory_path() / "sluice-bus-XXXXXX").string();
   SLUICE_ASSERT(::mkdtemp(pattern.data()) != nullptr);
   folder_ = pattern;
   wake_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
-  start();
+  SLUICE_ASSERT(start().has_value());
 }
 
 BusRig::~BusRig() {
@@ -48,7 +71,7 @@ BusRig::~BusRig() {
   std::filesystem::remove_all(folder_, ignored);
 }
 
-void BusRig::start() {
+Status BusRig::start(keep::Inheritance inherited) {
   directory_.emplace(DataDirectory::open(folder_ + "/data").value());
   store_ = store::open_sqlite_store(directory_->store_path()).value();
   io::PwriteDisk::Options options;
@@ -58,15 +81,37 @@ void BusRig::start() {
   settings.policy = {::geteuid(), {}};
   settings.memory_budget = std::uint64_t{256} << 20;
   settings.flush_interval_ns = kFlushIntervalNs;
-  bus_ = Bus::start(std::move(settings), *directory_, *disk_, *store_, wake_.get()).value();
+  SLUICE_ASSIGN(bus_, Bus::start(std::move(settings), *directory_, *disk_, *store_, wake_.get(), &keeper_, std::move(inherited)));
+  return {};
 }
 
-void BusRig::kill_and_start() {
+void BusRig::let_go() {
   bus_.reset();
   store_.reset();
   disk_.reset();
   directory_.reset();
-  start();
+}
+
+void BusRig::kill_and_start() {
+  let_go();
+  SLUICE_ASSERT(start().has_value());
+}
+
+Status BusRig::try_kill_and_keep() {
+  let_go();
+  return start(keeper_.inheritance());
+}
+
+void BusRig::kill_and_keep() {
+  const Status started = try_kill_and_keep();
+  SLUICE_ASSERT(started.has_value());
+}
+
+void BusRig::stop_and_keep() {
+  bus_->begin_stop();
+  work();
+  SLUICE_ASSERT(bus_->finish_stop().has_value());
+  kill_and_keep();
 }
 
 void BusRig::stop_and_start() {
@@ -84,12 +129,19 @@ void BusRig::work() {
   }
 }
 
+void BusRig::turns(std::uint64_t count) {
+  for (std::uint64_t i = 0; i < count; ++i) {
+    now_ns_ = std::max(now_ns_, monotonic_ns()) + kFlushIntervalNs / 4;
+    bus_->do_work(now_ns_);
+  }
+}
+
 TestClient BusRig::attach() {
   session::HelloRequest hello;
   hello.peer = self();
   hello.client_name = "test";
   session::Welcome welcome = bus_->attach(std::move(hello)).value();
-  return {welcome.session, map(welcome.session_region, region::Access::read_write)};
+  return {welcome.session, map(welcome.session_region, region::Access::read_write), welcome.token, self()};
 }
 
 void BusRig::end(TestClient client) {

@@ -4,11 +4,14 @@
 
 #include <cstdint>
 #include <memory>
+#include <map>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "daemon/bus/bus.h"
+#include "daemon/keep/region_keeper.h"
 #include "shm/base/fd.h"
 #include "shm/region/mapping.h"
 #include "shm/ring/appender.h"
@@ -19,6 +22,8 @@ namespace sluice::bus {
 struct TestClient {
   SessionId id;
   region::Mapping region;
+  std::string token;
+  session::Peer peer;
 };
 
 // A producer of one partition, as the SDK has it.
@@ -31,6 +36,27 @@ struct TestProducer {
   void send(std::uint32_t count);
 };
 
+// Holds descriptors as a service manager does, in this process.
+class HoldingKeeper final : public keep::RegionKeeper {
+ public:
+  Status keep(const std::string& name, int fd) override;
+  void drop(const std::string& name) override { held_.erase(name); }
+  void drop_all_but(const std::set<std::string>& names) override;
+  Status barrier() override { return {}; }
+  Result<UniqueFd> begin_barrier() override { return UniqueFd(); }
+  std::uint64_t capacity() const override { return capacity_; }
+  std::uint64_t held() const override { return held_.size(); }
+
+  // Copies of what is held, for the next bus.
+  keep::Inheritance inheritance() const;
+  void set_capacity(std::uint64_t capacity) { capacity_ = capacity; }
+  std::set<std::string> names() const;
+
+ private:
+  std::map<std::string, UniqueFd> held_;
+  std::uint64_t capacity_ = 1000;
+};
+
 class BusRig {
  public:
   BusRig();
@@ -40,8 +66,14 @@ class BusRig {
   // As kill -9 and a start: what was not written is gone. Nothing may be in flight: work() first, or have not begun to.
   void kill_and_start();
   void stop_and_start();
+  // As kill -9 and a start, with a keeper: memory and sessions are handed to the next bus.
+  void kill_and_keep();
+  Status try_kill_and_keep();
+  void stop_and_keep();
+  HoldingKeeper& keeper() { return keeper_; }
   // Until there is nothing left to do.
   void work();
+  void turns(std::uint64_t count);
 
   TestClient attach();
   // Its process has died, and the control thread has seen that.
@@ -56,7 +88,8 @@ class BusRig {
   static constexpr const char* kTopic = "orders";
 
  private:
-  void start();
+  Status start(keep::Inheritance inherited = {});
+  void let_go();
 
   std::string folder_;
   std::uint64_t now_ns_ = 0;  // monotonic
@@ -64,6 +97,7 @@ class BusRig {
   std::unique_ptr<store::Store> store_;
   std::unique_ptr<io::Disk> disk_;
   UniqueFd wake_;
+  HoldingKeeper keeper_;
   std::unique_ptr<Bus> bus_;
 };
 

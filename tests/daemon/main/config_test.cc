@@ -139,8 +139,14 @@ TEST(Config, settings_that_do_not_fit_together_are_refused) {
 TEST(Config, what_this_version_does_not_have_is_refused_and_not_ignored) {
   EXPECT_NE(error_of("http = \"127.0.0.1:9100\"\n").find("no HTTP endpoint"), std::string::npos);
   EXPECT_NE(error_of("http = \"unix:/run/h\"\n").find("no HTTP endpoint"), std::string::npos);
-  EXPECT_NE(error_of("keeper = true\n").find("no keeper"), std::string::npos);
-  EXPECT_EQ(command_line({"--keeper"}).exit_code, 2);
+}
+
+TEST(CommandLine, the_keeper_is_on_unless_the_file_or_a_flag_says_otherwise) {
+  EXPECT_TRUE(command_line({}).config->keeper);
+  EXPECT_TRUE(command_line({"--keeper"}).config->keeper);
+  EXPECT_FALSE(command_line({"--no-keeper"}).config->keeper);
+  EXPECT_EQ(command_line({"--keeper", "--no-keeper"}).exit_code, 2);
+  EXPECT_FALSE(parse("keeper = false\n")->keeper);
 }
 
 TEST(Config, the_effective_configuration_is_read_back_as_it_was) {

@@ -83,6 +83,14 @@ class PinArray final : public PinSource {
       if (cell(i).load(std::memory_order_acquire) == layout::pin_word(handle, segment)) return true;
     return false;
   }
+  std::vector<SegmentNumber> pinned(std::uint32_t handle) const override {
+    std::vector<SegmentNumber> segments;
+    for (std::uint32_t i = 0; i < count_; ++i) {
+      const std::uint64_t word = cell(i).load(std::memory_order_acquire);
+      if (word != 0 && word >> 40 == handle) segments.push_back(SegmentNumber((word & 0xff'ffff'ffff) - 1));
+    }
+    return segments;
+  }
 
  private:
   Pages pages_;
@@ -97,6 +105,7 @@ class CountedMemory final : public SlotMemory {
     backed += size;
     return {};
   }
+  std::uint64_t in_memory(std::uint64_t, std::uint64_t) const override { return 0; }
   std::uint64_t backed = 0;
   std::uint64_t limit = UINT64_MAX;
 };

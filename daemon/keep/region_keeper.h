@@ -1,0 +1,40 @@
+// Whoever holds descriptors beyond the daemon's death and hands them to the next one, under their names: systemd's
+// file-descriptor store, or the keeper process (keeper.h).
+//
+// Owner: the bus thread.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <set>
+#include <string>
+
+#include "shm/base/fd.h"
+#include "shm/base/result.h"
+
+namespace sluice::keep {
+
+// The daemon's listening socket.
+inline constexpr const char* kListenName = "listen";
+
+// What the last daemon left, by name.
+using Inheritance = std::map<std::string, UniqueFd, std::less<>>;
+
+class RegionKeeper {
+ public:
+  virtual ~RegionKeeper() = default;
+  // Has the descriptor's description held under that name (letters, digits, '-'). It is held once a barrier behind it
+  // was passed. quota: no room; io: nobody listens.
+  virtual Status keep(const std::string& name, int fd) = 0;
+  virtual void drop(const std::string& name) = 0;
+  virtual void drop_all_but(const std::set<std::string>& names) = 0;
+  // Waits until all that was said before is done; timed_out.
+  virtual Status barrier() = 0;
+  // The same without waiting: the descriptor becomes readable (at its end) when it is done.
+  virtual Result<UniqueFd> begin_barrier() = 0;
+  // Descriptors that can be held, and are.
+  virtual std::uint64_t capacity() const = 0;
+  virtual std::uint64_t held() const = 0;
+};
+
+}  // namespace sluice::keep
