@@ -33,6 +33,8 @@ class BusLink {
   // Bumped, and its waiters woken, with every change of the connection: sleepers take it along.
   const std::atomic<std::uint32_t>& change_word() const { return change_; }
 
+  // True if the memory outlives its daemon: while the connection is away it goes on as before.
+  virtual bool memory_kept() const = 0;
   virtual ConnectionState state() const = 0;
   virtual Status health() const = 0;
   virtual Status wait_online(Duration timeout) const = 0;

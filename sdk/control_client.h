@@ -54,6 +54,8 @@ class ControlClient {
   static constexpr bool online(std::uint64_t word) { return (word & 1) != 0; }
   static constexpr std::uint64_t generation(std::uint64_t word) { return word >> 1; }
   bool online() const { return online(word()); }
+  // The memory outlives its daemon: what needs no call goes on while it is away.
+  bool memory_kept() const { return memory_kept_.load(std::memory_order_relaxed); }
   // From 1; one higher with every `replaced`.
   std::uint64_t generation() const { return generation(word()); }
 
@@ -124,6 +126,7 @@ class ControlClient {
 
   // Written by the control thread, release: pairs with the acquire in word(); publishes memory().
   std::atomic<std::uint64_t> word_{0};
+  std::atomic<bool> memory_kept_{false};  // written by the control thread before word_
   std::unique_ptr<Shared> shared_;
   std::unique_ptr<Loop> loop_;
 };

@@ -22,6 +22,7 @@ class ControlLink final : public BusLink {
   ControlClient& control() const { return *control_; }
 
   std::uint64_t word() const override { return control_->word(); }
+  bool memory_kept() const override { return control_->memory_kept(); }
   ConnectionState state() const override { return control_->state(); }
   Status health() const override { return control_->health(); }
   Status wait_online(Duration timeout) const override { return control_->wait_online(timeout); }

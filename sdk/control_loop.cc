@@ -20,6 +20,7 @@ namespace {
 constexpr auto kReconnectPauseMin = 20 * kj::MILLISECONDS;
 constexpr auto kReconnectPauseMax = 1 * kj::SECONDS;
 constexpr auto kBacklogPause = 2 * kj::MILLISECONDS;          // the daemon's backlog is full: it lives
+constexpr auto kEndingPause = 10 * kj::MILLISECONDS;          // the daemon there has hung up, or says that it stops
 constexpr unsigned kDescriptorsPerMessageMax = 253;           // what the kernel carries
 constexpr std::uint64_t kMessageWordsMax = 64 * 1024 * 1024;  // an audit of very many producers
 
@@ -177,6 +178,12 @@ kj::Promise<Status> ControlClient::Loop::attempt(kj::Duration timeout) {
       .exclusiveJoin(kj::mv(timed_out))
       .catch_([this](kj::Exception&& exception) -> Status {
         return fail(to_error(exception, "connecting to the daemon at " + shared_.options.socket));
+      })
+      .then([this, timeout](Status status) -> kj::Promise<Status> {
+        // One on its way out: another one may be about to take its socket over.
+        const bool ending = !status && status.error().code() == ErrorCode::no_daemon;
+        if (!ending || timeout <= kEndingPause) return status;
+        return timer_->afterDelay(kEndingPause).then([this, timeout] { return attempt(timeout - kEndingPause); });
       });
 }
 
@@ -235,6 +242,7 @@ Status ControlClient::Loop::take_welcome(protocol::Welcome::Reader welcome, Uniq
     memory_ = std::move(*opened);
     ++generation_;
   }
+  owner_.memory_kept_.store(welcome.getMemoryKept(), std::memory_order_relaxed);
   const auto token = welcome.getToken().asChars();
   token_.assign(token.begin(), token.size());
   return {};

@@ -74,6 +74,7 @@ Status Producer::flush(Duration timeout) { return impl_->core->flush(timeout); }
 ReceiptState Producer::state(const Receipt& receipt) const { return impl_->core->state(receipt); }
 const std::vector<LastSent>& Producer::last_sent() const { return impl_->core->last_sent(); }
 ProducerId Producer::id() const { return impl_->core->id(); }
+const ProducerCounters& Producer::counters() const { return impl_->core->counters(); }
 std::uint32_t Producer::partitions() const { return impl_->core->partitions(); }
 std::size_t Producer::payload_size_max() const { return impl_->core->payload_size_max(); }
 

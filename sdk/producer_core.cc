@@ -96,8 +96,14 @@ Result<ProducerCore::Lane*> ProducerCore::append_to(PartitionNumber partition, A
       lane.appender.emplace(lane.maps->memory(), id_, pin_.cell(), !pin_.memory()->membarrier(), lane.next);
     switch (attempt(lane)) {
       case ring::AppendResult::ok: return &lane;
-      case ring::AppendResult::no_room: SLUICE_TRY(wait_for_room(lane, patience)); break;
-      case ring::AppendResult::gate_closed: SLUICE_TRY(on_gate(lane, patience)); break;
+      case ring::AppendResult::no_room:
+        if (patience.spins == 0) ++counters_.back_pressure;
+        SLUICE_TRY(wait_for_room(lane, patience));
+        break;
+      case ring::AppendResult::gate_closed:
+        ++counters_.daemon_waits;
+        SLUICE_TRY(on_gate(lane, patience));
+        break;
       case ring::AppendResult::claim_expired: break;  // nothing was sent: again, with a new sequence
       case ring::AppendResult::too_large: return fail(ErrorCode::too_large, {});  // the caller knows the size
     }

@@ -47,6 +47,7 @@ class ProducerCore {
 
   const std::vector<LastSent>& last_sent() const { return last_sent_; }
   ProducerId id() const { return id_; }
+  const ProducerCounters& counters() const { return counters_; }
   std::uint32_t partitions() const { return static_cast<std::uint32_t>(lanes_.size()); }
   std::size_t payload_size_max() const;
 
@@ -85,6 +86,7 @@ class ProducerCore {
   Status add_lane(PartitionGrant grant, TopicId topic, const std::shared_ptr<SessionMemory>& memory);
   // The connection has changed: waits for it, and opens again where memory was replaced.
   Status catch_up(Patience& patience);
+  bool goes_on_alone() const;
   void end_life();
   // `timeout` 0: the connection's own.
   void tell_lost(Duration timeout);
@@ -135,7 +137,8 @@ class ProducerCore {
   std::optional<OpenClaim> claim_;
   std::vector<PastLife> lives_;
   std::vector<SequenceReport> reports_;  // of lost memories, that the daemon was not told yet
-  bool lost_undurable_ = false;          // something sent became unknown since the last flush()
+  ProducerCounters counters_;
+  bool lost_undurable_ = false;  // something sent became unknown since the last flush()
 };
 
 }  // namespace sluice::internal

@@ -86,15 +86,25 @@ void ProducerCore::add_partitions(std::uint64_t now_ns, Duration timeout) {
   added_check_ns_ = now_ns + kAddedCheckNs;
   if (lanes_.empty() || lanes_.front()->maps->topic_partitions() <= partitions()) return;
   if (!BusLink::online(link_->word()) || BusLink::generation(link_->word()) != generation_) return;
+  ++counters_.daemon_waits;
   const Status added = link_->open_partitions(
       topic_, true, partitions(),
       [&](PartitionGrant grant) { return add_lane(std::move(grant), topic_id_, pin_.memory()); }, timeout);
   static_cast<void>(added);
 }
 
+// Whether messages go on through memory while the daemon is away.
+bool ProducerCore::goes_on_alone() const { return link_->memory_kept() && link_->state() != ConnectionState::closed; }
+
 Status ProducerCore::catch_up(Patience& patience) {
   for (;;) {
     const std::uint64_t word = link_->word();
+    const bool same_memory = BusLink::generation(word) == generation_ && !lanes_.empty();
+    if (same_memory && (BusLink::online(word) || goes_on_alone())) {
+      opened_word_ = word;
+      return {};
+    }
+    ++counters_.daemon_waits;
     if (!BusLink::online(word)) {
       if (link_->state() == ConnectionState::closed) return link_->health();
       SLUICE_ASSIGN(const std::uint64_t left,
@@ -105,10 +115,6 @@ Status ProducerCore::catch_up(Patience& patience) {
       if (!online && online.error().code() != ErrorCode::no_daemon && online.error().code() != ErrorCode::timed_out)
         return online;
       continue;
-    }
-    if (BusLink::generation(word) == generation_ && !lanes_.empty()) {
-      opened_word_ = word;
-      return {};
     }
     end_life();
     tell_lost({});

@@ -68,6 +68,11 @@ bool BusLoop::post(std::function<void(session::BusInterface&)> call) {
   return true;
 }
 
+bool BusLoop::has_ended() const {
+  const std::lock_guard lock(mutex_);
+  return closed_;
+}
+
 void BusLoop::stop() {
   // release: pairs with the acquire in run().
   stop_.store(true, std::memory_order_release);
@@ -115,11 +120,13 @@ Status BusLoop::run(Bus& bus) {
     else
       sleep(bus, stop_by != 0 || now - worked_at < kBusyNs, turn.deadline_ns);
   }
+  std::deque<std::function<void(session::BusInterface&)>> unanswered;
   {
     const std::lock_guard lock(mutex_);
     closed_ = true;
-    inbox_.clear();
+    unanswered.swap(inbox_);
   }
+  unanswered.clear();
   if (!bus.drained()) spdlog::error("stopping although not everything is on disk; what a receipt called durable is");
   return bus.finish_stop();
 }

@@ -31,6 +31,7 @@ class BusLoop final : public session::BusPoster {
   static Result<std::unique_ptr<BusLoop>> create(io::Disk& disk, UniqueFd wake = {});
 
   bool post(std::function<void(session::BusInterface&)> call) override;
+  bool has_ended() const override;
   // The eventfd that wakes the bus thread: clients get a copy.
   int wake_fd() const { return wake_.get(); }
   // Runs until stop() was called and everything is drained (or kDrainNsMax have passed).
@@ -50,7 +51,7 @@ class BusLoop final : public session::BusPoster {
   UniqueFd epoll_;
   std::atomic<bool> stop_{false};
   std::atomic<std::uint64_t> turns_{0};
-  std::mutex mutex_;  // guards the two below
+  mutable std::mutex mutex_;  // guards the two below
   std::deque<std::function<void(session::BusInterface&)>> inbox_;
   bool closed_ = false;
 };

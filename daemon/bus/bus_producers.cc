@@ -33,6 +33,7 @@ Result<session::Welcome> Bus::attach(session::HelloRequest request) {
   welcome.incarnation = incarnation_;
   welcome.daemon_version = settings_.version;
   welcome.daemon_pid = ::getpid();
+  welcome.memory_kept = keeper_ != nullptr;
   SLUICE_ASSIGN(welcome.wake, region::duplicate(wake_fd_, "the daemon's eventfd"));
   session::Session* session = nullptr;
   if (!request.resume_token.empty()) session = sessions_->find_resumable(request.resume_token, request.peer);

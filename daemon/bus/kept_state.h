@@ -24,7 +24,7 @@ struct KeptPartition {
   TopicId topic;
   PartitionNumber number = 0;
   std::uint32_t handle = 0;
-  std::optional<spill::Checkpoint> audit;  // of a volatile one: its counts as they stood at `upto`
+  std::optional<spill::Checkpoint> audit;  // its counts as they stood at `upto`, which is durable unless it is volatile
 };
 
 struct KeptState {

@@ -49,6 +49,27 @@ void report_findings(const std::string& name, const log::RecoveryReport& report,
   for (const std::string& path : report.unparsed) tell("left alone, cannot be parsed: " + path);
 }
 
+store::AuditSnapshot snapshot_of(const spill::Checkpoint& checkpoint) {
+  store::AuditSnapshot snapshot;
+  snapshot.upto = checkpoint.upto;
+  snapshot.rows = checkpoint.rows;
+  // The holders as the checkpoint has them: a name may have gone on to another producer since it was taken.
+  std::map<std::string, ProducerId> holders;
+  std::map<ProducerId, std::string> names;
+  for (const core::AuditRow& row : checkpoint.rows) {
+    if (row.name.empty()) continue;
+    names[row.producer] = row.name;
+    ProducerId& holder = holders[row.name];
+    holder = std::max(holder, row.producer);
+  }
+  for (const auto& [producer, mark] : checkpoint.bookmarks) {
+    const auto name = names.find(producer);
+    if (name != names.end() && holders[name->second] == producer)
+      snapshot.bookmarks.push_back({name->second, mark.sequence, mark.bookmark});
+  }
+  return snapshot;
+}
+
 }  // namespace
 
 void PartitionUnit::note_ended(ProducerId producer) {
@@ -82,14 +103,15 @@ void Topic::set_attaches(const std::vector<store::NamedProducer>& attaches) {
   for (const store::NamedProducer& attach : attaches) holders_[attach.name] = attach.id;
 }
 
-std::string Topic::partition_name(PartitionNumber number) const {
-  return config().name + "/" + std::to_string(number);
-}
+std::string Topic::partition_name(PartitionNumber number) const { return config().name + "/" + std::to_string(number); }
 
-Result<Topic::Recovered> Topic::recover(PartitionNumber number, bool memory_kept, const OpenContext& context,
+Result<Topic::Recovered> Topic::recover(PartitionNumber number, const KeptPartition* kept, const OpenContext& context,
                                         std::vector<std::string>& findings) const {
   const std::string name = partition_name(number);
-  SLUICE_ASSIGN(const store::AuditSnapshot snapshot, context.store.audit_snapshot(id(), number));
+  SLUICE_ASSIGN(store::AuditSnapshot snapshot, context.store.audit_snapshot(id(), number));
+  const bool memory_kept = kept != nullptr;
+  // What the daemon before had noted is newer, and saves the reading of what lies between.
+  if (memory_kept && kept->audit && kept->audit->upto > snapshot.upto) snapshot = snapshot_of(*kept->audit);
   log::LogOptions options{context.directory.partition_path(record_.config.name, number),
                           name,
                           id(),
@@ -112,6 +134,10 @@ Result<Topic::Recovered> Topic::recover(PartitionNumber number, bool memory_kept
         report);
   };
   SLUICE_ASSIGN(std::unique_ptr<log::PartitionLog> log, wait_for_predecessor(name, open));
+  if (memory_kept && report.end < snapshot.upto)
+    return fail(ErrorCode::corrupt, "adopting the memory of " + name + ": its log ends at " +
+                                        std::to_string(report.end.value) + ", but was durable up to " +
+                                        std::to_string(snapshot.upto.value));
   audit.finish(!memory_kept);
   report_findings(name, report, findings);
   return Recovered{std::move(log), std::move(audit), report.end, report.used_end, report.segment_records};
@@ -138,7 +164,7 @@ Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool 
   const std::uint64_t ring_size = config().segment_size * config().slots;
   Recovered recovered{nullptr, AuditRecovery({}, attaches_, fences_, number), Position(0), Position(0)};
   if (!is_volatile()) {
-    SLUICE_ASSIGN(recovered, recover(number, false, context, findings));
+    SLUICE_ASSIGN(recovered, recover(number, nullptr, context, findings));
   }
   // A position is never used twice: nothing that the lost memory may have held comes again.
   Position start(0);
@@ -183,14 +209,13 @@ Status Topic::adopt_partition(PartitionNumber number, KeptUnit kept, const OpenC
   unit.handle = kept.note.handle;
   SLUICE_ASSIGN(unit.lease, context.store.position_lease(id(), number));
   const std::string name = partition_name(number);
-  SLUICE_ASSIGN(unit.regions,
-                PartitionRegions::adopt(config(), {name, id(), number, unit.handle, context.incarnation},
-                                        std::move(kept.regions), context.budget));
+  SLUICE_ASSIGN(unit.regions, PartitionRegions::adopt(config(), {name, id(), number, unit.handle, context.incarnation},
+                                                      std::move(kept.regions), context.budget));
   const ring::PartitionMemory memory = unit.regions->memory(context.wake_fd);
   const Position start(memory.control->start_position);
   Recovered recovered = recover_volatile(kept.note, start);
   if (!is_volatile()) {
-    SLUICE_ASSIGN(recovered, recover(number, true, context, findings));
+    SLUICE_ASSIGN(recovered, recover(number, &kept.note, context, findings));
   }
   spill::KeptMemory adopted;
   adopted.resume = std::max(recovered.end, start);
@@ -202,7 +227,7 @@ Status Topic::adopt_partition(PartitionNumber number, KeptUnit kept, const OpenC
   SLUICE_ASSIGN(adopted.slots, ring::read_kept_slots(memory, id(), number, context.incarnation, adopted.resume));
   if (memory.control->gate.load(std::memory_order_acquire) == static_cast<std::uint32_t>(layout::Gate::poisoned))
     adopted.poison = "it was poisoned before the daemon started anew; see the log of the daemon before";
-  if (kept.note.audit)
+  if (is_volatile() && kept.note.audit)
     for (const auto& [producer, mark] : kept.note.audit->bookmarks) recovered.audit.note_bookmark(producer, mark);
   SLUICE_TRY(make_partition(unit, number, std::move(recovered), context, adopted));
   partitions_.push_back(std::move(unit));
@@ -250,24 +275,7 @@ Status Topic::renew_leases(store::Store& store) {
 
 Status Topic::save_checkpoint(store::Store& store, const spill::Partition& partition,
                               const spill::Checkpoint& checkpoint) const {
-  store::AuditSnapshot snapshot;
-  snapshot.upto = checkpoint.upto;
-  snapshot.rows = checkpoint.rows;
-  // The holders as the checkpoint has them: a name may have gone on to another producer since it was taken.
-  std::map<std::string, ProducerId> holders;
-  std::map<ProducerId, std::string> names;
-  for (const core::AuditRow& row : checkpoint.rows) {
-    if (row.name.empty()) continue;
-    names[row.producer] = row.name;
-    ProducerId& holder = holders[row.name];
-    holder = std::max(holder, row.producer);
-  }
-  for (const auto& [producer, mark] : checkpoint.bookmarks) {
-    const auto name = names.find(producer);
-    if (name != names.end() && holders[name->second] == producer)
-      snapshot.bookmarks.push_back({name->second, mark.sequence, mark.bookmark});
-  }
-  return store.save_audit_snapshot(id(), partition.identity().partition, snapshot);
+  return store.save_audit_snapshot(id(), partition.identity().partition, snapshot_of(checkpoint));
 }
 
 }  // namespace sluice::bus

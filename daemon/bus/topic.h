@@ -104,10 +104,11 @@ class Topic {
     std::unique_ptr<log::PartitionLog> log;
     AuditRecovery audit;
     Position end;
-    Position used_end;  // at least `end`: no position below it may be given out again
+    Position used_end;                  // at least `end`: no position below it may be given out again
     std::uint64_t segment_records = 0;  // see log::RecoveryReport
   };
-  Result<Recovered> recover(PartitionNumber number, bool memory_kept, const OpenContext& context,
+  // `kept`: the note of memory that was kept, or null.
+  Result<Recovered> recover(PartitionNumber number, const KeptPartition* kept, const OpenContext& context,
                             std::vector<std::string>& findings) const;
   static Recovered recover_volatile(const KeptPartition& kept, Position start);
   std::string partition_name(PartitionNumber number) const;

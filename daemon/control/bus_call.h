@@ -13,8 +13,8 @@
 namespace sluice::control {
 
 // Runs call(bus) on the bus thread; its answer (a Result or Status) comes back to this thread's event loop. would_block
-// if the bus's inbox is full or the bus has stopped. The answer of a call whose promise was dropped is dropped too,
-// descriptors and all.
+// if the bus's inbox is full. A bus that has ended answers nothing: the client sees the hang-up, and asks the next
+// daemon. The answer of a call whose promise was dropped is dropped too, descriptors and all.
 template <typename Answer, typename Call>
 kj::Promise<Answer> on_bus(session::BusPoster& poster, Call call) {
   using Fulfiller = kj::Own<kj::CrossThreadPromiseFulfiller<Answer>>;
@@ -28,11 +28,13 @@ kj::Promise<Answer> on_bus(session::BusPoster& poster, Call call) {
       shared->first->fulfill(fail(ErrorCode::internal, std::string("a control call failed: ") + exception.what()));
     }
   });
-  if (!posted) {
-    return Answer(
-        fail(ErrorCode::would_block, "passing a call to the bus: its inbox is full, or it is stopping; try again"));
-  }
-  return kj::mv(promise);
+  if (!posted && !poster.has_ended())
+    return Answer(fail(ErrorCode::would_block, "passing a call to the bus: its inbox is full; try again"));
+  if (!posted) return kj::NEVER_DONE;
+  return promise.catch_([&poster](kj::Exception&& exception) -> kj::Promise<Answer> {
+    if (poster.has_ended()) return kj::NEVER_DONE;
+    return kj::mv(exception);
+  });
 }
 
 }  // namespace sluice::control

@@ -45,6 +45,7 @@ void write_welcome(protocol::Welcome::Builder out, Connection& connection, sessi
   if (welcome.wake) out.setWake(carry(connection, std::move(welcome.wake)));
   out.setDaemonVersion(welcome.daemon_version);
   out.setDaemonPid(welcome.daemon_pid);
+  out.setMemoryKept(welcome.memory_kept);
 }
 
 void write_producer_grant(protocol::OpenProducerResponse::Builder out, Connection& connection,

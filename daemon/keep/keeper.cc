@@ -37,7 +37,7 @@ constexpr std::size_t kMessageSizeMax = 4096;
 constexpr std::size_t kDescriptorsPerMessage = 253;  // the kernel's limit
 constexpr int kFirstPassedFd = 3;                    // SD_LISTEN_FDS_START
 // A daemon that dies so soon after it was ready is started again a little later.
-constexpr std::uint64_t kQuickDeathNs = 100'000'000;
+constexpr std::uint64_t kQuickDeathNs = 20'000'000;
 constexpr std::uint32_t kQuickDeathsMax = 10;
 constexpr std::uint64_t kRestartPauseNs = 1'000'000'000;
 

@@ -55,6 +55,7 @@ struct Welcome {
   UniqueFd kept;            // readable once the region would survive the daemon: before that it must not be handed out
   std::string daemon_version;
   std::int32_t daemon_pid = 0;
+  bool memory_kept = false;  // it outlives this daemon
 };
 
 struct PartitionGrant {
@@ -246,6 +247,8 @@ class BusPoster {
   // Runs `call` on the bus thread, in the order of posting. False, and `call` is dropped, if the inbox is full or the
   // bus has stopped. Any thread.
   virtual bool post(std::function<void(BusInterface&)> call) = 0;
+  // The bus has ended: nothing that was posted and did not run ever will. Any thread.
+  virtual bool has_ended() const = 0;
 };
 
 }  // namespace sluice::session

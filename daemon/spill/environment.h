@@ -22,7 +22,8 @@ class Attached {
   virtual std::optional<Position> reader_cursor_min(std::uint32_t handle) const = 0;
 };
 
-// Who remembers, beyond this process, what no disk tells: how far a volatile partition was counted.
+// Who remembers, beyond this process, how far a partition was counted: of volatile ones no disk tells, of durable ones
+// it saves the next daemon to count everything since the last snapshot in the store again.
 class AuditNotes {
  public:
   virtual ~AuditNotes() = default;

@@ -58,9 +58,9 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
   SLUICE_ASSERT(volatile_ == (log_ == nullptr));
   if (log_) {
     const std::uint64_t interval = sync_ ? 0 : options.flush_interval_ns;
-    writer_ = std::make_unique<Writer>(*environment.disk, *log_, slots_, scan_, identity_,
-                                       WriterOptions{interval, interval == 0, options.token_base},
-                                       start_of(memory_, kept));
+    writer_ =
+        std::make_unique<Writer>(*environment.disk, *log_, slots_, scan_, identity_,
+                                 WriterOptions{interval, interval == 0, options.token_base}, start_of(memory_, kept));
     memory_.control->trimmed.store(log_->earliest().value, std::memory_order_relaxed);
   }
   if (kept) adopt(*kept);
@@ -118,7 +118,8 @@ bool Partition::scan(std::uint64_t now_ns) {
   if (scan_.advance(now_ns, kScanRecordsMax, kScanBytesMax) == 0) return false;
   const std::vector<log::SegmentSummary> complete = scan_.take_summaries();
   // Before any of them may leave memory.
-  if (!writer_ && !complete.empty()) note_volatile();
+  if (!writer_ && !complete.empty()) note_now();
+  if (writer_ && !complete.empty() && environment_.notes != nullptr && !pending_note_) pending_note_ = checkpoint_now();
   for (const log::SegmentSummary& summary : complete) {
     if (!writer_) continue;
     summaries_.push_back(summary);
@@ -127,7 +128,7 @@ bool Partition::scan(std::uint64_t now_ns) {
   return true;
 }
 
-void Partition::note_volatile() {
+void Partition::note_now() {
   if (environment_.notes != nullptr) environment_.notes->note(memory_.handle, checkpoint_now());
 }
 
@@ -150,11 +151,12 @@ void Partition::request_checkpoint() {
 std::optional<core::AuditRow> Partition::report(ProducerId producer, Sequence last) {
   std::optional<core::AuditRow> row = audit_.on_reported(producer, last);
   if (!row) return row;
-  for (std::optional<Checkpoint>* checkpoint : {&pending_checkpoint_, &ready_checkpoint_}) {
+  for (std::optional<Checkpoint>* checkpoint : {&pending_checkpoint_, &ready_checkpoint_, &pending_note_, &noted_}) {
     if (!*checkpoint) continue;
     std::erase_if((*checkpoint)->rows, [&](const core::AuditRow& other) { return other.producer == producer; });
     (*checkpoint)->rows.push_back(*row);
   }
+  if (noted_) environment_.notes->note(memory_.handle, *noted_);
   return row;
 }
 
@@ -183,6 +185,10 @@ void Partition::publish_durable() {
   summaries_.erase(summaries_.begin(), done);
   if (pending_checkpoint_ && pending_checkpoint_->upto <= durable)
     ready_checkpoint_ = std::exchange(pending_checkpoint_, std::nullopt);
+  if (pending_note_ && pending_note_->upto <= durable) {
+    noted_ = std::exchange(pending_note_, std::nullopt);
+    environment_.notes->note(memory_.handle, *noted_);
+  }
 }
 
 bool Partition::may_retire(SegmentNumber segment, bool slot_needed) const {
@@ -213,7 +219,7 @@ bool Partition::retire() {
     if (slot_needed && counts.limbo > 0 && counts.ready <= 2) break;
     const bool dropped = volatile_ && overflow_ == core::Overflow::drop_oldest && count_dropped(segment);
     slots_.retire_first();
-    if (dropped) note_volatile();
+    if (dropped) note_now();
     scan_.forget_zombies_below(memory_.start_of(segment.next()));
     retired = true;
   }

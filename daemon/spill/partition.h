@@ -143,7 +143,7 @@ class Partition {
   bool retire();
   bool may_retire(SegmentNumber segment, bool slot_needed) const;
   bool count_dropped(SegmentNumber segment);
-  void note_volatile();
+  void note_now();
   bool prepare();
   Position prepare_target() const;
   std::uint64_t room_deadline_ns(std::uint64_t now_ns) const;
@@ -173,8 +173,10 @@ class Partition {
   std::vector<log::SegmentSummary> summaries_;   // scanned, not durable yet
   std::optional<Checkpoint> pending_checkpoint_;
   std::optional<Checkpoint> ready_checkpoint_;
-  std::uint64_t checkpoint_segment_ = 0;   // segments since the last one
-  std::atomic<std::uint64_t> own_pin_{0};  // for the daemon's own records; nobody needs to see it
+  std::optional<Checkpoint> pending_note_;  // for AuditNotes: not durable yet
+  std::optional<Checkpoint> noted_;         // the last one
+  std::uint64_t checkpoint_segment_ = 0;    // segments since the last one
+  std::atomic<std::uint64_t> own_pin_{0};   // for the daemon's own records; nobody needs to see it
   std::string memory_error_;
 };
 

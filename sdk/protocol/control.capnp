@@ -67,6 +67,7 @@ struct Welcome {
   wake @6 :Descriptor;          # eventfd: write 1 when a bell's kBellDaemon flag was taken down
   daemonVersion @7 :Text;
   daemonPid @8 :Int32;
+  memoryKept @9 :Bool;          # the memory outlives this daemon: go on with it when the connection is lost
 }
 
 interface Session {

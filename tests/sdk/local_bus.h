@@ -64,6 +64,8 @@ class LocalBus final : public internal::BusLink {
 
   // ---- BusLink
   std::uint64_t word() const override { return word_.load(std::memory_order_acquire); }
+  bool memory_kept() const override { return memory_kept_; }
+  void set_memory_kept() { memory_kept_ = true; }
   ConnectionState state() const override;
   Status health() const override;
   Status wait_online(Duration timeout) const override;
@@ -106,6 +108,7 @@ class LocalBus final : public internal::BusLink {
   std::uint64_t locates_ = 0;
   std::uint64_t opens_ = 0;
   std::uint32_t refused_reads_ = 0;
+  bool memory_kept_ = false;
 };
 
 }  // namespace sluice::test

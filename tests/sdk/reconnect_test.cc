@@ -22,6 +22,28 @@ TEST(Reconnect, SendsPauseAtTheHangUpAndGoOnAfterIt) {
   daemon.join();
 }
 
+TEST(Reconnect, WhereMemoryOutlivesTheDaemonMessagesGoOnWithoutIt) {
+  Rig rig;
+  rig.bus->set_memory_kept();
+  auto producer = rig.producer({.name = {}, .send_timeout = 20ms});
+  auto reader = rig.reader();
+  ASSERT_TRUE(send(*producer, "before"));
+  rig.bus->hang_up();
+  EXPECT_EQ(send(*producer, "meanwhile").value().sequence, Sequence(2));
+  EXPECT_EQ(drain(*reader), (std::vector<std::string>{"before", "meanwhile"}));
+  EXPECT_EQ(reader->next(5ms).error().code(), ErrorCode::timed_out);
+  EXPECT_EQ(producer->counters().daemon_waits, 0u);
+  EXPECT_EQ(producer->counters().back_pressure, 0u);
+  while (send(*producer, std::string(8000, 'x'))) {
+  }
+  EXPECT_GT(producer->counters().back_pressure, 0u);
+  rig.bus->resume();
+  EXPECT_EQ(producer->counters().daemon_waits, 0u);
+  rig.bus->replace();
+  ASSERT_TRUE(send(*producer, "new"));
+  EXPECT_EQ(producer->counters().daemon_waits, 1u);
+}
+
 TEST(Reconnect, ADaemonThatStaysAwayIsAnErrorWithinTheTimeout) {
   Rig rig;
   auto producer = rig.producer({.name = {}, .send_timeout = 20ms});

@@ -88,9 +88,16 @@ struct LastSent {
   std::string bookmark;  // that came with it
 };
 
+// What sending met besides the steady state; messages, since the producer was opened.
+struct ProducerCounters {
+  std::uint64_t back_pressure = 0;  // sends that found no room at first
+  std::uint64_t daemon_waits = 0;   // times that a send waited for the daemon or asked it something
+};
+
 // Sends to one topic. Belongs to one thread; a process makes as many as it likes (up to kSessionPinsMax, 256, a
-// client). Reconnects by itself with its Client: during a reconnect send() waits up to its timeout. Where the daemon's
-// memory was replaced, the producer gets a new id and goes on by itself.
+// client). Reconnects by itself with its Client. Where the bus's memory outlives its daemon (keeper, file-descriptor
+// store) sends go on meanwhile, as long as there is room; elsewhere send() waits for the reconnect, up to its timeout.
+// Where the memory was replaced, the producer gets a new id and goes on by itself.
 class SLUICE_EXPORT Producer {
  public:
   Producer(Producer&&) noexcept;
@@ -129,6 +136,7 @@ class SLUICE_EXPORT Producer {
   // Named producers: what stood when the name was attached, one entry a partition.
   const std::vector<LastSent>& last_sent() const;
   ProducerId id() const;
+  const ProducerCounters& counters() const;
   std::uint32_t partitions() const;
   // The largest payload that fits, bytes, without options.
   std::size_t payload_size_max() const;

@@ -25,6 +25,7 @@ class FakeBus final : public session::BusInterface, public session::BusPoster {
   ~FakeBus() override;
 
   bool post(std::function<void(session::BusInterface&)> call) override;
+  bool has_ended() const override { return false; }
   // Runs on the bus thread and waits for it.
   void run(const std::function<void(FakeBus&)>& call);
   // Waits until `condition` holds on the bus thread; false after ten seconds.
