@@ -108,7 +108,7 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
       if (!unit.ended.empty()) unit.settle_ended(!work.progressed && !unit.partition->has_open_claims());
       if (unit.partition->waits_for_pins()) enforce_pin_quota(unit);
       if (auto checkpoint = unit.partition->take_checkpoint()) {
-        if (auto saved = topic->save_checkpoint(store_, *unit.partition, *checkpoint); !saved)
+        if (auto saved = topic->save_checkpoint(store_, unit, *checkpoint); !saved)
           spdlog::error("audit checkpoint not saved partition={} reason={}", unit.partition->identity().name,
                         saved.error().message());
       }
@@ -153,7 +153,9 @@ void Bus::run_retention(std::uint64_t now_ns) {
     const log::RetentionLimits limits{topic->config().retention_bytes, topic->config().retention_time_ns};
     if (topic->is_volatile() || (limits.bytes == 0 && limits.age_ns == 0)) continue;
     for (PartitionUnit& unit : topic->partitions()) {
-      if (auto retained = unit.partition->retain(limits, wall); !retained) {
+      // What goes can never be counted again: only what the store has the counts of may go. The next round finds more.
+      if (unit.partition->durable() > unit.counted) unit.partition->request_checkpoint();
+      if (auto retained = unit.partition->retain(limits, wall, unit.counted); !retained) {
         spdlog::error("retention failed partition={} reason={}", unit.partition->identity().name,
                       retained.error().message());
         continue;
@@ -226,7 +228,7 @@ Status Bus::finish_stop() {
       spill::Partition& partition = *unit.partition;
       if (partition.log() == nullptr) continue;
       if (partition.gate() != layout::Gate::poisoned && partition.everything_durable())
-        keep(topic->save_checkpoint(store_, partition, partition.checkpoint_now()));
+        keep(topic->save_checkpoint(store_, unit, partition.checkpoint_now()));
       // With a keeper the next daemon may go on in these files.
       if (keeper_ == nullptr) keep(partition.log()->close());
     }

@@ -187,7 +187,7 @@ Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool 
   if (!fresh && !is_volatile()) {
     spill::Checkpoint checkpoint = unit.partition->checkpoint_now();
     checkpoint.upto = end;
-    SLUICE_TRY(save_checkpoint(context.store, *unit.partition, checkpoint));
+    SLUICE_TRY(save_checkpoint(context.store, unit, checkpoint));
   }
   partitions_.push_back(std::move(unit));
   return {};
@@ -273,9 +273,10 @@ Status Topic::renew_leases(store::Store& store) {
   return {};
 }
 
-Status Topic::save_checkpoint(store::Store& store, const spill::Partition& partition,
-                              const spill::Checkpoint& checkpoint) const {
-  return store.save_audit_snapshot(id(), partition.identity().partition, snapshot_of(checkpoint));
+Status Topic::save_checkpoint(store::Store& store, PartitionUnit& unit, const spill::Checkpoint& checkpoint) const {
+  SLUICE_TRY(store.save_audit_snapshot(id(), unit.partition->identity().partition, snapshot_of(checkpoint)));
+  unit.counted = checkpoint.upto;
+  return {};
 }
 
 }  // namespace sluice::bus

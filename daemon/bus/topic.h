@@ -62,6 +62,7 @@ struct PartitionUnit {
   std::unique_ptr<spill::Partition> partition;
   std::deque<EndedProducer> ended;       // in the order of their ends
   std::uint64_t folds_checkpointed = 0;  // audit rows
+  Position counted;                      // the store has the audit's counts up to here
 };
 
 class Topic {
@@ -81,8 +82,7 @@ class Topic {
   // Volatile topics: keeps the lease on positions ahead of their use.
   Status renew_leases(store::Store& store);
   // Saves an audit snapshot of one partition.
-  Status save_checkpoint(store::Store& store, const spill::Partition& partition,
-                         const spill::Checkpoint& checkpoint) const;
+  Status save_checkpoint(store::Store& store, PartitionUnit& unit, const spill::Checkpoint& checkpoint) const;
 
   const core::TopicRecord& record() const { return record_; }
   TopicId id() const { return record_.id; }

@@ -5,6 +5,7 @@
 
 #include "daemon/log/log_file.h"
 #include "shm/base/checksum.h"
+#include "shm/base/failpoint.h"
 
 namespace sluice::log {
 namespace {
@@ -147,7 +148,9 @@ Status append_index(io::Disk& disk, const std::string& directory, const IndexKey
   std::vector<std::byte> bytes;
   put_content(bytes, make_header(key).checksum, added);
   SLUICE_ASSIGN(const FileHandle file, open_file(disk, index_path(directory, key.base), io::OpenMode::read_write));
-  return disk.write_synced(file.id(), sizeof(IndexHeader) + entries * sizeof(IndexEntry), bytes);
+  SLUICE_TRY(disk.write_synced(file.id(), sizeof(IndexHeader) + entries * sizeof(IndexEntry), bytes));
+  SLUICE_FAILPOINT("log.index_written");
+  return {};
 }
 
 }  // namespace sluice::log

@@ -4,6 +4,7 @@
 #include <cstddef>
 #include <cstdio>
 
+#include "shm/base/failpoint.h"
 #include "shm/base/limits.h"
 
 namespace sluice::log {
@@ -78,6 +79,7 @@ Result<FileHandle> create_log_file(io::Disk& disk, const std::string& directory,
     static_cast<void>(disk.unlink(temporary).has_value());
     return fail(std::move(filled).error());
   }
+  SLUICE_FAILPOINT("log.file_renamed");
   SLUICE_TRY(disk.sync_directory(directory));
   return file;
 }

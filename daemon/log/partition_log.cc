@@ -10,6 +10,7 @@
 #include "daemon/log/recovery_look.h"
 #include "daemon/log/segment_scan.h"
 #include "shm/base/assert.h"
+#include "shm/base/failpoint.h"
 #include "shm/base/limits.h"
 #include "shm/layout/segment.h"
 
@@ -349,6 +350,7 @@ Status FilePartitionLog::remove_oldest() {
   file.handle.reset();
   if (read_base_ == file.base) read_handle_.reset();
   SLUICE_TRY(disk_.unlink(log_path(options_.directory, file.base)));
+  SLUICE_FAILPOINT("log.file_removed");
   Status index_gone = disk_.unlink(index_path(options_.directory, file.base));
   files_.erase(files_.begin());
   if (!index_gone && index_gone.error().code() != ErrorCode::not_found) return index_gone;

@@ -8,6 +8,7 @@
 #include "daemon/log/log_file.h"
 #include "daemon/log/recovery_look.h"
 #include "daemon/log/segment_scan.h"
+#include "shm/base/failpoint.h"
 #include "shm/base/limits.h"
 #include "shm/layout/record.h"
 #include "shm/layout/segment.h"
@@ -116,7 +117,9 @@ Result<Recovered> Recovery::run() {
   SLUICE_TRY(scan_all());
   find_missing_files();
   find_unserved();
+  SLUICE_FAILPOINT("recovery.scanned");
   SLUICE_TRY(apply());
+  SLUICE_FAILPOINT("recovery.applied");
   return result();
 }
 

@@ -448,9 +448,9 @@ Position Partition::tail() const {
   return std::clamp(said, scan_.frontier(), std::max(scan_.frontier(), slots_.prepared()));
 }
 
-Status Partition::retain(const log::RetentionLimits& limits, std::uint64_t wall_ns) {
+Status Partition::retain(const log::RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from) {
   if (!log_) return {};
-  auto trimmed = log_->retain(limits, wall_ns, durable());
+  auto trimmed = log_->retain(limits, wall_ns, std::min(durable(), keep_from));
   if (!trimmed) return fail(trimmed.error());
   if (trimmed->files == 0) return {};
   memory_.control->trimmed.store(trimmed->trimmed.value, std::memory_order_release);

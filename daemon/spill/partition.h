@@ -132,8 +132,8 @@ class Partition {
   std::optional<core::AuditRow> report(ProducerId producer, Sequence last);
   // A checkpoint is taken now, and ready as soon as all below the frontier is durable.
   void request_checkpoint();
-  // Applies retention; publishes `trimmed`.
-  Status retain(const log::RetentionLimits& limits, std::uint64_t wall_ns);
+  // Applies retention to what lies below `keep_from` and is durable; publishes `trimmed`.
+  Status retain(const log::RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from);
   void set_overflow(core::Overflow overflow) { overflow_ = overflow; }
 
  private:

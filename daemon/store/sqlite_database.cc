@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "shm/base/assert.h"
+#include "shm/base/failpoint.h"
 #include "shm/base/fd.h"
 
 namespace sluice::store {
@@ -250,7 +251,10 @@ Status Database::transaction(const char* what, const std::function<Status()>& bo
   Status done = body();
   if (done) {
     const int code = sqlite3_exec(handle_, "COMMIT", nullptr, nullptr, nullptr);
-    if (code == SQLITE_OK) return {};
+    if (code == SQLITE_OK) {
+      SLUICE_FAILPOINT("store.committed");
+      return {};
+    }
     done = fail(error(code, what));
   }
   // An error may have rolled back already: then there is nothing left to do.

@@ -9,6 +9,8 @@
 #include <cstdlib>
 #include <ctime>
 #include <deque>
+#include <fstream>
+#include <iterator>
 #include <random>
 #include <string>
 
@@ -28,10 +30,17 @@ std::function<void(std::string_view)>& handler() {
   return instance;
 }
 
+std::string chosen() {
+  const char* text = std::getenv("SLUICE_FAILPOINT");
+  if (text == nullptr) return {};
+  if (text[0] != '@') return text;
+  std::ifstream file(text + 1);
+  return {std::istreambuf_iterator<char>(file), std::istreambuf_iterator<char>()};
+}
+
 std::deque<Point> parse_environment() {
   std::deque<Point> points;
-  const char* text = std::getenv("SLUICE_FAILPOINT");
-  if (text == nullptr) return points;
+  const std::string text = chosen();
   std::string_view rest = text;
   while (!rest.empty()) {
     const auto comma = rest.find(',');

@@ -2,7 +2,8 @@
 //
 // Chosen by the environment, read once: SLUICE_FAILPOINT="name=action[@n][,name=action[@n]...]" with action one of
 //   kill (SIGKILL to itself) · stop (SIGSTOP to itself) · sleep:MS · abort
-// and n: at the n-th hit (default 1), or "@~n": at each hit with probability 1/n.
+// and n: at the n-th hit (default 1), or "@~n": at each hit with probability 1/n. "@/a/path": what that file says when
+// the first point is hit (nothing, if there is no such file).
 // A test in the same process may set a handler instead. Thread safety: hit() from any thread; set_handler() before
 // threads.
 #pragma once

@@ -6,6 +6,8 @@
 #include <chrono>
 #include <csignal>
 #include <cstdio>
+#include <fstream>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <random>
@@ -24,6 +26,11 @@ namespace {
 
 using namespace std::chrono_literals;
 
+// Where the daemon dies, and at each how many hits on average.
+const std::map<std::string, int> kFailpoints = {
+    {"spill.write_submitted", 200}, {"spill.synced", 200},   {"spill.published", 200}, {"spill.swept", 1},
+    {"log.file_renamed", 2},        {"log.index_written", 2}, {"log.file_removed", 2},  {"store.committed", 2},
+    {"recovery.scanned", 12},       {"recovery.applied", 12}, {"keep.sent", 2}};
 const std::vector<std::string> kTopics = {"orders", "payments", "ticks"};  // async, sync, volatile
 
 // A producer and a reader of one topic, on threads of their own and connections of their own.
@@ -110,7 +117,9 @@ class Keep : public testing::Test {
  protected:
   void SetUp() override {
     daemon_.use_keeper();
-    ASSERT_TRUE(daemon_.start()) << daemon_.log_tail();
+    daemon_.configure("[topics]\nsegments_per_file = 2\n[retention]\ncheck_interval = \"1s\"\n");
+    failpoints_ = daemon_.folder() / "failpoints";
+    ASSERT_TRUE(daemon_.start({"SLUICE_FAILPOINT=@" + failpoints_.string()})) << daemon_.log_tail();
     Client client = daemon_.connect();
     for (const std::string& topic : kTopics) {
       TopicConfig config;
@@ -118,8 +127,9 @@ class Keep : public testing::Test {
       config.partitions = 2;
       if (topic == "payments") config.durability = Durability::sync;
       if (topic == "ticks") config.durability = Durability::volatile_;
-      config.segment_size = 1024 * 1024;
-      config.slots = 8;
+      config.segment_size = kSegmentSize;
+      config.slots = 32;
+      config.retention_bytes = 4 * kSegmentSize;
       const Status made = client.create_topic(config);
       ASSERT_TRUE(made.has_value()) << made.error().message();
     }
@@ -164,12 +174,28 @@ class Keep : public testing::Test {
     for (const std::string& topic : kTopics) {
       const AuditReport report = client.audit(topic).value();
       EXPECT_TRUE(report.holds) << topic;
+      for (const AuditRow& row : report.rows)
+        EXPECT_EQ(0u, row.gaps + row.repeats + row.cut + row.quarantined + row.aborted)
+            << topic << "/" << row.partition << ": " << row.gaps << " gaps, " << row.repeats << " repeats, " << row.cut
+            << " cut, " << row.quarantined << " quarantined, " << row.aborted << " aborted of "
+            << row.sequence_last.value;
     }
     std::printf("  %llu messages\n", static_cast<unsigned long long>(messages));
     EXPECT_EQ(0, daemon_.stop());
   }
 
+  static constexpr std::uint64_t kSegmentSize = 256 * 1024;
+
+  // How many daemons the keeper has seen die.
+  std::uint64_t deaths() const {
+    std::ifstream log(daemon_.folder() / "sluiced.log");
+    std::uint64_t count = 0;
+    for (std::string line; std::getline(log, line);) count += line.find("daemon ended") != std::string::npos;
+    return count;
+  }
+
   TestDaemon daemon_;
+  std::filesystem::path failpoints_;
   std::vector<std::unique_ptr<Traffic>> traffic_;
 };
 
@@ -184,6 +210,36 @@ TEST_F(Keep, NobodyNoticesThatTheDaemonIsKilled) {
     }
   }
   std::printf("  %d kills\n", kills);
+  check();
+}
+
+TEST_F(Keep, NobodyNoticesADeathAtAnyFailpoint) {
+  const std::uint64_t rounds = long_run() ? 300 : 3;
+  for (const auto& [name, hits] : kFailpoints) {
+    std::ofstream(failpoints_) << name << "=kill@~" << hits;
+    const std::uint64_t before = deaths();
+    ASSERT_EQ(::kill(daemon_pid(), SIGKILL), 0);  // the next ones read the file
+    std::atomic<bool> done{false};
+    std::thread visitor([&] {
+      // Sessions that come and go: claims to sweep, regions to keep.
+      while (!done) {
+        ConnectOptions options;
+        options.socket = daemon_.socket();
+        options.timeout = 60s;
+        if (auto client = Client::connect(options)) static_cast<void>(client->producer("orders").has_value());
+        std::this_thread::sleep_for(5ms);
+      }
+    });
+    const bool died = wait_until([&] { return deaths() >= before + 1 + rounds; });
+    std::filesystem::remove(failpoints_);
+    done = true;
+    visitor.join();
+    ASSERT_TRUE(died) << name << " is never passed: " << daemon_.log_tail();
+    ASSERT_NO_FATAL_FAILURE(all_get_on()) << name;
+    // One that has read the file may be left.
+    ASSERT_NO_FATAL_FAILURE(end_daemon(SIGKILL, daemon_pid())) << name;
+  }
+  std::printf("  %llu deaths at %zu failpoints\n", static_cast<unsigned long long>(deaths()), kFailpoints.size());
   check();
 }
 

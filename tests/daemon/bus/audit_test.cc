@@ -49,6 +49,25 @@ TEST(BusAudit, AReportIsKnownToTheNextStartWhileOthersSend) {
   EXPECT_GE(rig.counts_of(other.id).data, 80'000u);
 }
 
+TEST(BusAudit, WhatRetentionTakesIsCountedForEver) {
+  BusRig rig;
+  core::TopicConfig config;
+  config.segment_size = kSegmentSizeMin;
+  config.retention_bytes = 1;
+  rig.create_topic(config);
+  TestClient client = rig.attach();
+  TestProducer sender = rig.produce(client);
+  for (int i = 0; i < 30; ++i) {
+    sender.send(1000);
+    rig.work();
+  }
+  const TopicId topic = rig.bus().describe_topic(client.id, BusRig::kTopic).value().record.id;
+  EXPECT_EQ(rig.bus().locate(client.id, topic, 0, Position(0)).value().kind, session::LocateAnswer::Kind::trimmed);
+  rig.kill_and_start();
+  EXPECT_EQ(rig.counts_of(sender.id).data, 30'000u);
+  EXPECT_TRUE(rig.audit().holds);
+}
+
 TEST(BusAudit, AReportOnAProducerOfThisLifeCountsNothing) {
   BusRig rig;
   rig.create_topic();
