@@ -139,7 +139,9 @@ Status write_index(io::Disk& disk, const std::string& directory, const IndexKey&
   std::vector<std::byte> bytes;
   put(bytes, &header, sizeof header);
   put_content(bytes, header.checksum, content);
-  return replace_file(disk, directory, index_path(directory, key.base), bytes);
+  SLUICE_TRY(replace_file(disk, directory, index_path(directory, key.base), bytes));
+  SLUICE_FAILPOINT("log.index_written");
+  return {};
 }
 
 Status append_index(io::Disk& disk, const std::string& directory, const IndexKey& key, std::uint64_t entries,

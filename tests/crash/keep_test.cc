@@ -28,9 +28,9 @@ using namespace std::chrono_literals;
 
 // Where the daemon dies, and at each how many hits on average.
 const std::map<std::string, int> kFailpoints = {
-    {"spill.write_submitted", 200}, {"spill.synced", 200},   {"spill.published", 200}, {"spill.swept", 1},
+    {"spill.write_submitted", 200}, {"spill.synced", 200},    {"spill.published", 200}, {"spill.swept", 1},
     {"log.file_renamed", 2},        {"log.index_written", 2}, {"log.file_removed", 2},  {"store.committed", 2},
-    {"recovery.scanned", 12},       {"recovery.applied", 12}, {"keep.sent", 2}};
+    {"recovery.scanned", 4},        {"recovery.applied", 4},  {"keep.sent", 2}};
 const std::vector<std::string> kTopics = {"orders", "payments", "ticks"};  // async, sync, volatile
 
 // A producer and a reader of one topic, on threads of their own and connections of their own.
@@ -156,15 +156,15 @@ class Keep : public testing::Test {
     }
   }
 
-  // Whatever happened, nobody noticed.
-  void check() {
+  // Whatever happened, nobody noticed. `room`: the daemon was never away for so long that the rings could fill.
+  void check(bool room) {
     for (auto& traffic : traffic_) traffic->stop();
     std::uint64_t messages = 0;
     for (auto& traffic : traffic_) {
       traffic->finish();
       EXPECT_EQ("", traffic->trouble);
       EXPECT_EQ(traffic->sent(), traffic->received());
-      EXPECT_EQ(0u, traffic->producer_counters.back_pressure);
+      if (room) EXPECT_EQ(0u, traffic->producer_counters.back_pressure);
       EXPECT_EQ(0u, traffic->producer_counters.daemon_waits);
       EXPECT_EQ(0u, traffic->reader_counters.gaps + traffic->reader_counters.repeats);
       EXPECT_EQ(0u, traffic->reader_counters.corrupt);
@@ -210,7 +210,7 @@ TEST_F(Keep, NobodyNoticesThatTheDaemonIsKilled) {
     }
   }
   std::printf("  %d kills\n", kills);
-  check();
+  check(true);
 }
 
 TEST_F(Keep, NobodyNoticesADeathAtAnyFailpoint) {
@@ -218,7 +218,6 @@ TEST_F(Keep, NobodyNoticesADeathAtAnyFailpoint) {
   for (const auto& [name, hits] : kFailpoints) {
     std::ofstream(failpoints_) << name << "=kill@~" << hits;
     const std::uint64_t before = deaths();
-    ASSERT_EQ(::kill(daemon_pid(), SIGKILL), 0);  // the next ones read the file
     std::atomic<bool> done{false};
     std::thread visitor([&] {
       // Sessions that come and go: claims to sweep, regions to keep.
@@ -230,7 +229,17 @@ TEST_F(Keep, NobodyNoticesADeathAtAnyFailpoint) {
         std::this_thread::sleep_for(5ms);
       }
     });
-    const bool died = wait_until([&] { return deaths() >= before + 1 + rounds; });
+    // The next ones read the file. Points of a start are passed by the daemons that follow one that was killed from
+    // here.
+    std::uint64_t killed = 0;
+    auto kill_at = std::chrono::steady_clock::now();
+    const bool died = wait_until([&] {
+      if (std::chrono::steady_clock::now() >= kill_at) {
+        killed += ::kill(daemon_pid(), SIGKILL) == 0;
+        kill_at = std::chrono::steady_clock::now() + 2s;
+      }
+      return deaths() >= before + killed + rounds;
+    });
     std::filesystem::remove(failpoints_);
     done = true;
     visitor.join();
@@ -240,7 +249,7 @@ TEST_F(Keep, NobodyNoticesADeathAtAnyFailpoint) {
     ASSERT_NO_FATAL_FAILURE(end_daemon(SIGKILL, daemon_pid())) << name;
   }
   std::printf("  %llu deaths at %zu failpoints\n", static_cast<unsigned long long>(deaths()), kFailpoints.size());
-  check();
+  check(false);
 }
 
 TEST_F(Keep, ARestartGoesAsAKillDoes) {
