@@ -130,10 +130,12 @@ Status ProducerCore::wait_for_room(Lane& lane, Patience& patience) {
     for (std::uint32_t i = 0; i < kPausesPerSpin; ++i) ring::cpu_pause();
     return {};
   }
-  SLUICE_ASSIGN(const std::uint64_t left,
-                patience_left(patience, ErrorCode::would_block,
-                              "no room in partition " + std::to_string(lane.maps->partition()) +
-                                  " (its memory is full: the disk or a reader is slower)"));
+  const auto left = patience_left(patience, ErrorCode::would_block,
+                                  "no room in partition " + std::to_string(lane.maps->partition()) +
+                                      " (its memory is full: the disk or a reader is slower)");
+  if (!left && left.error().code() == ErrorCode::timed_out)
+    return fail(ErrorCode::timed_out, left.error().message() + obstacle(lane));
+  if (!left) return fail(left.error());
   if (!patience.armed) {
     // acquire: pairs with BusLink::changed(); the connection is looked at before the next attempt.
     patience.change = link_->change_word().load(std::memory_order_acquire);
@@ -142,9 +144,17 @@ Status ProducerCore::wait_for_room(Lane& lane, Patience& patience) {
     return {};
   }
   const ring::FutexWait words[] = {{&bell.count_word(), patience.bell_count}, {&link_->change_word(), patience.change}};
-  ring::futex_wait_any(words, std::min(left, ring::sleep_bound_ns()));
+  ring::futex_wait_any(words, std::min(*left, ring::sleep_bound_ns()));
   patience.armed = false;
   return {};
+}
+
+// What the daemon says is in the way of an open partition (a full disk), behind ": "; empty if nothing is, or it is
+// away.
+std::string ProducerCore::obstacle(const Lane& lane) const {
+  if (!BusLink::online(link_->word())) return {};
+  const auto reason = link_->gate_reason(topic_, lane.maps->partition());
+  return reason && !reason->empty() ? ": " + *reason : std::string();
 }
 
 Status ProducerCore::on_gate(Lane& lane, Patience& patience) {

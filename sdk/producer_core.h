@@ -104,6 +104,7 @@ class ProducerCore {
   template <typename Attempt>
   Result<Lane*> append_to(PartitionNumber partition, Attempt attempt);
   Status wait_for_room(Lane& lane, Patience& patience);
+  std::string obstacle(const Lane& lane) const;
   Status on_gate(Lane& lane, Patience& patience);
   Status too_large(const Lane& lane, std::uint64_t size) const;
   Status check_fence(Lane& lane);

@@ -180,7 +180,8 @@ Status ProducerCore::await_durable(const Lane& lane, Position end, std::uint64_t
                                      "; whether it is delivered is not known");
     }
     if (monotonic_ns() >= deadline)
-      return fail(ErrorCode::timed_out, doing + ": not within " + std::to_string(timeout_ns / 1'000'000) + " ms");
+      return fail(ErrorCode::timed_out,
+                  doing + ": not within " + std::to_string(timeout_ns / 1'000'000) + " ms" + obstacle(lane));
     if (gate != layout::Gate::open) {
       // The daemon is draining: durable still moves, but the wait above returns at once.
       const std::uint32_t count = durable.announce();
