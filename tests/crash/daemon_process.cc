@@ -142,7 +142,7 @@ void TestDaemon::launch(const std::vector<std::string>& environment) {
 bool TestDaemon::wait_ready() {
   bool ready = false;
   wait_until([&] {
-    ready = contents(folder_ / "sluiced.log", log_start_).find(" ready ") != std::string::npos;
+    ready = log_since_start().find(" ready ") != std::string::npos;
     return ready || process_.poll().has_value();
   });
   return ready;
@@ -176,5 +176,7 @@ std::string TestDaemon::log_tail() const {
   const std::uintmax_t size = std::filesystem::file_size(log, error);
   return error ? "no log" : "the daemon's log ends with\n" + contents(log, size > 4000 ? size - 4000 : 0);
 }
+
+std::string TestDaemon::log_since_start() const { return contents(folder_ / "sluiced.log", log_start_); }
 
 }  // namespace sluice::test

@@ -81,6 +81,8 @@ class TestDaemon {
   const std::filesystem::path& folder() const { return folder_; }
   std::string socket() const { return folder_ / "bus.sock"; }
   std::string log_tail() const;
+  // What the process that was started last has logged.
+  std::string log_since_start() const;
 
  private:
   std::filesystem::path folder_;

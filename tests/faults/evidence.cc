@@ -52,6 +52,12 @@ Status Sender::send(std::uint64_t count) {
   return {};
 }
 
+Status Sender::flush_after_restart() {
+  Status flushed = flush();
+  while (!flushed && flushed.error().code() == ErrorCode::unknown) flushed = flush();
+  return flushed;
+}
+
 std::uint64_t Sender::settle(std::uint64_t mark) {
   for (std::size_t i = settled_; i < sent_.size(); ++i) {
     Sent& one = sent_[i];
@@ -133,12 +139,11 @@ testing::AssertionResult is_alive(Client& client, const std::vector<std::string>
   return testing::AssertionSuccess();
 }
 
-Status create_small_topic(Client& client, const std::string& name, Durability durability, std::uint32_t partitions) {
+Status create_small_topic(Client& client, const std::string& name, Durability durability, std::uint64_t segment_size) {
   TopicConfig config;
   config.name = name;
-  config.partitions = partitions;
   config.durability = durability;
-  config.segment_size = 256 * 1024;
+  config.segment_size = segment_size;
   config.slots = 4;
   config.claim_deadline = std::chrono::minutes(1);
   return client.create_topic(config);

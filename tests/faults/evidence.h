@@ -33,6 +33,8 @@ class Sender {
   // Sends `count` messages; the first error ends it.
   Status send(std::uint64_t count);
   Status flush() { return producer_.flush(patience_); }
+  // The same after a restart of the daemon: each loss of memory is told once, as unknown, and then it goes on.
+  Status flush_after_restart();
   // Looks which receipts are durable by now; those that were not before get the mark. Returns how many it knows of.
   std::uint64_t settle(std::uint64_t mark = 0);
 
@@ -64,7 +66,8 @@ testing::AssertionResult receipts_hold(Client& client, const std::vector<const S
 // Sends a message to each topic, waits until it is durable, and reads it again.
 testing::AssertionResult is_alive(Client& client, const std::vector<std::string>& topics);
 
-// One durable topic, small enough for a small disk.
-Status create_small_topic(Client& client, const std::string& name, Durability durability, std::uint32_t partitions = 1);
+// One durable topic of one partition, small enough for a small disk.
+Status create_small_topic(Client& client, const std::string& name, Durability durability,
+                          std::uint64_t segment_size = 256 * 1024);
 
 }  // namespace sluice::test

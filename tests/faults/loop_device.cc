@@ -112,10 +112,11 @@ void make_ext4(const std::string& device) {
   if (made.exit_code != 0) throw std::runtime_error("mkfs.ext4 " + device + " failed: " + made.output);
 }
 
-Mount::Mount(const std::string& device, std::filesystem::path folder) : folder_(std::move(folder)) {
+Mount::Mount(const std::string& source, std::filesystem::path folder, As as) : folder_(std::move(folder)) {
   std::filesystem::create_directories(folder_);
-  if (::mount(device.c_str(), folder_.c_str(), "ext4", MS_NOATIME, nullptr) != 0)
-    throw_errno("mounting the ext4 of " + device);
+  const unsigned long flags = as == As::bind ? MS_BIND : MS_NOATIME;
+  if (::mount(source.c_str(), folder_.c_str(), "ext4", flags, nullptr) != 0)
+    throw_errno("mounting " + source + " on " + folder_.string());
 }
 
 // A killed process's last requests keep it busy for a moment.

@@ -5,6 +5,7 @@
 // the mounts are in a mount namespace of its own, and a loop device clears itself with its last user.
 #pragma once
 
+#include <cstdint>
 #include <filesystem>
 #include <string>
 #include <vector>
@@ -48,8 +49,10 @@ void make_ext4(const std::string& device);
 
 class Mount {
  public:
-  // The folder is made if it is missing. Throws with the reason if the file system cannot be mounted.
-  Mount(const std::string& device, std::filesystem::path folder);
+  // An ext4 is on a device; a bind mount shows another folder. The folder is made if it is missing. Throws with the
+  // reason if it cannot be mounted.
+  enum class As : std::uint8_t { ext4, bind };
+  Mount(const std::string& source, std::filesystem::path folder, As as = As::ext4);
   ~Mount();
   Mount(const Mount&) = delete;
   Mount& operator=(const Mount&) = delete;
