@@ -58,17 +58,20 @@ Status Sender::flush_after_restart() {
   return flushed;
 }
 
-std::uint64_t Sender::settle(std::uint64_t mark) {
+std::uint64_t Sender::settle(const std::function<std::uint64_t()>& now) {
+  std::vector<Sent*> fresh;
   for (std::size_t i = settled_; i < sent_.size(); ++i) {
     Sent& one = sent_[i];
     const ReceiptState state = one.durable ? ReceiptState::durable : producer_.state(one.receipt);
-    if (state == ReceiptState::durable && !one.durable) {
-      one.durable = true;
-      one.mark = mark;
-      ++durable_;
-    }
+    if (state == ReceiptState::durable && !one.durable) fresh.push_back(&one);
     if (i == settled_ && state != ReceiptState::committed) ++settled_;
   }
+  const std::uint64_t mark = now ? now() : 0;
+  for (Sent* one : fresh) {
+    one->durable = true;
+    one->mark = mark;
+  }
+  durable_ += fresh.size();
   return durable_;
 }
 

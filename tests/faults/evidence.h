@@ -4,6 +4,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <map>
 #include <string>
 #include <vector>
@@ -21,7 +22,7 @@ struct Sent {
   Receipt receipt;
   std::uint64_t counter = 0;
   bool durable = false;    // its sender was told so
-  std::uint64_t mark = 0;  // when: whatever the test counts in
+  std::uint64_t mark = 0;  // when, or a little later: in whatever the test counts in
 };
 
 // Sends messages whose bytes follow from (worker, counter) to one topic, and keeps their receipts.
@@ -35,8 +36,9 @@ class Sender {
   Status flush() { return producer_.flush(patience_); }
   // The same after a restart of the daemon: each loss of memory is told once, as unknown, and then it goes on.
   Status flush_after_restart();
-  // Looks which receipts are durable by now; those that were not before get the mark. Returns how many it knows of.
-  std::uint64_t settle(std::uint64_t mark = 0);
+  // Looks which receipts are durable by now, and then, once, at `now`: those that were not before get that as their
+  // mark. Returns how many it knows of.
+  std::uint64_t settle(const std::function<std::uint64_t()>& now = {});
 
   const std::string& topic() const { return topic_; }
   std::uint32_t worker() const { return worker_; }
