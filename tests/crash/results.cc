@@ -74,7 +74,10 @@ void run_rounds(const RoundsPlan& plan, const std::function<std::uint64_t(std::u
     return;
   }
   const std::uint64_t first = chosen ? std::strtoull(chosen->c_str(), nullptr, 10) : earlier.next_seed;
-  const auto end = Clock::now() + std::chrono::seconds(long_run() ? plan.long_budget_seconds : plan.budget_seconds);
+  std::uint64_t budget = long_run() ? plan.long_budget_seconds : plan.budget_seconds;
+  if (const auto given = environment("SLUICE_BUDGET"); given && long_run())
+    budget = std::strtoull(given->c_str(), nullptr, 10);
+  const auto end = Clock::now() + std::chrono::seconds(budget);
   Counts sums;
   std::uint64_t seed = first;
   while (seed - first < wanted && (seed == first || Clock::now() < end)) {

@@ -5,6 +5,7 @@
 // until the goal is reached or its budget is spent: start it again to go on.
 //
 //   SLUICE_RESULTS=PATH   the results file: one JSON object a line, {"driver", "seed_first", "rounds", "counts"}
+//   SLUICE_BUDGET=N       seconds, in place of a long run's own budget
 //   SLUICE_SEED=N         one round, with that seed: what a failure prints to replay it
 #pragma once
 
