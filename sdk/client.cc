@@ -56,6 +56,9 @@ Status Client::alter_topic(std::string_view name, const TopicChange& change) {
   return impl_->control().alter_topic(name, change);
 }
 Status Client::delete_topic(std::string_view name) { return impl_->control().delete_topic(name); }
+Status Client::recover_topic(std::string_view name, std::optional<PartitionNumber> partition) {
+  return impl_->control().recover_topic(name, partition);
+}
 Result<std::vector<TopicInfo>> Client::topics() { return impl_->control().list_topics(); }
 Result<TopicInfo> Client::topic(std::string_view name) { return impl_->control().describe_topic(name); }
 Result<AuditReport> Client::audit(std::string_view topic) { return impl_->control().audit(topic); }

@@ -145,6 +145,16 @@ Status ControlClient::delete_topic(std::string_view name, Duration timeout) {
   });
 }
 
+Status ControlClient::recover_topic(std::string_view name, std::optional<PartitionNumber> partition, Duration timeout) {
+  return loop_->call<void>({on_topic("recovering", name), timeout, false, {}}, [&](const Loop::Target& target) {
+    auto request = target.session.recoverTopicRequest();
+    request.setName(std::string(name));
+    request.setAll(!partition);
+    request.setPartition(partition.value_or(0));
+    return request.send().then([](auto answer) { return read_done(answer.getDone()); });
+  });
+}
+
 Result<std::vector<TopicInfo>> ControlClient::list_topics(Duration timeout) {
   using Topics = std::vector<TopicInfo>;
   return loop_->call<Topics>({"listing topics", timeout, true, {}}, [](const Loop::Target& target) {

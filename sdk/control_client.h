@@ -12,8 +12,8 @@
 //  1. memory() is never null after connect(); it changes only with generation().
 //  2. Calls that are waiting at a disconnect go on after the reconnect, within their timeout. A call whose request may
 //     have reached the daemon is repeated only if doing it twice is harmless (all but create_topic, delete_topic,
-//     alter_topic, kill_session: they answer `unknown`). A producer or reader that was opened for a lost memory is
-//     opened again, in the new one.
+//     alter_topic, recover_topic, kill_session: they answer `unknown`). A producer or reader that was opened for a lost
+//     memory is opened again, in the new one.
 //
 // Thread safety: every member from any thread but the control thread itself (on_state must not call back). Must be
 // destroyed after all calls have returned; not usable in a forked child.
@@ -24,6 +24,7 @@
 #include <cstdint>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -77,6 +78,7 @@ class ControlClient {
   Status create_topic(const TopicConfig& config, Duration timeout = {});
   Status alter_topic(std::string_view name, const TopicChange& change, Duration timeout = {});
   Status delete_topic(std::string_view name, Duration timeout = {});
+  Status recover_topic(std::string_view name, std::optional<PartitionNumber> partition, Duration timeout = {});
   Result<std::vector<TopicInfo>> list_topics(Duration timeout = {});
   Result<TopicInfo> describe_topic(std::string_view name, Duration timeout = {});
 

@@ -59,10 +59,14 @@ class ProducerCore {
     Position sent_end;  // everything of ours lies below
     std::uint32_t fences_seen = 0;
   };
-  // One life of the bus's memory that is over for us.
+  // One life of the bus's memory that is over for us; it may go on for others, or in other partitions.
+  struct PastLane {
+    Position start;    // what lies below belongs to a memory before
+    Position durable;  // the last that was known
+  };
   struct PastLife {
     Incarnation incarnation;
-    std::vector<Position> durable;  // by partition: the last that was known
+    std::vector<PastLane> lanes;  // by partition
   };
   struct OpenClaim {
     Lane* lane = nullptr;

@@ -134,7 +134,7 @@ void ProducerCore::end_life() {
   for (const auto& lane : lanes_) {
     // acquire: pairs with the release of DurableWait::publish.
     const Position durable(lane->maps->control().durable.load(std::memory_order_acquire));
-    life.durable.push_back(durable);
+    life.lanes.push_back({Position(lane->maps->control().start_position), durable});
     if (!lane->appender) continue;
     if (lane->maps->has_flag(layout::kTopicFlagDurable) && lane->sent_end > durable) lost_undurable_ = true;
     const Sequence next = lane->appender->next_sequence();
@@ -228,18 +228,20 @@ Status ProducerCore::flush(Duration timeout) {
 
 ReceiptState ProducerCore::past_state(const Receipt& receipt) const {
   for (const PastLife& life : lives_) {
-    if (life.incarnation == receipt.incarnation && receipt.partition < life.durable.size() &&
-        receipt.end <= life.durable[receipt.partition])
-      return ReceiptState::durable;
+    if (life.incarnation != receipt.incarnation || receipt.partition >= life.lanes.size()) continue;
+    const PastLane& lane = life.lanes[receipt.partition];
+    if (receipt.position >= lane.start && receipt.end <= lane.durable) return ReceiptState::durable;
   }
   return ReceiptState::unknown;
 }
 
 ReceiptState ProducerCore::state(const Receipt& receipt) const {
-  const bool ours =
-      receipt.partition < lanes_.size() && lanes_[receipt.partition]->maps->incarnation() == receipt.incarnation;
-  if (!ours) return past_state(receipt);
+  if (receipt.partition >= lanes_.size()) return past_state(receipt);
   const Lane& lane = *lanes_[receipt.partition];
+  // A poisoned partition's memory may be replaced within an incarnation: the new one begins above all of the old.
+  const bool ours =
+      lane.maps->incarnation() == receipt.incarnation && receipt.position.value >= lane.maps->control().start_position;
+  if (!ours) return past_state(receipt);
   const bool kept_on_disk = lane.maps->has_flag(layout::kTopicFlagDurable);
   // acquire: pairs with the release of DurableWait::publish.
   if (kept_on_disk && lane.maps->control().durable.load(std::memory_order_acquire) >= receipt.end.value)

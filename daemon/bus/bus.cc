@@ -89,7 +89,8 @@ Status Bus::add_partition(Topic& topic, PartitionNumber number, bool fresh) {
     SLUICE_TRY(topic.open_partition(number, next_handle_++, fresh, open_context(), findings_));
     SLUICE_TRY(keep_partition(topic.partitions().back(), topic.id()));
   }
-  const PartitionUnit& opened = topic.partitions().back();
+  PartitionUnit& opened = topic.partitions().back();
+  opened.reporters_end = first_producer_;
   by_handle_[opened.handle] = opened.partition.get();
   return {};
 }
@@ -120,6 +121,7 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
   }
   turn.progressed |= reap(now_ns);
   turn.progressed |= bury_deleted();
+  turn.progressed |= hang_up_replaced();
   if (now_ns >= retention_at_ns_) run_retention(now_ns);
   if (turn.deadline_ns == 0 || retention_at_ns_ < turn.deadline_ns) turn.deadline_ns = retention_at_ns_;
   return turn;
@@ -262,7 +264,11 @@ Result<PartitionUnit*> Bus::find_partition(TopicId id, PartitionNumber number) c
   SLUICE_ASSIGN(Topic * topic, find_topic(id));
   if (number >= topic->partitions().size())
     return fail(ErrorCode::not_found, "topic " + topic->name() + " has no partition " + std::to_string(number));
-  return &topic->partitions()[number];
+  PartitionUnit& unit = topic->partitions()[number];
+  if (!unit.unrecovered.empty())
+    return fail(ErrorCode::io, "partition " + unit.partition->identity().name + " could not be recovered: " +
+                                   unit.unrecovered + "; see to the disk, then `sluice topic recover` again");
+  return &unit;
 }
 
 Status Bus::create_topic(SessionId session_id, core::TopicRequest request) {

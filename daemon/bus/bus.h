@@ -86,6 +86,7 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   Status create_topic(SessionId session, core::TopicRequest request) override;
   Status alter_topic(SessionId session, const std::string& name, core::TopicChange change) override;
   Status delete_topic(SessionId session, const std::string& name) override;
+  Status recover_topic(SessionId session, const std::string& name, std::optional<PartitionNumber> partition) override;
   Result<std::vector<session::TopicInfo>> list_topics(SessionId session) override;
   Result<session::TopicInfo> describe_topic(SessionId session, const std::string& name) override;
   Result<session::ProducerGrant> open_producer(SessionId session, session::OpenProducer request) override;
@@ -135,9 +136,15 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   Status begin_table();
   Status keep_partition(const PartitionUnit& unit, TopicId topic);
   void drop_partitions(const Topic& topic);
+  void drop_partition(std::uint32_t handle);
   Result<UniqueFd> keep_session(const session::Session& session);
   void drop_session(SessionId session);
   Status note(const session::Session& session);
+
+  // ---- poisoned partitions (bus_recover.cc)
+  Status recover_partition(Topic& topic, PartitionNumber number);
+  void let_attach_anew(const Topic& topic);
+  bool hang_up_replaced();
 
   Result<session::Session*> live_session(SessionId id) const;
   Result<Topic*> find_topic(const std::string& name) const;
@@ -187,9 +194,10 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   std::unordered_map<SessionId, std::uint64_t> hung_up_at_ns_;
   std::uint64_t repair_ns_max_ = 0;
   std::uint64_t repair_ns_last_ = 0;
-  std::optional<keep::KeptTable> table_;        // with a keeper
+  std::optional<keep::KeptTable> table_;          // with a keeper
   std::map<std::uint32_t, KeptUnit> kept_units_;  // by handle, while topics are opened
-  std::vector<std::string> findings_;           // of the last start
+  std::vector<std::string> findings_;             // of the last start
+  std::vector<SessionId> replaced_sessions_;      // their connections are to be closed
   bool stopping_ = false;
 };
 

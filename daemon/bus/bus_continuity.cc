@@ -1,9 +1,9 @@
-// Bus: what outlives the daemon. With a keeper its regions, its sessions and its eventfd are held beyond its death, and a
-// table beside them says what they are (kept_state.h). The next daemon goes on with them if everything fits together;
+// Bus: what outlives the daemon. With a keeper its regions, its sessions and its eventfd are held beyond its death, and
+// a table beside them says what they are (kept_state.h). The next daemon goes on with them if everything fits together;
 // otherwise it lets all of them go, and clients attach anew as after lost memory.
 //
-// Order: a region is held before it is noted, and noted before it is handed out. So a note without its region is damage,
-// but for a session that nobody has used yet; a region without a note was never handed out.
+// Order: a region is held before it is noted, and noted before it is handed out. So a note without its region is
+// damage, but for a session that nobody has used yet; a region without a note was never handed out.
 #include <algorithm>
 #include <utility>
 
@@ -41,9 +41,7 @@ void close_deleted(const KeptUnit& unit) {
 Result<std::unique_ptr<Bus>> Bus::start(BusSettings settings, const DataDirectory& directory, io::Disk& disk,
                                         store::Store& store, int wake_fd, keep::RegionKeeper* keeper,
                                         keep::Inheritance inherited) {
-  const auto make = [&] {
-    return std::unique_ptr<Bus>(new Bus(settings, directory, disk, store, wake_fd, keeper));
-  };
+  const auto make = [&] { return std::unique_ptr<Bus>(new Bus(settings, directory, disk, store, wake_fd, keeper)); };
   std::string given_up;
   if (auto table = take(inherited, kTableName); keeper != nullptr && table) {
     std::unique_ptr<Bus> bus = make();
@@ -158,11 +156,13 @@ Status Bus::keep_partition(const PartitionUnit& unit, TopicId topic) {
 }
 
 void Bus::drop_partitions(const Topic& topic) {
+  for (const PartitionUnit& unit : topic.partitions()) drop_partition(unit.handle);
+}
+
+void Bus::drop_partition(std::uint32_t handle) {
   if (keeper_ == nullptr) return;
-  for (const PartitionUnit& unit : topic.partitions()) {
-    forget_partition(*table_, unit.handle);
-    for (const std::string& name : region_fd_names(unit.handle)) keeper_->drop(name);
-  }
+  forget_partition(*table_, handle);
+  for (const std::string& name : region_fd_names(handle)) keeper_->drop(name);
 }
 
 Result<UniqueFd> Bus::keep_session(const session::Session& session) {

@@ -163,9 +163,10 @@ Status Bus::report_sequences(SessionId session_id, TopicId topic_id, std::vector
   std::vector<store::Store::ReportedRow> rows;
   for (const session::SequenceReport& report : reports) {
     // Only of lives before: what was claimed in this one stands in memory.
-    if (report.partition >= topic->partitions().size() || report.producer >= first_producer_) continue;
-    spill::Partition& partition = *topic->partitions()[report.partition].partition;
-    if (auto row = partition.report(report.producer, report.sequence))
+    if (report.partition >= topic->partitions().size()) continue;
+    PartitionUnit& unit = topic->partitions()[report.partition];
+    if (report.producer >= unit.reporters_end) continue;
+    if (auto row = unit.partition->report(report.producer, report.sequence))
       rows.push_back({report.partition, std::move(*row)});
   }
   // Told once, and no record says it: the next start must know. The partition's last snapshot lies above all that these
@@ -241,8 +242,10 @@ Result<std::vector<session::DoctorCheck>> Bus::doctor(SessionId session, bool qu
       }
     }
   }
-  checks.push_back(check("partitions", poisoned == 0, poisoned == 0 ? "none is poisoned" : first,
-                         "look at the disk (dmesg, smartctl); publishing to it is refused until then"));
+  checks.push_back(
+      check("partitions", poisoned == 0, poisoned == 0 ? "none is poisoned" : first,
+            "look at the disk (dmesg, smartctl), then `sluice topic recover` the topic; publishing to it is "
+            "refused until then"));
   checks.push_back(check("room", waiting.empty(), waiting.empty() ? "no partition waits for disk or memory" : waiting,
                          "free disk space or raise memory_budget; it goes on by itself"));
   checks.push_back(check("last start", findings_.empty(),

@@ -161,6 +161,21 @@ Status Topic::make_partition(PartitionUnit& unit, PartitionNumber number, Recove
 
 Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool fresh, const OpenContext& context,
                              std::vector<std::string>& findings) {
+  SLUICE_ASSIGN(PartitionUnit unit, make_unit(number, handle, fresh, context, findings));
+  partitions_.push_back(std::move(unit));
+  return {};
+}
+
+Status Topic::replace_partition(PartitionNumber number, std::uint32_t handle, const OpenContext& context,
+                                std::vector<std::string>& findings) {
+  SLUICE_ASSIGN(PartitionUnit unit, make_unit(number, handle, false, context, findings));
+  // Destroyed whole, in its own order.
+  const PartitionUnit before = std::exchange(partitions_[number], std::move(unit));
+  return {};
+}
+
+Result<PartitionUnit> Topic::make_unit(PartitionNumber number, std::uint32_t handle, bool fresh,
+                                       const OpenContext& context, std::vector<std::string>& findings) const {
   const std::uint64_t ring_size = config().segment_size * config().slots;
   Recovered recovered{nullptr, AuditRecovery({}, attaches_, fences_, number), Position(0), Position(0)};
   if (!is_volatile()) {
@@ -189,8 +204,7 @@ Status Topic::open_partition(PartitionNumber number, std::uint32_t handle, bool 
     checkpoint.upto = end;
     SLUICE_TRY(save_checkpoint(context.store, unit, checkpoint));
   }
-  partitions_.push_back(std::move(unit));
-  return {};
+  return unit;
 }
 
 // ---- over kept memory

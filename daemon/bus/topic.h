@@ -60,6 +60,9 @@ struct PartitionUnit {
   Position lease;                             // positions below it may be in use; kept in the store
   std::unique_ptr<PartitionRegions> regions;  // outlives `partition`
   std::unique_ptr<spill::Partition> partition;
+  // Ids below it may have sent to a memory of this partition that was lost: what they report counts.
+  ProducerId reporters_end;
+  std::string unrecovered;               // why its log could not be opened again; empty: it is open
   std::deque<EndedProducer> ended;       // in the order of their ends
   std::uint64_t folds_checkpointed = 0;  // audit rows
   Position counted;                      // the store has the audit's counts up to here
@@ -73,6 +76,10 @@ class Topic {
   // now. What recovery found worth telling goes to `findings`.
   Status open_partition(PartitionNumber number, std::uint32_t handle, bool fresh, const OpenContext& context,
                         std::vector<std::string>& findings);
+  // After a partition was poisoned: the same as after lost memory, in the place of the one that is there. Its log must
+  // be released. After an error all is as before.
+  Status replace_partition(PartitionNumber number, std::uint32_t handle, const OpenContext& context,
+                           std::vector<std::string>& findings);
   // Opens it over the memory that was kept: recovers its log, and goes on where that ends. corrupt: memory and log do
   // not fit together.
   Status adopt_partition(PartitionNumber number, KeptUnit kept, const OpenContext& context,
@@ -110,6 +117,8 @@ class Topic {
   // `kept`: the note of memory that was kept, or null.
   Result<Recovered> recover(PartitionNumber number, const KeptPartition* kept, const OpenContext& context,
                             std::vector<std::string>& findings) const;
+  Result<PartitionUnit> make_unit(PartitionNumber number, std::uint32_t handle, bool fresh, const OpenContext& context,
+                                  std::vector<std::string>& findings) const;
   static Recovered recover_volatile(const KeptPartition& kept, Position start);
   std::string partition_name(PartitionNumber number) const;
   Status make_partition(PartitionUnit& unit, PartitionNumber number, Recovered recovered, const OpenContext& context,

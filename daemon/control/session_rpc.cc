@@ -45,6 +45,17 @@ class SessionServer final : public protocol::Session::Server {
                        [](BusInterface& bus, SessionId id, std::string& value) { return bus.delete_topic(id, value); });
   }
 
+  kj::Promise<void> recoverTopic(RecoverTopicContext context) override {
+    auto name = read_text(context.getParams().getName(), kTopicNameSizeMax, "topic name");
+    if (!name) return refuse_done(context, name.error());
+    std::optional<PartitionNumber> partition;
+    if (!context.getParams().getAll()) partition = context.getParams().getPartition();
+    Result<std::pair<std::string, std::optional<PartitionNumber>>> both(std::make_pair(std::move(*name), partition));
+    return status_call(context, both, [](BusInterface& bus, SessionId id, auto& value) {
+      return bus.recover_topic(id, value.first, value.second);
+    });
+  }
+
   kj::Promise<void> listTopics(ListTopicsContext context) override {
     return plain_call<std::vector<session::TopicInfo>>(
         context, [](BusInterface& bus, SessionId id) { return bus.list_topics(id); },

@@ -212,6 +212,9 @@ class BusInterface {
   virtual Status create_topic(SessionId session, core::TopicRequest request) = 0;
   virtual Status alter_topic(SessionId session, const std::string& name, core::TopicChange change) = 0;
   virtual Status delete_topic(SessionId session, const std::string& name) = 0;
+  // Opens poisoned partitions again: one, or all of the topic.
+  virtual Status recover_topic(SessionId session, const std::string& name,
+                               std::optional<PartitionNumber> partition) = 0;
   virtual Result<std::vector<TopicInfo>> list_topics(SessionId session) = 0;
   virtual Result<TopicInfo> describe_topic(SessionId session, const std::string& name) = 0;
 

@@ -83,6 +83,9 @@ class Session {
   bool membarrier() const { return membarrier_; }
   bool connected() const { return connected_; }
   void set_connected(bool connected) { connected_ = connected; }
+  // Its client is to attach anew, though nothing of this session is lost: it cannot be resumed. It goes on until its
+  // client has let its memory go.
+  void forget_token() { token_.clear(); }
   // Ended by the daemon: every call answers `revoked`, its region says so.
   bool revoked() const { return revoked_; }
   void revoke();
@@ -120,7 +123,7 @@ class Session {
   std::string name() const;
 
   const SessionId id_;
-  const std::string token_;
+  std::string token_;  // empty: not to be resumed
   const Peer peer_;
   const std::string client_name_;
   const bool membarrier_;

@@ -430,6 +430,11 @@ std::string Partition::reason() const {
   return memory_error_;
 }
 
+void Partition::release_log() {
+  SLUICE_ASSERT(writer_ != nullptr && writer_->is_poisoned() && writer_->is_idle());
+  log_.reset();
+}
+
 void Partition::flush_now() {
   if (writer_) writer_->flush_now();
 }

@@ -122,6 +122,9 @@ class Partition {
   const PartitionIdentity& identity() const { return identity_; }
   core::PartitionAudit& audit() { return audit_; }
   log::PartitionLog* log() { return log_.get(); }
+  // Lets the log go, with its files and their locks, so that it can be opened anew. The partition must be poisoned and
+  // idle; nothing comes of it any more but what is in memory.
+  void release_log();
 
   // Checkpoints that have become durable since the last call, the newest only.
   std::optional<Checkpoint> take_checkpoint();

@@ -1,7 +1,10 @@
-// sluice topic create | list | describe | alter | delete
+// sluice topic create | list | describe | alter | delete | recover
 
+#include <charconv>
 #include <chrono>
 #include <memory>
+#include <optional>
+#include <system_error>
 
 #include "sdk/cli/arguments.h"
 #include "sdk/cli/command.h"
@@ -217,6 +220,27 @@ int remove(const Context& context, const TopicFlags& flags) {
   });
 }
 
+// NAME or NAME/PARTITION: a name has no slash.
+int recover(const Context& context, const TopicFlags& flags) {
+  const std::string command = "topic recover";
+  std::string name = flags.name;
+  std::optional<PartitionNumber> partition;
+  if (const std::size_t slash = name.find('/'); slash != std::string::npos) {
+    PartitionNumber number = 0;
+    const char* const end = name.data() + name.size();
+    const auto [stop, error] = std::from_chars(name.data() + slash + 1, end, number);
+    if (error != std::errc() || stop != end)
+      return report_usage(command, "\"" + flags.name + "\" is neither NAME nor NAME/PARTITION");
+    partition = number;
+    name.resize(slash);
+  }
+  return with_client(context, command, [&](Client& client) -> int {
+    const Waiting waiting("recovering " + flags.name);
+    if (Status done = client.recover_topic(name, partition); !done) return report(command, done.error());
+    return kExitDone;
+  });
+}
+
 void add_retention(CLI::App& sub, TopicFlags& flags) {
   sub.add_option("--retention-bytes", flags.retention_bytes, "Log bytes kept per partition")->type_name("SIZE|none");
   sub.add_option("--retention-time", flags.retention_time, "How long messages are kept")->type_name("DUR|none");
@@ -289,6 +313,8 @@ void add_topic_commands(CLI::App& app, Context& context) {
   add_simple(group, context, "describe", "A topic's settings and the state of its partitions", true, true, describe);
   add_alter(group, context);
   add_simple(group, context, "delete", "Delete a topic and all its messages", true, false, remove);
+  add_simple(group, context, "recover",
+             "Open poisoned partitions again (NAME or NAME/PARTITION), once the disk is well", true, false, recover);
 }
 
 }  // namespace sluice::cli

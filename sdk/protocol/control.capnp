@@ -101,6 +101,9 @@ interface Session {
   listSessions @17 () -> (sessions :List(SessionInfo), failure :Failure);
   killSession @18 (sessionId :UInt64) -> (done :Done);
   config @19 () -> (toml :Text, failure :Failure);
+  # Opens poisoned partitions again: `partition`, or all. What was not durable there is lost, as with lost memory; whoever
+  # has the topic open attaches anew. Failures: conflict (none is poisoned), wouldBlock, io.
+  recoverTopic @20 (name :Text, partition :UInt32, all :Bool) -> (done :Done);
 }
 
 enum Access {

@@ -19,70 +19,14 @@
 #include "tests/crash/results.h"
 #include "tests/faults/block_device.h"
 #include "tests/faults/evidence.h"
+#include "tests/faults/failing_disk.h"
 
 namespace sluice::test {
 namespace {
 
 using namespace std::chrono_literals;
 
-constexpr std::uint64_t kDiskSize = 64u << 20;
-const std::vector<std::string> kTopics = {"orders", "payments"};  // async, sync
-
-// A daemon on a device that can fail, two senders, and the operator's hands.
-class FailingDisk {
- public:
-  FailingDisk() : device(daemon.folder() / "device", kDiskSize) {
-    make_ext4(device.path());
-    mount();
-    daemon.configure("[topics]\nsegments_per_file = 4\n");
-  }
-  ~FailingDisk() {
-    daemon.kill();  // before the file system goes
-    mount_.reset();
-  }
-
-  void start_with_topics() {
-    ASSERT_TRUE(daemon.start()) << daemon.log_tail();
-    client = std::make_unique<Client>(daemon.connect());
-    for (std::uint32_t i = 0; i < kTopics.size(); ++i) {
-      const Status made = create_small_topic(*client, kTopics[i], i == 0 ? Durability::async : Durability::sync);
-      ASSERT_TRUE(made.has_value()) << made.error().message();
-      senders.push_back(std::make_unique<Sender>(*client, kTopics[i], i, 10s));
-    }
-  }
-  void send_durably(std::uint64_t count) const {
-    for (const auto& sender : senders) {
-      for (const Status& done : {sender->send(count), sender->flush()})
-        ASSERT_TRUE(done.has_value()) << done.error().message();
-      ASSERT_EQ(sender->sent().size(), sender->settle());
-    }
-  }
-  std::vector<const Sender*> evidence() const {
-    std::vector<const Sender*> all;
-    for (const auto& sender : senders) all.push_back(sender.get());
-    return all;
-  }
-  // What a file system needs after errors: taken off, looked over, mounted again.
-  void repair() {
-    mount_.reset();
-    // 0: nothing to do · 1: corrected.
-    const CommandResult checked = run_command({"e2fsck", "-p", device.path()});
-    ASSERT_LE(checked.exit_code, 1) << checked.output;
-    ASSERT_GE(checked.exit_code, 0) << checked.output;
-    mount();
-  }
-  void mount() { mount_ = std::make_unique<Mount>(device.path(), data()); }
-  void unmount() { mount_.reset(); }
-  std::filesystem::path data() const { return daemon.folder() / "data"; }
-
-  TestDaemon daemon;
-  BlockDevice device;
-  std::unique_ptr<Client> client;
-  std::vector<std::unique_ptr<Sender>> senders;
-
- private:
-  std::unique_ptr<Mount> mount_;
-};
+const std::vector<std::string>& kTopics = kFailingTopics;
 
 // An ext4 whose journal met an error turns read-only: what comes after the first error fails with that.
 bool names_the_disk_error(const std::string& text) {
@@ -175,14 +119,6 @@ Files contents_of(const std::filesystem::path& folder) {
   }
   std::sort(files.begin(), files.end());
   return files;
-}
-
-// The newest log file of a topic: what a start reads.
-std::filesystem::path last_log_file(const std::filesystem::path& topics, const std::string& topic) {
-  std::filesystem::path last;
-  for (const auto& entry : std::filesystem::directory_iterator(topics / topic / "0"))
-    if (entry.path().extension() == ".log" && entry.path() > last) last = entry.path();
-  return last;
 }
 
 void unreadable_in_recovery(std::uint64_t seed, Counts& counts) {

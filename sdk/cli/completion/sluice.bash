@@ -85,11 +85,11 @@ _sluice() {
   fi
   case "$command" in
     "") _sluice_words "topic produce consume audit msg status doctor config session" "$current" ;;
-    topic) _sluice_words "create list describe alter delete" "$current" ;;
+    topic) _sluice_words "create list describe alter delete recover" "$current" ;;
     msg) _sluice_words "show" "$current" ;;
     session) _sluice_words "list kill" "$current" ;;
     consume) _sluice_words "$(_sluice_topics)" "$current" ;;
-    "topic describe" | "topic alter" | "topic delete" | produce | audit)
+    "topic describe" | "topic alter" | "topic delete" | "topic recover" | produce | audit)
       [ "$arguments" -eq 0 ] && _sluice_words "$(_sluice_topics)" "$current" ;;
     "msg show")
       if [ "$arguments" -eq 0 ]; then

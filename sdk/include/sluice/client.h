@@ -8,6 +8,7 @@
 #include <chrono>
 #include <functional>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -53,6 +54,10 @@ class SLUICE_EXPORT Client {
   Status create_topic(const TopicConfig& config);  // exists, invalid, quota, no_memory
   Status alter_topic(std::string_view name, const TopicChange& change);
   Status delete_topic(std::string_view name);
+  // Opens poisoned partitions again (one, or all that are), once the disk is well. What is durable there is recovered,
+  // what was not counts as lost memory, and whoever has the topic open attaches anew by itself. conflict (none is
+  // poisoned) · would_block (its requests to the disk have not ended yet) · io · permission · not_found.
+  Status recover_topic(std::string_view name, std::optional<PartitionNumber> partition = {});
   Result<std::vector<TopicInfo>> topics();
   Result<TopicInfo> topic(std::string_view name);
   Result<AuditReport> audit(std::string_view topic);

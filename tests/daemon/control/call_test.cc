@@ -142,6 +142,11 @@ TEST_F(ControlCall, TopicsAreCreatedDescribedAlteredAndDeleted) {
   EXPECT_EQ(topic.producers, 15u);
   EXPECT_EQ(topic.readers, 16u);
 
+  ASSERT_TRUE(client_->recover_topic("orders", {}));
+  ASSERT_TRUE(client_->recover_topic("orders", 1));
+  bus_.run([](test::FakeBus& bus) { EXPECT_EQ(bus.recovered, (std::vector<std::string>{"orders/all", "orders/1"})); });
+  EXPECT_EQ(client_->recover_topic("nothing", {}).error().code(), ErrorCode::not_found);
+
   EXPECT_EQ(client_->list_topics().value().size(), 1u);
   ASSERT_TRUE(client_->delete_topic("orders"));
   EXPECT_EQ(client_->delete_topic("orders").error().code(), ErrorCode::not_found);

@@ -157,6 +157,13 @@ Status FakeBus::delete_topic(SessionId id, const std::string& name) {
   return {};
 }
 
+Status FakeBus::recover_topic(SessionId id, const std::string& name, std::optional<PartitionNumber> partition) {
+  SLUICE_TRY(alive(id));
+  SLUICE_TRY(find(name));
+  recovered.push_back(name + "/" + (partition ? std::to_string(*partition) : "all"));
+  return {};
+}
+
 Result<std::vector<session::TopicInfo>> FakeBus::list_topics(SessionId id) {
   SLUICE_TRY(alive(id));
   std::vector<session::TopicInfo> list;

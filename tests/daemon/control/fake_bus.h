@@ -41,6 +41,7 @@ class FakeBus final : public session::BusInterface, public session::BusPoster {
   Status create_topic(SessionId session, core::TopicRequest request) override;
   Status alter_topic(SessionId session, const std::string& name, core::TopicChange change) override;
   Status delete_topic(SessionId session, const std::string& name) override;
+  Status recover_topic(SessionId session, const std::string& name, std::optional<PartitionNumber> partition) override;
   Result<std::vector<session::TopicInfo>> list_topics(SessionId session) override;
   Result<session::TopicInfo> describe_topic(SessionId session, const std::string& name) override;
   Result<session::ProducerGrant> open_producer(SessionId session, session::OpenProducer request) override;
@@ -74,6 +75,7 @@ class FakeBus final : public session::BusInterface, public session::BusPoster {
   std::vector<SessionId> proven_dead;
   std::optional<session::HelloRequest> last_hello;
   std::uint32_t creates = 0;
+  std::vector<std::string> recovered;
   core::TopicDefaults topic_defaults;
   std::function<Status()> on_create;  // runs inside create_topic
 
