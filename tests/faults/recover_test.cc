@@ -1,5 +1,8 @@
 // `sluice topic recover`: a partition that was poisoned by its disk opens again while the daemon and its clients go on.
-// Everything that was durable is there, senders and readers come back by themselves, and other topics notice nothing.
+// Everything that was durable is there, senders and readers come back by themselves, and other topics notice nothing;
+// also where a keeper holds the memory, and the daemon dies afterwards.
+#include <signal.h>
+
 #include <chrono>
 #include <memory>
 #include <random>
@@ -76,8 +79,10 @@ int recover(FailingDisk& disk, const std::string& what) {
 
 void poison_and_recover(std::uint64_t seed, Counts& counts) {
   std::mt19937_64 random(seed);
+  const bool kept = random() % 2 == 0;
   FailingDisk disk;
   TestDaemon& daemon = disk.daemon;
+  if (kept) daemon.use_keeper();
   disk.start_with_topics();
   if (testing::Test::HasFatalFailure()) return;
   disk.send_durably(1 + random() % 200);
@@ -99,11 +104,20 @@ void poison_and_recover(std::uint64_t seed, Counts& counts) {
   EXPECT_EQ(8, recover(disk, topic)) << "it is not poisoned any more";
   EXPECT_EQ(0u, disk.client->status().value().poisoned);
 
-  for (const auto& sender : disk.senders) {
-    for (const Status& done : {sender->send(1 + random() % 100), sender->flush_after_restart()})
-      ASSERT_TRUE(done.has_value()) << done.error().message() << daemon.log_tail();
-    sender->settle();
+  for (int again = 0; again < 2; ++again) {
+    for (const auto& sender : disk.senders) {
+      for (const Status& done : {sender->send(1 + random() % 100), sender->flush_after_restart()})
+        ASSERT_TRUE(done.has_value()) << done.error().message() << daemon.log_tail();
+      sender->settle();
+    }
+    if (!kept || again != 0) break;
+    // The next daemon goes on with the memory that was made in place of the poisoned.
+    ASSERT_EQ(0, ::kill(disk.client->status().value().pid, SIGKILL));
+    ++counts["restarts with kept memory"];
   }
+  const BusStatus status = disk.client->status().value();
+  for (const std::string& finding : status.recovery)
+    EXPECT_EQ(std::string::npos, finding.find("memory was not kept")) << finding;
   ASSERT_TRUE(witness.read_up_to(victim.sent().back().counter)) << daemon.log_tail();
   ASSERT_TRUE(bystander.read_up_to(other.sent().back().counter)) << daemon.log_tail();
   // Of the other topic nothing became unknown for good.
