@@ -1,5 +1,5 @@
 // The disk, behind one interface: io_uring on real files (uring_disk.h), plain writes where that is not allowed
-// (pwrite_disk.h; open_disk.h chooses), or simulated (sim_disk.h).
+// (pwrite_disk.h; open_disk.h chooses), or simulated (sim_disk.h). Or several of them as one (mirror_disk.h).
 //
 // Owner: the bus thread; every member is called on that thread alone. Data goes by asynchronous requests (submit_write,
 // submit_sync, reap); files and directories are handled synchronously, since they are rare and short.
@@ -60,6 +60,8 @@ struct DiskFeatures {
   std::string why_not;  // why the better way was not taken; empty if it was
 };
 
+class MirrorDisk;
+
 class Disk {
  public:
   virtual ~Disk() = default;
@@ -108,6 +110,8 @@ class Disk {
   // −1 in simulation: keep calling reap().
   virtual int completion_fd() const = 0;
   virtual DiskFeatures features() const = 0;
+  // Not null: there are several copies behind this disk (mirror_disk.h).
+  virtual MirrorDisk* mirrors() { return nullptr; }
 };
 
 }  // namespace sluice::io

@@ -65,15 +65,25 @@ SimDisk::~SimDisk() {
 
 // ---- controls
 
-void SimDisk::inject(SimFault fault, std::uint32_t times, int error) {
-  faults_[static_cast<std::size_t>(fault)] = Injected{times, error};
+void SimDisk::inject(SimFault fault, std::uint32_t times, int error, std::string below) {
+  faults_[static_cast<std::size_t>(fault)] = Injected{times, error, std::move(below)};
+}
+
+void SimDisk::break_below(std::string below, int error) {
+  broken_error_ = below.empty() ? 0 : error;
+  broken_below_ = std::move(below);
+}
+
+Status SimDisk::check_works(const std::string& doing, const std::string& path) const {
+  if (is_broken(path)) return fail(disk_error(broken_error_, doing));
+  return {};
 }
 
 void SimDisk::heal() { faults_.fill(Injected{}); }
 
-int SimDisk::take_fault(SimFault fault) {
+int SimDisk::take_fault(SimFault fault, const std::string& path) {
   Injected& injected = faults_[static_cast<std::size_t>(fault)];
-  if (injected.times == 0) return 0;
+  if (injected.times == 0 || !path.starts_with(injected.below)) return 0;
   if (injected.times != kSimForever) --injected.times;
   return injected.error;
 }
@@ -111,9 +121,10 @@ bool SimDisk::power_goes_now() {
 
 // Runs a changing call, unless there is no power; during the one at which it goes, a coin decides.
 template <typename Call>
-Status SimDisk::change(const std::string& doing, Call call) {
+Status SimDisk::change(const std::string& doing, const std::string& path, Call call) {
   notice_power_loss();
   if (off_) return fail(power_is_off_error(doing));
+  SLUICE_TRY(check_works(doing, path));
   if (!power_goes_now()) return call();
   if (random_.coin()) static_cast<void>(call().has_value());
   return fail(power_is_off_error(doing));
@@ -141,15 +152,16 @@ Result<FileId> SimDisk::open(const std::string& path, OpenMode mode) {
   notice_power_loss();
   SimNodeId node;
   if (mode == OpenMode::create) {
-    if (const int error = take_fault(SimFault::create); error != 0) {
+    if (const int error = take_fault(SimFault::create, path); error != 0) {
       return fail(disk_error(error, "creating " + path));
     }
-    SLUICE_TRY(change("creating " + path, [&]() -> Status {
+    SLUICE_TRY(change("creating " + path, path, [&]() -> Status {
       SLUICE_ASSIGN(node, media_->create_file(path));
       return {};
     }));
   } else {
     if (off_) return fail(power_is_off_error("opening " + path));
+    SLUICE_TRY(check_works("opening " + path, path));
     SLUICE_ASSIGN(node, media_->find_file(path));
   }
   const FileId id(next_file_++);
@@ -169,6 +181,7 @@ Result<std::uint64_t> SimDisk::size(FileId file) {
   OpenFile* const found = find(file);
   if (found == nullptr) return fail(lost_handle_error("asking for the size of"));
   if (off_) return fail(power_is_off_error("asking for the size of " + found->path));
+  SLUICE_TRY(check_works("asking for the size of " + found->path, found->path));
   return media_->file(found->node).size();
 }
 
@@ -177,8 +190,8 @@ Status SimDisk::allocate(FileId file, std::uint64_t size) {
   if (found == nullptr) return fail(lost_handle_error("reserving bytes for"));
   SLUICE_ASSERT(found->mode != OpenMode::read);
   const std::string doing = "reserving " + std::to_string(size) + " bytes for " + found->path;
-  if (const int error = take_fault(SimFault::allocate); error != 0) return fail(disk_error(error, doing));
-  return change(doing, [&]() -> Status {
+  if (const int error = take_fault(SimFault::allocate, found->path); error != 0) return fail(disk_error(error, doing));
+  return change(doing, found->path, [&]() -> Status {
     if (!media_->reserve(found->node, size)) return fail(disk_error(ENOSPC, doing));
     return {};
   });
@@ -190,7 +203,7 @@ Status SimDisk::truncate(FileId file, std::uint64_t size) {
   SLUICE_ASSERT(found->mode != OpenMode::read);
   SimFile& content = media_->file(found->node);
   SLUICE_ASSERT(!content.in_flight_overlaps(size, std::numeric_limits<std::uint64_t>::max() - size));
-  return change("setting the size of " + found->path, [&]() -> Status {
+  return change("setting the size of " + found->path, found->path, [&]() -> Status {
     content.truncate(size);
     return {};
   });
@@ -200,7 +213,8 @@ Result<std::size_t> SimDisk::read(FileId file, std::uint64_t offset, std::span<s
   OpenFile* const found = find(file);
   if (found == nullptr) return fail(lost_handle_error("reading"));
   if (off_) return fail(power_is_off_error("reading " + found->path));
-  if (const int error = take_fault(SimFault::read); error != 0) {
+  SLUICE_TRY(check_works("reading " + found->path, found->path));
+  if (const int error = take_fault(SimFault::read, found->path); error != 0) {
     return fail(disk_error(error, "reading " + std::to_string(into.size()) + " bytes at " + std::to_string(offset) +
                                       " of " + found->path));
   }
@@ -216,9 +230,10 @@ Status SimDisk::write_synced(FileId file, std::uint64_t offset, std::span<const 
   const std::string doing =
       "writing " + std::to_string(bytes.size()) + " bytes at " + std::to_string(offset) + " of " + found->path;
   if (off_) return fail(power_is_off_error(doing));
+  SLUICE_TRY(check_works(doing, found->path));
   if (!media_->has_room_for_write(found->node, offset, bytes.size())) return fail(disk_error(ENOSPC, doing));
   const SimFile::ChangeNumber written = content.begin_write(offset, bytes);
-  if (const int error = take_fault(SimFault::write_synced); error != 0) {
+  if (const int error = take_fault(SimFault::write_synced, found->path); error != 0) {
     content.complete_failed(written, random_);
     content.abandon(content.syncable());
     return fail(disk_error(error, doing));
@@ -233,6 +248,7 @@ Status SimDisk::lock(FileId file) {
   OpenFile* const found = find(file);
   if (found == nullptr) return fail(lost_handle_error("locking"));
   if (off_) return fail(power_is_off_error("locking " + found->path));
+  SLUICE_TRY(check_works("locking " + found->path, found->path));
   media_->tick();
   if (media_->lock(found->handle)) return {};
   return fail(disk_error(EWOULDBLOCK, "locking " + found->path));
@@ -241,30 +257,31 @@ Status SimDisk::lock(FileId file) {
 // ---- directories
 
 Status SimDisk::rename(const std::string& from, const std::string& to) {
-  return change("renaming " + from + " to " + to, [&] { return media_->rename(from, to); });
+  return change("renaming " + from + " to " + to, from, [&] { return media_->rename(from, to); });
 }
 
 Status SimDisk::unlink(const std::string& path) {
-  return change("removing " + path, [&] { return media_->unlink(path); });
+  return change("removing " + path, path, [&] { return media_->unlink(path); });
 }
 
 Status SimDisk::make_directories(const std::string& path) {
-  return change("making the directory " + path, [&] { return media_->make_directories(path); });
+  return change("making the directory " + path, path, [&] { return media_->make_directories(path); });
 }
 
 Status SimDisk::remove_directory(const std::string& path) {
-  return change("removing the directory " + path, [&] { return media_->remove_directory(path); });
+  return change("removing the directory " + path, path, [&] { return media_->remove_directory(path); });
 }
 
 Status SimDisk::sync_directory(const std::string& path) {
   const std::string doing = "syncing the directory " + path;
-  if (const int error = take_fault(SimFault::sync_directory); error != 0) return fail(disk_error(error, doing));
-  return change(doing, [&] { return media_->sync_directory(path); });
+  if (const int error = take_fault(SimFault::sync_directory, path); error != 0) return fail(disk_error(error, doing));
+  return change(doing, path, [&] { return media_->sync_directory(path); });
 }
 
 Result<std::vector<std::string>> SimDisk::list(const std::string& path) {
   notice_power_loss();
   if (off_) return fail(power_is_off_error("listing the directory " + path));
+  SLUICE_TRY(check_works("listing the directory " + path, path));
   return media_->list(path);
 }
 
@@ -272,6 +289,7 @@ Result<UniqueFd> SimDisk::open_for_client(const std::string& path) {
   notice_power_loss();
   const std::string doing = "opening " + path + " for a client";
   if (off_) return fail(power_is_off_error(doing));
+  SLUICE_TRY(check_works(doing, path));
   SLUICE_ASSIGN(const SimNodeId node, media_->find_file(path));
   const UniqueFd memory(::memfd_create("sluice-simulated-file", MFD_CLOEXEC));
   if (!memory) return fail(disk_error(errno, doing));
@@ -290,6 +308,7 @@ Result<UniqueFd> SimDisk::open_for_client(const std::string& path) {
 Result<std::uint64_t> SimDisk::free_bytes(const std::string& path) {
   notice_power_loss();
   if (off_) return fail(power_is_off_error("asking for the free space at " + path));
+  SLUICE_TRY(check_works("asking for the free space at " + path, path));
   if (!media_->list(path)) SLUICE_TRY(media_->find_file(path));
   return media_->free_blocks() * kSimBlockSize;
 }
@@ -331,8 +350,8 @@ bool SimDisk::submit_write(FileId file, std::uint64_t offset, std::span<const st
   SLUICE_ASSERT(!content.in_flight_overlaps(offset, bytes.size()));
   request.kind = Request::Kind::write;
   request.bytes = bytes;
-  request.error = take_fault(SimFault::write);
-  if (request.error == 0) request.is_short = take_fault(SimFault::short_write) != 0;
+  request.error = is_broken(target.path) ? broken_error_ : take_fault(SimFault::write, target.path);
+  if (request.error == 0) request.is_short = take_fault(SimFault::short_write, target.path) != 0;
   if (request.error == 0 && !media_->has_room_for_write(target.node, offset, bytes.size())) request.error = ENOSPC;
   request.change = content.begin_write(offset, bytes);
   static_cast<void>(power_goes_now());
@@ -346,7 +365,7 @@ bool SimDisk::submit_sync(FileId file, std::uint64_t token) {
   Request& request = add_request(file, token);
   if (off_) return true;
   request.kind = Request::Kind::sync;
-  request.error = take_fault(SimFault::sync);
+  request.error = is_broken(target.path) ? broken_error_ : take_fault(SimFault::sync, target.path);
   request.covered = media_->file(target.node).syncable();
   static_cast<void>(power_goes_now());
   return true;
@@ -382,6 +401,7 @@ Completion SimDisk::finish(Request request) {
   SLUICE_ASSERT(file->in_flight > 0);
   --file->in_flight;
   if (off_ || request.kind == Request::Kind::dead) return Completion{request.token, -EIO};
+  if (request.error == 0 && is_broken(file->path)) request.error = broken_error_;
   const std::int64_t result =
       request.kind == Request::Kind::write ? finish_write(request, *file) : finish_sync(request, *file);
   // The caller never hears of what ended when the power went.

@@ -79,8 +79,11 @@ class SimDisk final : public Disk {
 
   // ---- controls for tests
   const std::shared_ptr<SimMedia>& media() const { return media_; }
-  // The next `times` operations of that kind fail with `error`.
-  void inject(SimFault fault, std::uint32_t times = kSimForever, int error = EIO);
+  // The next `times` operations of that kind, on paths that begin with `below`, fail with `error`.
+  void inject(SimFault fault, std::uint32_t times = kSimForever, int error = EIO, std::string below = {});
+  // One of several disks fails as a whole: from now on every call and request on paths that begin with `below` ends
+  // with `error`, and changes nothing but what was under way. Empty: no disk does. heal() leaves it.
+  void break_below(std::string below, int error = EIO);
   void heal();
   void set_delay_reaps_max(std::uint32_t reaps) { delay_reaps_max_ = reaps; }
   // Power goes during the n-th changing operation from now (call, submission or completion; n from 1), which then may
@@ -140,6 +143,7 @@ class SimDisk final : public Disk {
   struct Injected {
     std::uint32_t times = 0;
     int error = 0;
+    std::string below;
   };
 
   // Drops what a power loss took away. Called first by each member.
@@ -148,9 +152,11 @@ class SimDisk final : public Disk {
   OpenFile* find(FileId file);
   OpenFile& writable(FileId file);
   bool power_goes_now();
-  int take_fault(SimFault fault);
+  int take_fault(SimFault fault, const std::string& path);
+  bool is_broken(const std::string& path) const { return broken_error_ != 0 && path.starts_with(broken_below_); }
+  Status check_works(const std::string& doing, const std::string& path) const;
   template <typename Call>
-  Status change(const std::string& doing, Call call);
+  Status change(const std::string& doing, const std::string& path, Call call);
 
   Request& add_request(FileId file, std::uint64_t token);
   std::size_t pick_due();
@@ -163,6 +169,8 @@ class SimDisk final : public Disk {
   SimRandom random_;
   std::uint32_t delay_reaps_max_;
   std::array<Injected, kSimFaults> faults_{};
+  std::string broken_below_;
+  int broken_error_ = 0;  // 0: no disk is broken
 
   std::uint64_t life_ = 0;  // of the media, when the members below were filled
   bool off_ = false;

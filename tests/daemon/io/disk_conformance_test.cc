@@ -410,6 +410,17 @@ SimDisk::Options sim_options(std::uint64_t seed, std::uint32_t delay) {
   return {.seed = seed, .queue_depth = kRigQueueDepth, .delay_reaps_max = delay};
 }
 
+// Twice the queue: two copies share it.
+Result<std::unique_ptr<Disk>> pwrite_for_mirrors() {
+  SLUICE_ASSIGN(std::unique_ptr<Disk> disk, PwriteDisk::create({.queue_depth = 2 * kRigQueueDepth}));
+  return disk;
+}
+const UringDisk::Options kUringForMirrors{.queue_depth = 2 * kRigQueueDepth};
+
+SimDisk::Options sim_for_mirrors(std::uint64_t seed, std::uint32_t delay) {
+  return {.seed = seed, .queue_depth = 2 * kRigQueueDepth, .delay_reaps_max = delay};
+}
+
 INSTANTIATE_TEST_SUITE_P(
     All, DiskConformance,
     testing::Values(
@@ -422,7 +433,22 @@ INSTANTIATE_TEST_SUITE_P(
         Backend{"pwrite_small_tmpfs", [] { return make_posix_rig("/dev/shm", pwrite_disk, kRoom); }},
         Backend{"simulated", [] { return make_sim_rig(sim_options(1, 3)); }},
         Backend{"simulated_slow", [] { return make_sim_rig(sim_options(2, 20)); }},
-        Backend{"simulated_at_once", [] { return make_sim_rig(sim_options(3, 0)); }}),
+        Backend{"simulated_at_once", [] { return make_sim_rig(sim_options(3, 0)); }},
+        Backend{"mirrors_uring",
+                [] { return make_mirror_rig(make_posix_rig(testing::TempDir(), uring(kUringForMirrors)), nullptr); }},
+        Backend{"mirrors_small_tmpfs",
+                [] {
+                  return make_mirror_rig(make_posix_rig("/dev/shm", pwrite_for_mirrors, kRoom),
+                                         make_posix_rig("/dev/shm", pwrite_for_mirrors, 2 * kRoom));
+                }},
+        Backend{"mirrors_second_smaller",
+                [] {
+                  return make_mirror_rig(make_posix_rig("/dev/shm", uring(kUringForMirrors), 2 * kRoom),
+                                         make_posix_rig("/dev/shm", uring(kUringForMirrors), kRoom));
+                }},
+        Backend{"mirrors_simulated", [] { return make_mirror_rig(make_sim_rig(sim_for_mirrors(1, 3)), nullptr); }},
+        Backend{"mirrors_simulated_slow",
+                [] { return make_mirror_rig(make_sim_rig(sim_for_mirrors(2, 20)), nullptr); }}),
     [](const testing::TestParamInfo<Backend>& backend) { return backend.param.name; });
 
 }  // namespace

@@ -15,6 +15,7 @@
 #include <new>
 #include <utility>
 
+#include "daemon/io/mirror_disk.h"
 #include "daemon/io/sim_random.h"
 #include "shm/base/assert.h"
 
@@ -105,7 +106,42 @@ class SimRig final : public DiskRig {
   SimDisk disk_;
 };
 
+class MirrorRig final : public DiskRig {
+ public:
+  MirrorRig(std::unique_ptr<DiskRig> first, std::unique_ptr<DiskRig> second)
+      : first_(std::move(first)), second_(std::move(second)) {
+    if (!why_not().empty()) return;
+    roots_ = {first_->directory() + "/a", (second_ ? *second_ : *first_).directory() + "/b"};
+    disk_ = another();
+    SLUICE_ASSERT(disk_->make_directories(directory()).has_value());
+  }
+
+  Disk& disk() override { return *disk_; }
+  std::unique_ptr<Disk> another() override {
+    std::unique_ptr<Disk> inner = first_->another();
+    SimRandom random(7);
+    MirrorSet set = std::move(open_mirror_set(*inner, {roots_, {}, [&] { return random.next(); }}).value());
+    return std::make_unique<MirrorDisk>(std::move(inner), std::move(set),
+                                        MirrorDisk::Options{.queue_depth = kRigQueueDepth, .on_stale = {}});
+  }
+  std::string directory() const override { return roots_[0] + "/data"; }
+  bool limit_room(std::uint64_t bytes) override { return second_ && first_->limit_room(bytes); }
+  std::string why_not() const override {
+    return first_->why_not().empty() && second_ ? second_->why_not() : first_->why_not();
+  }
+
+ private:
+  const std::unique_ptr<DiskRig> first_;
+  const std::unique_ptr<DiskRig> second_;
+  std::vector<std::string> roots_;
+  std::unique_ptr<Disk> disk_;
+};
+
 }  // namespace
+
+std::unique_ptr<DiskRig> make_mirror_rig(std::unique_ptr<DiskRig> first, std::unique_ptr<DiskRig> second) {
+  return std::make_unique<MirrorRig>(std::move(first), std::move(second));
+}
 
 MakeDisk uring(UringDisk::Options options) {
   return [options]() -> Result<std::unique_ptr<Disk>> {

@@ -53,6 +53,9 @@ MakeDisk uring(UringDisk::Options options);
 // In a new directory below `parent`, which is a mount of its own with `tmpfs_size` bytes if that is not 0.
 std::unique_ptr<DiskRig> make_posix_rig(const std::string& parent, MakeDisk make, std::uint64_t tmpfs_size = 0);
 std::unique_ptr<DiskRig> make_sim_rig(SimDisk::Options options);
+// Two copies behind one disk, one in each rig's directory, or both in the first one's if there is no second. The disk
+// is of the first rig's kind.
+std::unique_ptr<DiskRig> make_mirror_rig(std::unique_ptr<DiskRig> first, std::unique_ptr<DiskRig> second);
 
 inline constexpr std::uint32_t kRigQueueDepth = 16;
 
