@@ -46,6 +46,7 @@ void report_findings(const std::string& name, const log::RecoveryReport& report,
   for (const log::DamagedRange& range : report.damaged)
     tell("quarantined positions " + std::to_string(range.begin.value) + " to " + std::to_string(range.end.value) +
          ": " + range.reason);
+  for (const std::string& repair : report.repaired) tell("mirrors: " + repair);
   for (const std::string& path : report.unparsed) tell("left alone, cannot be parsed: " + path);
 }
 

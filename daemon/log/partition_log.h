@@ -64,6 +64,9 @@ struct RecoveryReport {
   std::vector<DamagedRange> damaged;  // all that are known, also those found by an earlier start; ascending
   std::vector<std::string> unparsed;  // paths of what nothing could be recognised in: kept
   std::uint64_t bytes_read = 0;
+  // Of mirrors: a line for each file of a copy that was mended from another copy, before anything else was done.
+  std::vector<std::string> repaired;
+  std::uint64_t repaired_bytes = 0;
 };
 
 // Called for each intact final record at or above `scan_from`, in order of position; aborts and pads included.

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "daemon/log/log_file.h"
+#include "daemon/log/mirror_reconcile.h"
 #include "daemon/log/recovery_look.h"
 #include "daemon/log/segment_scan.h"
 #include "shm/base/failpoint.h"
@@ -570,7 +571,12 @@ Recovered Recovery::result() {
 
 Result<Recovered> recover(io::Disk& disk, const LogOptions& options, Position scan_from, const RecordVisitor& visitor,
                           RecoveryReport& report) {
-  return Recovery(disk, options, scan_from, visitor, report).run();
+  MirrorRepairs repairs;
+  if (io::MirrorDisk* mirrors = disk.mirrors()) SLUICE_TRY(reconcile(*mirrors, options, scan_from, repairs));
+  auto recovered = Recovery(disk, options, scan_from, visitor, report).run();
+  report.repaired = std::move(repairs.told);
+  report.repaired_bytes = repairs.bytes;
+  return recovered;
 }
 
 Result<std::uint64_t> cut_log_file(io::Disk& disk, io::FileId file, Position base, Position data_end) {
