@@ -199,6 +199,9 @@ BusStatus read_status(protocol::BusStatus::Reader in) {
   status.repair_ns_last = in.getRepairNsLast();
   status.disk_backend = copy(in.getDiskBackend());
   status.recovery = copy_list(in.getRecovery());
+  for (const auto mirror : in.getMirrors())
+    status.mirrors.push_back({copy(mirror.getPath()), copy(mirror.getState()), copy(mirror.getReason()),
+                              mirror.getFilledBytes(), mirror.getTotalBytes(), mirror.getFailedReads()});
   return status;
 }
 

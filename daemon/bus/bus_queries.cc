@@ -8,6 +8,7 @@
 #include <cstdio>
 
 #include "daemon/bus/bus.h"
+#include "daemon/io/mirror_disk.h"
 #include "shm/base/clock.h"
 #include "shm/ring/membarrier.h"
 
@@ -27,6 +28,14 @@ session::DoctorCheck check_memlock() {
   const std::string detail = unlimited ? "not limited" : std::to_string(limit.rlim_cur) + " bytes";
   return check("memory lock", unlimited || limit.rlim_cur >= (64u << 20), detail,
                "raise RLIMIT_MEMLOCK (LimitMEMLOCK= of the unit) so that slots can be registered with io_uring");
+}
+
+session::DoctorCheck check_mirrors(const io::MirrorDisk& mirrors) {
+  std::string bad;
+  for (const io::MirrorInfo& copy : mirrors.info())
+    if (!copy.good) bad += (bad.empty() ? "" : "; ") + copy.root + ": " + copy.reason;
+  return check("mirrors", bad.empty(), bad.empty() ? std::to_string(mirrors.copy_count()) + " good copies" : bad,
+               "messages are durable on the other copies alone: look at that disk (dmesg, smartctl), replace it");
 }
 
 session::DoctorCheck check_kernel() {
@@ -215,6 +224,13 @@ Result<session::BusStatus> Bus::status(SessionId session) {
   status.repair_ns_last = repair_ns_last_;
   status.disk_backend = disk_.features().backend;
   status.recovery = findings_;
+  if (io::MirrorDisk* const mirrors = disk_.mirrors())
+    for (const io::MirrorInfo& copy : mirrors->info())
+      status.mirrors.push_back({copy.root,
+                                copy.good      ? "good"
+                                : copy.filling ? "filling"
+                                               : "stale",
+                                copy.reason, copy.filled_bytes, copy.total_bytes, copy.failed_reads});
   return status;
 }
 
@@ -248,6 +264,7 @@ Result<std::vector<session::DoctorCheck>> Bus::doctor(SessionId session, bool qu
             "refused until then"));
   checks.push_back(check("room", waiting.empty(), waiting.empty() ? "no partition waits for disk or memory" : waiting,
                          "free disk space or raise memory_budget; it goes on by itself"));
+  if (io::MirrorDisk* const mirrors = disk_.mirrors()) checks.push_back(check_mirrors(*mirrors));
   checks.push_back(check("last start", findings_.empty(),
                          findings_.empty()
                              ? "nothing was cut or damaged"

@@ -79,15 +79,26 @@ Status take_lock(int lock, const std::string& directory) {
 
 }  // namespace
 
-Result<DataDirectory> DataDirectory::open(const std::string& path) {
+Result<UniqueFd> DataDirectory::lock(const std::string& path) {
   SLUICE_TRY(make_directory(path));
   const std::string lock_path = path + "/lock";
   UniqueFd lock(::open(lock_path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0640));
   if (!lock) return fail(system_error(errno, "opening " + lock_path));
   SLUICE_TRY(take_lock(lock.get(), path));
+  return lock;
+}
+
+Status DataDirectory::prepare(const std::string& path) {
   SLUICE_TRY(check_format(path));
-  SLUICE_TRY(make_directory(path + "/topics"));
-  return DataDirectory(path, std::move(lock));
+  return make_directory(path + "/topics");
+}
+
+Result<DataDirectory> DataDirectory::open(const std::string& path) {
+  std::vector<UniqueFd> locks;
+  SLUICE_ASSIGN(UniqueFd own, lock(path));
+  locks.push_back(std::move(own));
+  SLUICE_TRY(prepare(path));
+  return DataDirectory(path, std::move(locks));
 }
 
 Status DataDirectory::set_aside(io::Disk& disk, const std::string& topic, TopicId id) const {

@@ -5,9 +5,13 @@
 //   <dir>/store.db              daemon/store
 //   <dir>/topics/<topic>/<n>/   daemon/log
 //   <dir>/topics/.deleted-<id>  of a deleted topic, until its files are removed
+//   <dir>/mirror.state          with mirrors: which copies are good (daemon/io/mirror_state.h)
+// A mirror holds the same under its own root.
 #pragma once
 
 #include <string>
+#include <utility>
+#include <vector>
 
 #include "daemon/io/disk.h"
 #include "shm/base/fd.h"
@@ -20,6 +24,11 @@ class DataDirectory {
  public:
   // Makes what is missing. in_use (another daemon has it), version, permission, io.
   static Result<DataDirectory> open(const std::string& path);
+  // The same in two steps, for a data directory with mirrors: each copy's root is locked before anything is looked at,
+  // and prepared once it is known to be good.
+  static Result<UniqueFd> lock(const std::string& root);
+  static Status prepare(const std::string& root);
+  DataDirectory(std::string path, std::vector<UniqueFd> locks) : path_(std::move(path)), locks_(std::move(locks)) {}
 
   const std::string& path() const { return path_; }
   std::string store_path() const { return path_ + "/store.db"; }
@@ -34,9 +43,8 @@ class DataDirectory {
   Status remove_deleted(io::Disk& disk) const;
 
  private:
-  DataDirectory(std::string path, UniqueFd lock) : path_(std::move(path)), lock_(std::move(lock)) {}
   std::string path_;
-  UniqueFd lock_;
+  std::vector<UniqueFd> locks_;
 };
 
 }  // namespace sluice::bus

@@ -276,6 +276,16 @@ void write_status(protocol::BusStatus::Builder out, const session::BusStatus& st
   out.setDiskBackend(status.disk_backend);
   auto recovery = out.initRecovery(static_cast<unsigned>(status.recovery.size()));
   for (unsigned i = 0; i < status.recovery.size(); ++i) recovery.set(i, status.recovery[i]);
+  auto mirrors = out.initMirrors(static_cast<unsigned>(status.mirrors.size()));
+  for (unsigned i = 0; i < status.mirrors.size(); ++i) {
+    const session::MirrorStatus& mirror = status.mirrors[i];
+    mirrors[i].setPath(mirror.path);
+    mirrors[i].setState(mirror.state);
+    mirrors[i].setReason(mirror.reason);
+    mirrors[i].setFilledBytes(mirror.filled_bytes);
+    mirrors[i].setTotalBytes(mirror.total_bytes);
+    mirrors[i].setFailedReads(mirror.failed_reads);
+  }
 }
 
 void write_check(protocol::DoctorCheck::Builder out, const session::DoctorCheck& check) {

@@ -74,7 +74,7 @@ std::string MirrorDisk::path_at(std::size_t copy, const std::string& path) const
 std::vector<MirrorInfo> MirrorDisk::info() const {
   std::vector<MirrorInfo> all;
   for (const Copy& copy : copies_)
-    all.push_back({copy.root, copy.state == CopyState::good, copy.reason, copy.failed_reads});
+    all.push_back({copy.root, copy.state == CopyState::good, copy.reason, false, 0, 0, copy.failed_reads});
   return all;
 }
 

@@ -40,7 +40,10 @@ namespace sluice::io {
 struct MirrorInfo {
   std::string root;
   bool good = false;
-  std::string reason;              // why it is not
+  std::string reason;  // why it is not
+  bool filling = false;
+  std::uint64_t filled_bytes = 0;
+  std::uint64_t total_bytes = 0;
   std::uint64_t failed_reads = 0;  // answered from another copy
 };
 

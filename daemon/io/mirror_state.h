@@ -17,13 +17,12 @@
 #include <vector>
 
 #include "daemon/io/disk.h"
+#include "shm/base/limits.h"
 #include "shm/base/result.h"
 
 namespace sluice::io {
 
-inline constexpr std::size_t kMirrorCopiesMax = 4;      // the data directory and its mirrors
-inline constexpr std::size_t kMirrorPathSizeMax = 900;  // of a root, bytes: all of them fit one slot
-inline constexpr std::size_t kMirrorSlotSize = 4096;    // bytes
+inline constexpr std::size_t kMirrorSlotSize = 4096;  // bytes
 inline constexpr const char* kMirrorStateName = "mirror.state";
 
 struct MirrorMember {

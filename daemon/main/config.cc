@@ -189,6 +189,27 @@ Status log_level(const std::string& text) {
   return refuse("must be trace, debug, info, warn or error");
 }
 
+Setting directories_setting(std::string key, std::string comment, Field<std::vector<std::string>> field) {
+  const auto read = [field](const toml::node& value, Config& config) -> Status {
+    const toml::array* const array = value.as_array();
+    if (array == nullptr) return refuse("must be a list of directories: [\"/mnt/b/sluice\"]");
+    std::vector<std::string> directories;
+    for (const toml::node& entry : *array) {
+      SLUICE_ASSIGN(std::string directory, text_of(entry));
+      SLUICE_TRY(absolute_path(directory));
+      directories.push_back(std::move(directory));
+    }
+    field(config) = std::move(directories);
+    return {};
+  };
+  const auto write = [field](Config config) {
+    std::string out;
+    for (const std::string& directory : field(config)) out += (out.empty() ? "" : ", ") + toml_text(directory);
+    return "[" + out + "]";
+  };
+  return {std::move(key), std::move(comment), read, write};
+}
+
 constexpr std::uint64_t kSecondNs = 1'000'000'000;
 constexpr std::uint64_t kDayNs = 86'400 * kSecondNs;
 constexpr std::uint64_t kSizeMax = std::uint64_t{1} << 60;  // 1 EiB
@@ -199,6 +220,11 @@ const std::vector<Setting>& settings() {
       text_setting(
           "data_dir", "Logs and metadata. One daemon at a time.", [](Config& c) -> std::string& { return c.data_dir; },
           absolute_path),
+      directories_setting(
+          "mirrors",
+          "Directories on other disks that hold the same as data_dir, at most 3. A message is durable when it is\n"
+          "on all of them; a copy whose disk fails is left behind, and filled again when it is back.",
+          [](Config& c) -> std::vector<std::string>& { return c.mirrors; }),
       text_setting(
           "socket", "Where clients connect (a Unix socket).", [](Config& c) -> std::string& { return c.socket; },
           socket_path),
@@ -410,9 +436,41 @@ Result<Config> read_config(const std::string& file, Config config) {
   return parse_config(text, file, std::move(config));
 }
 
+namespace {
+
+// One lies in the other, or is it.
+bool overlap(const std::string& a, const std::string& b) {
+  const auto inside = [](std::string inner, std::string outer) {
+    for (std::string* path : {&inner, &outer}) *path = std::filesystem::path(*path + "/").lexically_normal().string();
+    return inner.starts_with(outer);
+  };
+  return inside(a, b) || inside(b, a);
+}
+
+Status check_mirrors(const Config& config) {
+  if (config.mirrors.size() >= kMirrorCopiesMax)
+    return refuse("mirrors names " + std::to_string(config.mirrors.size()) + " directories; at most " +
+                  std::to_string(kMirrorCopiesMax - 1) + " are possible");
+  std::vector<std::string> roots = {config.data_dir};
+  for (const std::string& mirror : config.mirrors) {
+    if (mirror.size() > kMirrorPathSizeMax || mirror.find('\n') != std::string::npos)
+      return refuse("mirrors: " + mirror + " must be one line of at most " + std::to_string(kMirrorPathSizeMax) +
+                    " bytes");
+    for (const std::string& other : roots)
+      if (overlap(mirror, other))
+        return refuse("mirrors: " + mirror + " and " + other +
+                      " lie in one another: a mirror is a directory of its own, on another disk");
+    roots.push_back(mirror);
+  }
+  return {};
+}
+
+}  // namespace
+
 Status check(const Config& config) {
   // Known, so that the contract of the command line holds, but refused rather than quietly ignored.
   if (config.http != "off") return refuse("http: this version has no HTTP endpoint; it can only be \"off\"");
+  SLUICE_TRY(check_mirrors(config));
   core::TopicConfig topic;
   topic.name = "defaults";
   topic.durability = config.topics.durability;
@@ -465,12 +523,23 @@ struct Flags {
   std::string log_level;
   std::string memory_budget;
   bool keeper = false, no_keeper = false;
+  std::vector<std::string> mirrors;
+  std::vector<std::string> accept_missing;
   bool print_config = false;
 };
 
 void declare(CLI::App& app, Flags& flags) {
   app.add_option("--config", flags.config, "Read settings from this TOML file")->type_name("FILE");
   app.add_option("--data-dir", flags.data_dir, "Logs and metadata")->type_name("DIR");
+  app.add_option("--mirror", flags.mirrors, "A directory on another disk that holds the same as --data-dir")
+      ->type_name("DIR")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
+  app.add_option("--accept-missing-mirror", flags.accept_missing,
+                 "Start although this copy of the data cannot be seen, and never count on it again")
+      ->type_name("DIR")
+      ->expected(1)
+      ->multi_option_policy(CLI::MultiOptionPolicy::TakeAll);
   app.add_option("--socket", flags.socket, "Where clients connect")->type_name("PATH");
   app.add_option("--http", flags.http, "Metrics over HTTP (this version: off)")->type_name("HOST:PORT|unix:PATH|off");
   app.add_option("--log-level", flags.log_level, "trace, debug, info, warn or error")->type_name("LEVEL");
@@ -504,6 +573,10 @@ Result<Config> effective(const Flags& flags, const Environment& environment) {
   if (!flags.log_level.empty()) SLUICE_TRY(override_with(config, "log_level", "--log-level", flags.log_level));
   if (!flags.memory_budget.empty())
     SLUICE_TRY(override_with(config, "memory_budget", "--memory-budget", flags.memory_budget));
+  if (!flags.mirrors.empty()) config.mirrors.clear();
+  for (const std::string& mirror : flags.mirrors) config.mirrors.push_back(absolute(mirror, environment));
+  for (const std::string& missing : flags.accept_missing)
+    config.accept_missing.push_back(absolute(missing, environment));
   if (flags.keeper || flags.no_keeper) config.keeper = flags.keeper;
   SLUICE_TRY(check(config));
   return config;

@@ -11,6 +11,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "daemon/core/topic.h"
 #include "shm/base/limits.h"
@@ -40,9 +41,11 @@ struct Limits {
 };
 
 struct Config {
-  std::string data_dir;      // absolute
-  std::string socket;        // absolute, at most kSocketPathSizeMax bytes
-  std::string socket_group;  // name or number; empty: the daemon's own
+  std::string data_dir;                     // absolute
+  std::vector<std::string> mirrors;         // absolute, at most kMirrorCopiesMax − 1: further copies of data_dir
+  std::vector<std::string> accept_missing;  // members of the mirrors that may be missing at this start; flag alone
+  std::string socket;                       // absolute, at most kSocketPathSizeMax bytes
+  std::string socket_group;                 // name or number; empty: the daemon's own
   std::uint32_t socket_mode = 0660;
   std::string http = "off";        // off | HOST:PORT | unix:PATH
   std::string log_level = "info";  // trace | debug | info | warn | error

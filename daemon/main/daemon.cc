@@ -19,12 +19,10 @@
 
 #include "daemon/bus/bus.h"
 #include "daemon/bus/bus_loop.h"
-#include "daemon/bus/data_directory.h"
 #include "daemon/control/server.h"
-#include "daemon/io/open_disk.h"
 #include "daemon/keep/notify_store.h"
 #include "daemon/main/socket_group.h"
-#include "daemon/store/store.h"
+#include "daemon/main/storage.h"
 
 #ifndef SLUICE_VERSION
 #error "the build names the version"
@@ -43,10 +41,8 @@ sigset_t handled_signals() {
 
 // Everything below run(), in order of construction; destroyed the other way round.
 struct Parts {
-  std::optional<bus::DataDirectory> directory;
   std::unique_ptr<keep::RegionKeeper> keeper;  // null: nothing outlives this daemon
-  std::unique_ptr<store::Store> store;
-  std::unique_ptr<io::Disk> disk;
+  Storage storage;
   std::unique_ptr<bus::BusLoop> loop;
   std::unique_ptr<control::Server> server;
   std::unique_ptr<bus::Bus> bus;
@@ -98,17 +94,17 @@ Status listen(const Config& config, const session::Policy& policy, keep::Inherit
 Status open_parts(const Config& config, Parts& parts) {
   keep::Inheritance inherited;
   parts.keeper = keep::NotifyStore::from_environment(inherited);
-  SLUICE_ASSIGN(parts.directory, bus::DataDirectory::open(config.data_dir));
+  SLUICE_TRY(open_storage(config, parts.storage));
   SLUICE_ASSIGN(const std::optional<gid_t> group, resolve_group(config.socket_group));
   const session::Policy policy{::geteuid(), group};
-  SLUICE_ASSIGN(parts.disk, io::open_disk({}));
-  SLUICE_ASSIGN(parts.loop, bus::BusLoop::create(*parts.disk, take_wake(inherited)));
+  SLUICE_ASSIGN(parts.loop, bus::BusLoop::create(*parts.storage.disk, take_wake(inherited)));
   SLUICE_TRY(listen(config, policy, inherited, parts));
-  SLUICE_ASSIGN(parts.store, store::open_sqlite_store(parts.directory->store_path()));
+  SLUICE_TRY(open_store(parts.storage));
   bus::BusSettings settings = settings_of(config, policy);
   settings.on_revoked = [server = parts.server.get()](SessionId session) { server->end_session(session); };
-  SLUICE_ASSIGN(parts.bus, bus::Bus::start(std::move(settings), *parts.directory, *parts.disk, *parts.store,
-                                           parts.loop->wake_fd(), parts.keeper.get(), std::move(inherited)));
+  SLUICE_ASSIGN(parts.bus, bus::Bus::start(std::move(settings), *parts.storage.directory, *parts.storage.disk,
+                                           *parts.storage.store, parts.loop->wake_fd(), parts.keeper.get(),
+                                           std::move(inherited)));
   parts.server->await_sessions(parts.bus->disconnected_sessions());
   return {};
 }
@@ -194,6 +190,7 @@ int exit_code(const Error& error) {
     case ErrorCode::invalid: return 2;
     case ErrorCode::in_use: return 3;
     case ErrorCode::version:
+    case ErrorCode::conflict:  // copies of the data that must not be served from
     case ErrorCode::corrupt:
     case ErrorCode::io: return 7;
     default: return 4;
@@ -240,7 +237,7 @@ int run(const Config& config) {
   control_thread.join();
   if (!server_status) return report(server_status.error());
   if (!bus_status) return report(bus_status.error());
-  if (auto closed = parts.store->close(); !closed) return report(closed.error());
+  if (auto closed = parts.storage.store->close(); !closed) return report(closed.error());
   spdlog::info("stopped");
   return 0;
 }

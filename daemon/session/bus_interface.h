@@ -153,6 +153,14 @@ struct AuditReport {
   bool holds = false;
 };
 
+struct MirrorStatus {
+  std::string path;
+  std::string state;   // good, stale or filling
+  std::string reason;  // why it is not good
+  std::uint64_t filled_bytes = 0;
+  std::uint64_t total_bytes = 0;
+  std::uint64_t failed_reads = 0;
+};
 struct BusStatus {
   std::string version;
   std::int32_t pid = 0;
@@ -173,6 +181,7 @@ struct BusStatus {
   std::uint64_t repair_ns_last = 0;
   std::string disk_backend;
   std::vector<std::string> recovery;
+  std::vector<MirrorStatus> mirrors;  // the data directory first; empty without mirrors
 };
 struct DoctorCheck {
   std::string name;

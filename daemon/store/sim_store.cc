@@ -195,6 +195,13 @@ class SimStore final : public Store {
     });
   }
 
+  Result<std::uint64_t> commits() override {
+    SLUICE_TRY(alive());
+    return medium_.commits_;
+  }
+  Result<std::unique_ptr<StoreCopy>> copy_to(const std::string& path) override {
+    return fail(ErrorCode::invalid, "copying the simulated store to " + path + ": it has no file");
+  }
   Status close() override {
     SLUICE_TRY(alive());
     release();

@@ -79,6 +79,8 @@ class Database {
   // The Error of SQLite's last answer on this connection. Marks the database failed if that was an I/O error.
   Error error(int code, std::string_view what);
   const std::string& path() const { return path_; }
+  // For what is not a statement (a copy). Null once closed.
+  sqlite3* handle() const { return handle_; }
 
  private:
   Database(std::string path, sqlite3* handle) : path_(std::move(path)), handle_(handle) {}

@@ -1,9 +1,11 @@
 // The store in one SQLite file. The tables are below; `counters` holds the last id given of each kind, so that an id
-// whose row is gone is still never given again.
+// whose row is gone is still never given again, and the number of commits.
 
 #include <array>
+#include <functional>
 #include <memory>
 
+#include "daemon/store/sqlite_copy.h"
 #include "daemon/store/sqlite_database.h"
 #include "daemon/store/store.h"
 #include "shm/base/assert.h"
@@ -95,6 +97,10 @@ class SqliteStore final : public Store {
   Result<AuditSnapshot> audit_snapshot(TopicId topic, PartitionNumber partition) override;
   Status save_audit_snapshot(TopicId topic, PartitionNumber partition, const AuditSnapshot& snapshot) override;
   Status save_audit_rows(TopicId topic, const std::vector<ReportedRow>& rows) override;
+  Result<std::uint64_t> commits() override;
+  Result<std::unique_ptr<StoreCopy>> copy_to(const std::string& path) override {
+    return begin_sqlite_copy(*database_, path);
+  }
   Status close() override { return database_->close(); }
 
  private:
@@ -103,6 +109,8 @@ class SqliteStore final : public Store {
     SLUICE_ASSIGN(Statement * statement, database_->statement(sql));
     return statement->bind(values...).run();
   }
+  // Counts the commit in the same transaction.
+  Status transaction(const char* what, const std::function<Status()>& body);
   // Raises a counter by `by`, inside a transaction; returns its value before.
   Result<std::uint64_t> raise(std::string_view counter, std::uint64_t by, std::uint64_t limit);
   Status write_grants(TopicId id, Role role, const std::vector<std::string>& grants);
@@ -118,6 +126,21 @@ class SqliteStore final : public Store {
 
   std::unique_ptr<Database> database_;
 };
+
+Status SqliteStore::transaction(const char* what, const std::function<Status()>& body) {
+  return database_->transaction(what, [&]() -> Status {
+    SLUICE_TRY(body());
+    return run("INSERT INTO counters VALUES ('commit', 1) ON CONFLICT DO UPDATE SET value = value + 1");
+  });
+}
+
+Result<std::uint64_t> SqliteStore::commits() {
+  SLUICE_ASSIGN(Statement * select, database_->statement("SELECT value FROM counters WHERE name = 'commit'"));
+  SLUICE_ASSIGN(const bool found, select->step());
+  const std::uint64_t commits = found ? select->number(0) : 0;  // none yet, or only by a version that did not count
+  select->reset();
+  return commits;
+}
 
 Result<std::uint64_t> SqliteStore::raise(std::string_view counter, std::uint64_t by, std::uint64_t limit) {
   SLUICE_ASSIGN(Statement * select, database_->statement("SELECT value FROM counters WHERE name = ?"));
@@ -139,7 +162,7 @@ Result<Incarnation> SqliteStore::next_incarnation() {
     next = Incarnation(before + 1);
     return {};
   };
-  SLUICE_TRY(database_->transaction("raising the incarnation", body));
+  SLUICE_TRY(transaction("raising the incarnation", body));
   return next;
 }
 
@@ -221,7 +244,7 @@ Result<TopicId> SqliteStore::create_topic(const core::TopicConfig& config, std::
     SLUICE_TRY(write_grants(id, Role::publish, config.publishers));
     return write_grants(id, Role::consume, config.consumers);
   };
-  SLUICE_TRY(database_->transaction("creating a topic", body));
+  SLUICE_TRY(transaction("creating a topic", body));
   return id;
 }
 
@@ -236,7 +259,7 @@ Status SqliteStore::require_topic(TopicId id, std::string_view what) {
 
 Status SqliteStore::alter_topic(TopicId id, const core::TopicConfig& config) {
   SLUICE_TRY(core::check(config));
-  return database_->transaction("altering a topic", [&]() -> Status {
+  return transaction("altering a topic", [&]() -> Status {
     SLUICE_TRY(require_topic(id, "altering"));
     SLUICE_TRY(run(
         "UPDATE topics SET name = ?, partitions = ?, durability = ?, visibility = ?, segment_size = ?, slots = ?, "
@@ -252,7 +275,7 @@ Status SqliteStore::alter_topic(TopicId id, const core::TopicConfig& config) {
 }
 
 Status SqliteStore::delete_topic(TopicId id) {
-  return database_->transaction("deleting a topic", [&]() -> Status {
+  return transaction("deleting a topic", [&]() -> Status {
     SLUICE_TRY(require_topic(id, "deleting"));
     return run("DELETE FROM topics WHERE id = ?", id.value);
   });
@@ -266,7 +289,7 @@ Result<ProducerId> SqliteStore::lease_producer_ids(std::uint32_t count) {
     first = ProducerId(static_cast<std::uint32_t>(before + 1));
     return {};
   };
-  SLUICE_TRY(database_->transaction("leasing producer ids", body));
+  SLUICE_TRY(transaction("leasing producer ids", body));
   return first;
 }
 
@@ -283,7 +306,7 @@ Result<std::vector<NamedProducer>> SqliteStore::named_producers(TopicId topic) {
 }
 
 Status SqliteStore::add_named_producer(TopicId topic, const NamedProducer& producer) {
-  return database_->transaction("naming a producer", [&]() -> Status {
+  return transaction("naming a producer", [&]() -> Status {
     SLUICE_TRY(require_topic(topic, "naming a producer of"));
     return run("INSERT INTO named_producers VALUES (?,?,?)", topic.value, std::string_view(producer.name),
                producer.id.value);
@@ -291,7 +314,7 @@ Status SqliteStore::add_named_producer(TopicId topic, const NamedProducer& produ
 }
 
 Status SqliteStore::forget_former_producers(TopicId topic) {
-  return database_->transaction("forgetting former producers", [&]() -> Status {
+  return transaction("forgetting former producers", [&]() -> Status {
     return run(
         "DELETE FROM named_producers WHERE topic = ?1 AND producer NOT IN "
         "(SELECT max(producer) FROM named_producers WHERE topic = ?1 GROUP BY name)",
@@ -313,7 +336,7 @@ Result<std::vector<FenceRecord>> SqliteStore::fences(TopicId topic) {
 }
 
 Status SqliteStore::add_fence(TopicId topic, const FenceRecord& fence) {
-  return database_->transaction("adding a fence", [&]() -> Status {
+  return transaction("adding a fence", [&]() -> Status {
     SLUICE_TRY(require_topic(topic, "adding a fence to"));
     return run("INSERT INTO fences VALUES (?,?,?,?) ON CONFLICT DO UPDATE SET position = excluded.position",
                topic.value, fence.partition, fence.old_id.value, fence.position.value);
@@ -321,7 +344,7 @@ Status SqliteStore::add_fence(TopicId topic, const FenceRecord& fence) {
 }
 
 Status SqliteStore::drop_fences_below(TopicId topic, PartitionNumber partition, Position trimmed) {
-  return database_->transaction("dropping fences", [&]() -> Status {
+  return transaction("dropping fences", [&]() -> Status {
     return run("DELETE FROM fences WHERE topic = ? AND partition = ? AND position < ?", topic.value, partition,
                trimmed.value);
   });
@@ -337,7 +360,7 @@ Result<Position> SqliteStore::position_lease(TopicId topic, PartitionNumber part
 }
 
 Status SqliteStore::set_position_lease(TopicId topic, PartitionNumber partition, Position lease) {
-  return database_->transaction("leasing positions", [&]() -> Status {
+  return transaction("leasing positions", [&]() -> Status {
     SLUICE_TRY(require_topic(topic, "leasing positions of"));
     return run(
         "INSERT INTO position_leases VALUES (?,?,?) ON CONFLICT DO UPDATE SET lease = max(lease, excluded.lease)",
@@ -401,7 +424,7 @@ Status SqliteStore::write_audit_row(TopicId topic, PartitionNumber partition, co
 }
 
 Status SqliteStore::save_audit_snapshot(TopicId topic, PartitionNumber partition, const AuditSnapshot& snapshot) {
-  return database_->transaction("saving an audit", [&]() -> Status {
+  return transaction("saving an audit", [&]() -> Status {
     SLUICE_TRY(require_topic(topic, "saving the audit of"));
     SLUICE_TRY(run("DELETE FROM audits WHERE topic = ? AND partition = ?", topic.value, partition));
     SLUICE_TRY(run("INSERT INTO audits VALUES (?,?,?)", topic.value, partition, snapshot.upto.value));
@@ -415,7 +438,7 @@ Status SqliteStore::save_audit_snapshot(TopicId topic, PartitionNumber partition
 }
 
 Status SqliteStore::save_audit_rows(TopicId topic, const std::vector<ReportedRow>& rows) {
-  return database_->transaction("saving what clients report as lost", [&]() -> Status {
+  return transaction("saving what clients report as lost", [&]() -> Status {
     SLUICE_TRY(require_topic(topic, "saving the audit of"));
     for (const ReportedRow& reported : rows) {
       SLUICE_ASSIGN(Statement * select,

@@ -46,9 +46,22 @@ struct AuditSnapshot {
   std::vector<Bookmark> bookmarks;
 };
 
+// A store that is being copied while it is used: what is committed meanwhile is in the copy too.
+class StoreCopy {
+ public:
+  virtual ~StoreCopy() = default;
+  // Copies that many more pages. True: the copy is complete and durable, under its own name.
+  virtual Result<bool> step(std::uint32_t pages) = 0;
+};
+
 class Store {
  public:
   virtual ~Store() = default;
+
+  // Commits since the store was made. Of two copies the one with more holds all of the other.
+  virtual Result<std::uint64_t> commits() = 0;
+  // Begins a copy at `path`, in place of what is there. It must end before this store does.
+  virtual Result<std::unique_ptr<StoreCopy>> copy_to(const std::string& path) = 0;
 
   // Raises and returns the bus's incarnation.
   virtual Result<Incarnation> next_incarnation() = 0;

@@ -102,6 +102,14 @@ Json to_json(const std::string& topic, const AuditReport& report) {
 }
 
 Json to_json(const BusStatus& s) {
+  Json mirrors = Json::array();
+  for (const MirrorStatus& m : s.mirrors)
+    mirrors.push_back({{"path", m.path},
+                       {"state", m.state},
+                       {"reason", m.reason},
+                       {"filled_bytes", m.filled_bytes},
+                       {"total_bytes", m.total_bytes},
+                       {"failed_reads", m.failed_reads}});
   return {{"version", s.version},
           {"pid", s.pid},
           {"started", time_or_null(s.started_ns)},
@@ -121,7 +129,8 @@ Json to_json(const BusStatus& s) {
           {"repair_ns_max", s.repair_ns_max},
           {"repair_ns_last", s.repair_ns_last},
           {"disk_backend", s.disk_backend},
-          {"recovery", s.recovery}};
+          {"recovery", s.recovery},
+          {"mirrors", std::move(mirrors)}};
 }
 
 Json to_json(const std::vector<DoctorCheck>& checks) {

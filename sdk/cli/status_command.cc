@@ -25,6 +25,14 @@ std::uint64_t wall_ns() {
           .count());
 }
 
+std::string mirror_text(const MirrorStatus& m) {
+  std::string text = m.path + ": " + (m.state == "good" ? m.state : coloured(1, Colour::red, m.state));
+  if (m.state == "filling") text += ", " + human_size(m.filled_bytes) + " of " + human_size(m.total_bytes);
+  if (m.failed_reads != 0) text += ", " + std::to_string(m.failed_reads) + " reads answered by another copy";
+  if (!m.reason.empty()) text += " (" + printable(m.reason) + ")";
+  return text;
+}
+
 std::string status_text(const BusStatus& s) {
   Table table({"sluiced", s.version + ", pid " + std::to_string(s.pid)});
   const auto row = [&table](std::string what, std::string value) { table.add({std::move(what), std::move(value)}); };
@@ -34,6 +42,7 @@ std::string status_text(const BusStatus& s) {
   row("data directory", s.data_directory);
   row("socket", s.socket);
   row("disk", s.disk_backend + ", " + human_size(s.disk_bytes) + " in log files");
+  for (const MirrorStatus& m : s.mirrors) row("copy", mirror_text(m));
   row("memory", human_size(s.memory_bytes) + " of " + human_size(s.memory_budget_bytes));
   row("sessions", std::to_string(s.sessions));
   row("topics", std::to_string(s.topics) + " with " + std::to_string(s.partitions) + " partitions");

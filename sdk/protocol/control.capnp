@@ -345,6 +345,15 @@ struct BusStatus {
   repairNsLast @16 :UInt64;
   diskBackend @17 :Text;
   recovery @18 :List(Text);          # what the last start found, a line each
+  mirrors @19 :List(Mirror);         # the copies of the data directory, itself the first; empty without mirrors
+}
+struct Mirror {
+  path @0 :Text;
+  state @1 :Text;                    # good, stale or filling
+  reason @2 :Text;                   # why it is not good
+  filledBytes @3 :UInt64;            # filling: so far, of log files
+  totalBytes @4 :UInt64;             # as far as it is known
+  failedReads @5 :UInt64;            # that another copy answered
 }
 struct DoctorCheck {
   name @0 :Text;

@@ -48,6 +48,9 @@ inline constexpr std::uint32_t kKeySizeMax = 16 * 1024;
 inline constexpr std::uint32_t kTagSizeMax = 255;
 inline constexpr std::uint32_t kBookmarkSizeMax = 1024;
 
+inline constexpr std::size_t kMirrorCopiesMax = 4;      // the data directory and its mirrors
+inline constexpr std::size_t kMirrorPathSizeMax = 900;  // of a root, bytes: all of them fit one slot of mirror.state
+
 inline constexpr std::uint64_t kClaimDeadlineNsDefault = 1'000'000'000;
 inline constexpr std::uint64_t kFlushIntervalNsDefault = 5'000'000;
 // A sleeper looks again after this long, so that a lost wake-up costs latency, never a hang.

@@ -92,6 +92,14 @@ struct AuditReport {
   bool holds = false;  // every sum holds, and nothing was cut or quarantined
 };
 
+// One copy of the data directory.
+struct MirrorStatus {
+  std::string path;
+  std::string state;                                // good, stale or filling
+  std::string reason;                               // why it is not good
+  std::uint64_t filled_bytes = 0, total_bytes = 0;  // filling: so far, and as far as it is known
+  std::uint64_t failed_reads = 0;                   // that another copy answered
+};
 struct BusStatus {
   std::string version;
   std::int32_t pid = 0;
@@ -105,6 +113,7 @@ struct BusStatus {
   std::uint64_t repair_ns_max = 0, repair_ns_last = 0;  // from a client's hang-up to its last repaired claim
   std::string disk_backend;
   std::vector<std::string> recovery;  // what the last start found, a line each
+  std::vector<MirrorStatus> mirrors;  // the data directory first; empty without mirrors
 };
 struct DoctorCheck {
   std::string name;

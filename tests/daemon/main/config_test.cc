@@ -125,6 +125,30 @@ TEST(Config, a_wrong_type_unit_or_range_is_refused_with_its_line) {
   EXPECT_NE(error_of("socket = \"/" + std::string(107, 'x') + "\"\n").find("107"), std::string::npos);
 }
 
+TEST(Config, mirrors_are_directories_of_their_own) {
+  const auto config = parse("mirrors = [\"/mnt/b/sluice\", \"/mnt/c\"]\n");
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->mirrors, (std::vector<std::string>{"/mnt/b/sluice", "/mnt/c"}));
+  EXPECT_EQ(parse(to_toml(*config))->mirrors, config->mirrors);
+  EXPECT_EQ(error_of("mirrors = \"/mnt/b\"\n"), "x.toml:1: mirrors must be a list of directories: [\"/mnt/b/sluice\"]");
+  EXPECT_EQ(error_of("mirrors = [\"b\"]\n"), "x.toml:1: mirrors must be an absolute path");
+  for (const char* nested : {"\"/var/lib/sluice\"", "\"/var/lib/sluice/\"", "\"/var/lib/sluice/b\"", "\"/var/lib\"",
+                             "\"/mnt/b\", \"/mnt/b/c\"", "\"/mnt/b\", \"/mnt/b\""})
+    EXPECT_NE(error_of(std::string("mirrors = [") + nested + "]\n").find("lie in one another"), std::string::npos)
+        << nested;
+  EXPECT_TRUE(parse("mirrors = [\"/var/lib/sluice-b\"]\n")) << "a name that begins alike is another directory";
+  EXPECT_NE(error_of("mirrors = [\"/b\", \"/c\", \"/d\", \"/e\"]\n").find("at most 3"), std::string::npos);
+  EXPECT_NE(error_of("mirrors = [\"/" + std::string(900, 'x') + "\"]\n").find("at most 900 bytes"), std::string::npos);
+}
+
+TEST(Config, mirrors_of_the_command_line_take_the_place_of_the_files) {
+  const CommandLine line = command_line({"--mirror", "/mnt/b", "--mirror", "c", "--accept-missing-mirror", "/mnt/d"});
+  ASSERT_TRUE(line.config) << line.message;
+  EXPECT_EQ(line.config->mirrors, (std::vector<std::string>{"/mnt/b", "/srv/here/c"}));
+  EXPECT_EQ(line.config->accept_missing, (std::vector<std::string>{"/mnt/d"}));
+  EXPECT_EQ(command_line({"--mirror", "/var/lib/sluice"}).exit_code, 2);
+}
+
 TEST(Config, what_is_no_toml_is_refused_with_its_line) {
   EXPECT_EQ(error_of("keeper = true\nhttp = \n").substr(0, 9), "x.toml:2:");
   EXPECT_EQ(error_of("keeper = true\nkeeper = true\n").substr(0, 9), "x.toml:2:");

@@ -10,6 +10,7 @@
 
 #include <gtest/gtest.h>
 
+#include "daemon/store/mirror_store.h"
 #include "daemon/store/sim_store.h"
 #include "daemon/store/store.h"
 
@@ -45,6 +46,45 @@ class SqliteBackend final : public Backend {
 
  private:
   std::string file() const { return "store-" + std::to_string(life_); }
+  std::filesystem::path directory_;
+  int life_ = 0;
+};
+
+// Two files, both good.
+class MirrorBackend final : public Backend, private Copies {
+ public:
+  MirrorBackend() {
+    std::string name = (std::filesystem::temp_directory_path() / "sluice-store-XXXXXX").string();
+    directory_ = mkdtemp(name.data());
+    make_directories();
+  }
+  ~MirrorBackend() override { std::filesystem::remove_all(directory_); }
+  Result<std::unique_ptr<Store>> open() override {
+    SLUICE_ASSIGN(std::unique_ptr<Store> store, open_mirror_store(*this, open_sqlite_store));
+    return store;
+  }
+  Result<std::unique_ptr<Store>> crash(std::unique_ptr<Store> store) override {
+    const std::vector<std::string> before = {store_path(0), store_path(1)};
+    ++life_;
+    make_directories();
+    for (std::size_t copy = 0; copy < before.size(); ++copy)
+      for (const char* suffix : {"", "-wal"})
+        std::filesystem::copy_file(before[copy] + suffix, store_path(copy) + suffix);
+    store.reset();
+    return open();
+  }
+
+ private:
+  std::size_t count() const override { return 2; }
+  bool is_good(std::size_t) const override { return true; }
+  Status mark_stale(std::size_t, const std::string& reason) override { return fail(ErrorCode::internal, reason); }
+  std::string store_path(std::size_t copy) const override {
+    return (directory_ / std::to_string(life_) / std::to_string(copy) / "store.db").string();
+  }
+  void make_directories() {
+    for (std::size_t copy = 0; copy < 2; ++copy)
+      std::filesystem::create_directories(std::filesystem::path(store_path(copy)).parent_path());
+  }
   std::filesystem::path directory_;
   int life_ = 0;
 };
@@ -347,9 +387,10 @@ TEST_P(StoreConformance, a_closed_store_answers_with_an_error) {
 
 INSTANTIATE_TEST_SUITE_P(
     Stores, StoreConformance,
-    testing::Values(Implementation{"sqlite",
-                                   []() -> std::unique_ptr<Backend> { return std::make_unique<SqliteBackend>(); }},
-                    Implementation{"sim", []() -> std::unique_ptr<Backend> { return std::make_unique<SimBackend>(); }}),
+    testing::Values(
+        Implementation{"sqlite", []() -> std::unique_ptr<Backend> { return std::make_unique<SqliteBackend>(); }},
+        Implementation{"mirrors", []() -> std::unique_ptr<Backend> { return std::make_unique<MirrorBackend>(); }},
+        Implementation{"sim", []() -> std::unique_ptr<Backend> { return std::make_unique<SimBackend>(); }}),
     [](const auto& param) { return param.param.name; });
 
 }  // namespace
