@@ -24,7 +24,8 @@ Bus::Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, s
       store_(store),
       keeper_(keeper),
       wake_fd_(wake_fd),
-      started_ns_(realtime_ns()) {
+      started_ns_(realtime_ns()),
+      mirror_keeper_(disk.mirrors(), settings_.mirror_store, settings_.mirrors) {
   budget_.limit = settings_.memory_budget;
 }
 
@@ -122,8 +123,10 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
   turn.progressed |= reap(now_ns);
   turn.progressed |= bury_deleted();
   turn.progressed |= hang_up_replaced();
+  turn.progressed |= mirror_keeper_.do_work(now_ns);
   if (now_ns >= retention_at_ns_) run_retention(now_ns);
-  if (turn.deadline_ns == 0 || retention_at_ns_ < turn.deadline_ns) turn.deadline_ns = retention_at_ns_;
+  for (const std::uint64_t deadline : {retention_at_ns_, mirror_keeper_.deadline_ns()})
+    if (deadline != 0 && (turn.deadline_ns == 0 || deadline < turn.deadline_ns)) turn.deadline_ns = deadline;
   return turn;
 }
 
@@ -204,6 +207,7 @@ void Bus::disarm() {
 
 void Bus::begin_stop() {
   stopping_ = true;
+  mirror_keeper_.stop();
   for (const auto& [handle, partition] : by_handle_) {
     if (partition->gate() == layout::Gate::open) partition->close_gate(layout::Gate::closing);
     partition->flush_now();
@@ -211,6 +215,7 @@ void Bus::begin_stop() {
 }
 
 bool Bus::drained() const {
+  if (!mirror_keeper_.is_idle()) return false;
   return std::all_of(by_handle_.begin(), by_handle_.end(), [](const auto& entry) {
     const spill::Partition& partition = *entry.second;
     if (!partition.is_idle()) return false;

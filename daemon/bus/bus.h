@@ -21,6 +21,7 @@
 
 #include "daemon/bus/data_directory.h"
 #include "daemon/bus/kept_state.h"
+#include "daemon/bus/mirror_keeper.h"
 #include "daemon/bus/partition_regions.h"
 #include "daemon/bus/topic.h"
 #include "daemon/io/disk.h"
@@ -47,6 +48,8 @@ struct BusSettings {
   std::uint64_t retention_interval_ns = 10'000'000'000;
   // Called on the bus thread when it has ended a session by itself: its connection is to be closed.
   std::function<void(SessionId)> on_revoked;
+  store::MirrorStore* mirror_store = nullptr;  // the store, where there are mirrors
+  MirrorKeeperOptions mirrors;
 };
 
 struct TurnResult {
@@ -198,6 +201,7 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   std::map<std::uint32_t, KeptUnit> kept_units_;  // by handle, while topics are opened
   std::vector<std::string> findings_;             // of the last start
   std::vector<SessionId> replaced_sessions_;      // their connections are to be closed
+  MirrorKeeper mirror_keeper_;
   bool stopping_ = false;
 };
 

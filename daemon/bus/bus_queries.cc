@@ -230,7 +230,8 @@ Result<session::BusStatus> Bus::status(SessionId session) {
                                 copy.good      ? "good"
                                 : copy.filling ? "filling"
                                                : "stale",
-                                copy.reason, copy.filled_bytes, copy.total_bytes, copy.failed_reads});
+                                copy.reason, copy.filled_bytes, copy.filling ? status.disk_bytes : 0,
+                                copy.failed_reads});
   return status;
 }
 

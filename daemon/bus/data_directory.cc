@@ -94,11 +94,10 @@ Status DataDirectory::prepare(const std::string& path) {
 }
 
 Result<DataDirectory> DataDirectory::open(const std::string& path) {
-  std::vector<UniqueFd> locks;
-  SLUICE_ASSIGN(UniqueFd own, lock(path));
-  locks.push_back(std::move(own));
+  DataDirectory directory(path);
+  SLUICE_ASSIGN(directory.lock_, lock(path));
   SLUICE_TRY(prepare(path));
-  return DataDirectory(path, std::move(locks));
+  return directory;
 }
 
 Status DataDirectory::set_aside(io::Disk& disk, const std::string& topic, TopicId id) const {

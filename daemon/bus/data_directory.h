@@ -11,7 +11,6 @@
 
 #include <string>
 #include <utility>
-#include <vector>
 
 #include "daemon/io/disk.h"
 #include "shm/base/fd.h"
@@ -28,7 +27,7 @@ class DataDirectory {
   // and prepared once it is known to be good.
   static Result<UniqueFd> lock(const std::string& root);
   static Status prepare(const std::string& root);
-  DataDirectory(std::string path, std::vector<UniqueFd> locks) : path_(std::move(path)), locks_(std::move(locks)) {}
+  explicit DataDirectory(std::string path) : path_(std::move(path)) {}
 
   const std::string& path() const { return path_; }
   std::string store_path() const { return path_ + "/store.db"; }
@@ -44,7 +43,7 @@ class DataDirectory {
 
  private:
   std::string path_;
-  std::vector<UniqueFd> locks_;
+  UniqueFd lock_;  // of open(); else its maker holds it
 };
 
 }  // namespace sluice::bus

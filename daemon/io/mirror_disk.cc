@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <optional>
 #include <system_error>
+#include <thread>
 #include <utility>
 
 #include "shm/base/assert.h"
@@ -41,7 +42,7 @@ struct MirrorDisk::Outcome {
 };
 
 std::uint32_t MirrorDisk::inner_queue_depth(std::uint32_t queue_depth, std::size_t copies) {
-  return queue_depth * static_cast<std::uint32_t>(copies);
+  return queue_depth * static_cast<std::uint32_t>(copies) + kFillRequestsMax;
 }
 
 MirrorDisk::MirrorDisk(std::unique_ptr<Disk> inner, MirrorSet set, Options options)
@@ -55,6 +56,15 @@ MirrorDisk::MirrorDisk(std::unique_ptr<Disk> inner, MirrorSet set, Options optio
         {std::move(copy.root), copy.id, copy.good ? CopyState::good : CopyState::stale, std::move(copy.reason), 0});
   SLUICE_ASSERT(good_count() != 0);
   for (std::uint32_t index = options_.queue_depth; index > 0; --index) idle_requests_.push_back(index - 1);
+}
+
+// The memory that is written from must outlive the write.
+MirrorDisk::~MirrorDisk() {
+  while (fill_ && fill_->is_busy()) {
+    std::array<Completion, 1> answer;
+    if (inner_->reap(answer) == 0) std::this_thread::yield();
+    if (answer[0].token == kFillToken) fill_->on_answer(answer[0].result);
+  }
 }
 
 // ---- the copies
@@ -73,8 +83,15 @@ std::string MirrorDisk::path_at(std::size_t copy, const std::string& path) const
 
 std::vector<MirrorInfo> MirrorDisk::info() const {
   std::vector<MirrorInfo> all;
-  for (const Copy& copy : copies_)
-    all.push_back({copy.root, copy.state == CopyState::good, copy.reason, false, 0, 0, copy.failed_reads});
+  for (std::size_t copy = 0; copy < copies_.size(); ++copy) {
+    MirrorInfo& one = all.emplace_back();
+    one.root = copies_[copy].root;
+    one.good = is_good(copy);
+    one.reason = copies_[copy].reason;
+    one.filling = is_filling(copy);
+    one.filled_bytes = one.filling ? fill_->filled_bytes() : 0;
+    one.failed_reads = copies_[copy].failed_reads;
+  }
   return all;
 }
 
@@ -121,6 +138,8 @@ Status MirrorDisk::settle() {
       copies_[copy].state = CopyState::stale;
       if (options_.on_stale) options_.on_stale(info()[copy]);
     }
+    for (OpenFile& file : files_)
+      if (!file.path.empty()) close_handles_of_lost_copies(file);
   }
   return {};
 }
@@ -217,12 +236,21 @@ Result<FileId> MirrorDisk::open(const std::string& path, OpenMode mode) {
       if (id != FileId()) inner_->close(id);
     return fail(std::move(opened).error());
   }
-  return add_file(std::move(file));
+  if (mode == OpenMode::create) create_on_filling(file);
+  const FileId id = add_file(std::move(file));
+  if (mode == OpenMode::create && fill_ && at(id).ids[fill_->copy()] != FileId()) fill_->made(id);
+  return id;
 }
 
 void MirrorDisk::close(FileId file) {
   OpenFile& closing = at(file);
   SLUICE_ASSERT(closing.in_flight == 0);
+  if (fill_ && closing.mode != OpenMode::read) {
+    const bool was_there = closing.ids[fill_->copy()] != FileId();
+    const bool in_sync = fill_->is_in_sync(file);
+    if (!fill_->lets_go_of(file)) closing.ids[fill_->copy()] = FileId();
+    if (!was_there || !in_sync) fill_->touched(closing.path);
+  }
   for (const FileId id : closing.ids)
     if (id != FileId()) inner_->close(id);
   closing = OpenFile{};
@@ -242,6 +270,7 @@ Status MirrorDisk::allocate(FileId file, std::uint64_t size) {
   OpenFile& open_file = at(file);
   SLUICE_ASSERT(open_file.mode != OpenMode::read);
   PerCopy<std::uint64_t> before{};
+  also_on_filling(open_file, file, true, [&](FileId id) { return inner_->allocate(id, size); });
   return on_all(
       [&](std::size_t copy) -> Status {
         SLUICE_ASSIGN(before[copy], inner_->size(open_file.ids[copy]));
@@ -254,6 +283,7 @@ Status MirrorDisk::allocate(FileId file, std::uint64_t size) {
 
 Status MirrorDisk::truncate(FileId file, std::uint64_t size) {
   OpenFile& open_file = at(file);
+  also_on_filling(open_file, file, true, [&](FileId id) { return inner_->truncate(id, size); });
   return on_all([&](std::size_t copy) { return inner_->truncate(open_file.ids[copy], size); });
 }
 
@@ -284,11 +314,13 @@ Result<std::size_t> MirrorDisk::read(FileId file, std::uint64_t offset, std::spa
 Status MirrorDisk::write_synced(FileId file, std::uint64_t offset, std::span<const std::byte> bytes) {
   OpenFile& open_file = at(file);
   SLUICE_ASSERT(open_file.mode != OpenMode::read);
+  also_on_filling(open_file, file, true, [&](FileId id) { return inner_->write_synced(id, offset, bytes); });
   return on_all([&](std::size_t copy) { return inner_->write_synced(open_file.ids[copy], offset, bytes); });
 }
 
 Status MirrorDisk::lock(FileId file) {
   OpenFile& open_file = at(file);
+  also_on_filling(open_file, file, false, [&](FileId id) { return inner_->lock(id); });
   return on_all([&](std::size_t copy) { return inner_->lock(open_file.ids[copy]); });
 }
 
@@ -297,25 +329,34 @@ Status MirrorDisk::rename(const std::string& from, const std::string& to) {
                     [&](std::size_t copy) {
                       static_cast<void>(inner_->rename(path_at(copy, to), path_at(copy, from)).has_value());
                     }));
-  for (OpenFile& file : files_)
-    if (file.path == from) file.path = to;
+  for (OpenFile& file : files_) {
+    if (file.path == from || file.path.starts_with(from + '/')) file.path = to + file.path.substr(from.size());
+  }
+  // What the copy has not under its old name yet is looked at under the new one.
+  also_on_filling([&](std::size_t copy) { return inner_->rename(path_at(copy, from), path_at(copy, to)); });
+  if (fill_) fill_->touched(to);
   return {};
 }
 
 Status MirrorDisk::unlink(const std::string& path) {
+  also_on_filling([&](std::size_t copy) { return inner_->unlink(path_at(copy, path)); });
   return on_all([&](std::size_t copy) { return inner_->unlink(path_at(copy, path)); }, [](std::size_t) {}, ENOENT);
 }
 
 Status MirrorDisk::make_directories(const std::string& path) {
+  also_on_filling([&](std::size_t copy) { return inner_->make_directories(path_at(copy, path)); });
   return on_all([&](std::size_t copy) { return inner_->make_directories(path_at(copy, path)); });
 }
 
 Status MirrorDisk::remove_directory(const std::string& path) {
+  // What still lies there on the copy goes when this is looked at.
+  if (fill_) fill_->touched(path);
   return on_all([&](std::size_t copy) { return inner_->remove_directory(path_at(copy, path)); }, [](std::size_t) {},
                 ENOENT);
 }
 
 Status MirrorDisk::sync_directory(const std::string& path) {
+  also_on_filling([&](std::size_t copy) { return inner_->sync_directory(path_at(copy, path)); });
   return on_all([&](std::size_t copy) { return inner_->sync_directory(path_at(copy, path)); });
 }
 
@@ -342,7 +383,7 @@ Result<std::uint64_t> MirrorDisk::free_bytes(const std::string& path) {
 
 // The inner queue has room for every copy of every request, so it never refuses.
 template <typename Submit>
-bool MirrorDisk::submit(FileId file, std::uint64_t token, Submit call) {
+bool MirrorDisk::submit(FileId file, std::uint64_t offset, std::uint64_t size, std::uint64_t token, Submit call) {
   OpenFile& target = at(file);
   SLUICE_ASSERT(target.mode != OpenMode::read);
   if (full()) return false;
@@ -352,9 +393,13 @@ bool MirrorDisk::submit(FileId file, std::uint64_t token, Submit call) {
   request = Request{};
   request.token = token;
   request.file = file;
+  request.offset = offset;
+  request.size = size;
+  const bool to_filling = !fill_ || size == 0 || fill_->on_write(file, offset, size);
   ++target.in_flight;
   for (std::size_t copy = 0; copy < copies_.size(); ++copy) {
-    if (!is_good(copy) || target.ids[copy] == FileId()) continue;
+    const bool takes_part = is_good(copy) || (to_filling && is_filling(copy));
+    if (!takes_part || target.ids[copy] == FileId()) continue;
     request.given[copy] = true;
     ++request.waiting_for;
     const bool taken = call(target.ids[copy], (std::uint64_t{index} << kCopyBits) | copy);
@@ -366,13 +411,13 @@ bool MirrorDisk::submit(FileId file, std::uint64_t token, Submit call) {
 
 bool MirrorDisk::submit_write(FileId file, std::uint64_t offset, std::span<const std::byte> bytes,
                               std::uint64_t token) {
-  return submit(file, token, [&](FileId id, std::uint64_t inner_token) {
+  return submit(file, offset, bytes.size(), token, [&](FileId id, std::uint64_t inner_token) {
     return inner_->submit_write(id, offset, bytes, inner_token);
   });
 }
 
 bool MirrorDisk::submit_sync(FileId file, std::uint64_t token) {
-  return submit(file, token,
+  return submit(file, 0, 0, token,
                 [&](FileId id, std::uint64_t inner_token) { return inner_->submit_sync(id, inner_token); });
 }
 
@@ -391,6 +436,10 @@ std::size_t MirrorDisk::reap(std::span<Completion> into) {
 
 // True: that was the last answer its request waited for.
 bool MirrorDisk::take_answer(const Completion& answer, Completion& completion) {
+  if (answer.token == kFillToken) {
+    fill_->on_answer(answer.result);
+    return false;
+  }
   const auto index = static_cast<std::uint32_t>(answer.token >> kCopyBits);
   const std::size_t copy = answer.token & ((1u << kCopyBits) - 1);
   SLUICE_ASSERT(index < requests_.size());
@@ -400,13 +449,20 @@ bool MirrorDisk::take_answer(const Completion& answer, Completion& completion) {
   request.results[copy] = answer.result;
   if (--request.waiting_for != 0) return false;
   completion = Completion{request.token, result_of(request)};
-  --at(request.file).in_flight;
+  OpenFile& file = at(request.file);
+  if (--file.in_flight == 0) close_handles_of_lost_copies(file);
   idle_requests_.push_back(index);
   return true;
 }
 
 // As on_all() does with calls: see the invariants.
 std::int64_t MirrorDisk::result_of(const Request& request) {
+  if (fill_ && request.given[fill_->copy()] && !is_good(fill_->copy()) &&
+      request.results[fill_->copy()] != static_cast<std::int64_t>(request.size)) {
+    const std::int64_t result = request.results[fill_->copy()];
+    fill_->fail("writing " + path_at(fill_->copy(), at(request.file).path) + ": " +
+                (result < 0 ? std::generic_category().message(static_cast<int>(-result)) : "it came back short"));
+  }
   std::optional<std::int64_t> least;
   std::int64_t refusal = 0;
   std::int64_t failure = 0;
@@ -435,6 +491,144 @@ std::int64_t MirrorDisk::result_of(const Request& request) {
   }
   if (Status settled = settle(); !settled) return -EIO;
   return refusal != 0 ? refusal : *least;
+}
+
+// ---- filling
+
+Status MirrorDisk::begin_fill(std::size_t copy) {
+  SLUICE_ASSERT(!fill_);
+  SLUICE_ASSERT(copies_[copy].state == CopyState::stale);
+  for (OpenFile& file : files_) {
+    if (!file.path.empty()) close_handles_of_lost_copies(file);
+    if (file.ids[copy] != FileId())
+      return fail(ErrorCode::in_use, "filling " + copies_[copy].root + ": writes to it are still in flight");
+  }
+  // Its own state says that it is stale, whatever it said when its disk failed, or if it is another disk.
+  MirrorState state = state_;
+  state.self = copies_[copy].id;
+  SLUICE_TRY(inner_->make_directories(copies_[copy].root));
+  SLUICE_TRY(create_mirror_state(*inner_, copies_[copy].root, state));
+  fill_ = std::make_unique<MirrorFill>(*this, copy);
+  return {};
+}
+
+Status MirrorDisk::finish_fill() {
+  SLUICE_ASSERT(is_fill_complete());
+  SLUICE_TRY(settle());
+  const std::size_t filled = fill_->copy();
+  MirrorState next = state_;
+  ++next.generation;
+  for (MirrorMember& member : next.members)
+    if (member.id == copies_[filled].id) member.good = true;
+  // The good ones first: a copy must never call itself good where they call it stale. One that cannot take the note has
+  // failed; then nothing has changed but its own state, and the others get a newer one.
+  for (std::size_t copy = 0; copy < copies_.size(); ++copy) {
+    if (!is_good(copy)) continue;
+    next.self = copies_[copy].id;
+    Status written = write_mirror_state(*inner_, copies_[copy].root, next);
+    if (written) continue;
+    state_.generation = next.generation;
+    if (good_count() == 1) return written;
+    fail_copy(copy, written.error().message());
+    SLUICE_TRY(settle());
+    return written;
+  }
+  const std::string unreadable =
+      fill_->unreadable_bytes() == 0
+          ? ""
+          : std::to_string(fill_->unreadable_bytes()) + " bytes could be read from no copy, and are missing in all";
+  state_ = next;
+  copies_[filled].state = CopyState::good;
+  copies_[filled].reason = unreadable;
+  fill_.reset();
+  next.self = copies_[filled].id;
+  if (Status written = write_mirror_state(*inner_, copies_[filled].root, next); !written)
+    return mark_stale(filled, written.error().message());
+  return {};
+}
+
+bool MirrorDisk::end_fill(const std::string& reason) {
+  SLUICE_ASSERT(fill_ != nullptr);
+  fill_->fail(reason);
+  if (fill_->is_busy()) return false;
+  copies_[fill_->copy()].reason = fill_->failure();
+  fill_.reset();
+  for (OpenFile& file : files_)
+    if (!file.path.empty()) close_handles_of_lost_copies(file);
+  return true;
+}
+
+std::vector<FileId> MirrorDisk::files_open_for_writing() const {
+  std::vector<FileId> open;
+  for (std::uint32_t index = 0; index < files_.size(); ++index)
+    if (!files_[index].path.empty() && files_[index].mode != OpenMode::read) open.emplace_back(index + 1);
+  return open;
+}
+
+FileId MirrorDisk::open_for_writing(const std::string& path) const {
+  for (const FileId file : files_open_for_writing())
+    if (files_[file.value - 1].path == path) return file;
+  return FileId();
+}
+
+void MirrorDisk::attach(FileId file, std::size_t copy, FileId id) {
+  SLUICE_ASSERT(at(file).ids[copy] == FileId());
+  at(file).ids[copy] = id;
+}
+
+bool MirrorDisk::is_written(FileId file, std::uint64_t offset, std::uint64_t size) const {
+  return std::any_of(requests_.begin(), requests_.end(), [&](const Request& request) {
+    return request.waiting_for != 0 && request.file == file && request.offset < offset + size &&
+           offset < request.offset + request.size;
+  });
+}
+
+// A file that is made now is made on the copy too, and is the same from its first byte.
+void MirrorDisk::create_on_filling(OpenFile& file) {
+  if (!fill_ || !fill_->failure().empty()) return;
+  const std::size_t copy = fill_->copy();
+  const std::string path = path_at(copy, file.path);
+  const auto create = [&]() -> Status {
+    SLUICE_TRY(inner_->make_directories(path.substr(0, path.rfind('/'))));
+    Status gone = inner_->unlink(path);
+    if (!gone && gone.error().code() != ErrorCode::not_found) return gone;
+    SLUICE_ASSIGN(file.ids[copy], inner_->open(path, OpenMode::create));
+    return {};
+  };
+  if (Status created = create(); !created) fill_->fail(created.error().message());
+}
+
+// What is not there on the copy yet comes with the rest.
+template <typename Call>
+void MirrorDisk::also_on_filling(Call call) {
+  if (!fill_ || !fill_->failure().empty()) return;
+  const Status done = call(fill_->copy());
+  if (!done && done.error().code() != ErrorCode::not_found) fill_->fail(done.error().message());
+}
+
+template <typename Call>
+void MirrorDisk::also_on_filling(OpenFile& file, FileId id, bool resizes, Call call) {
+  if (!fill_ || !fill_->failure().empty() || file.ids[fill_->copy()] == FileId()) return;
+  const std::size_t copy = fill_->copy();
+  // Its bytes are being copied just now: from the start again, as it is then.
+  if (resizes && fill_->is_copying(id)) {
+    if (file.in_flight != 0) return fill_->fail(path_at(copy, file.path) + " changes its length while it is written");
+    if (fill_->lets_go_of(id)) inner_->close(file.ids[copy]);
+    file.ids[copy] = FileId();
+    fill_->touched(file.path);
+    return;
+  }
+  if (const Status done = call(file.ids[copy]); !done) fill_->fail(done.error().message());
+}
+
+// A disk that failed can be unmounted when nothing on it is open any more.
+void MirrorDisk::close_handles_of_lost_copies(OpenFile& file) {
+  if (file.in_flight != 0) return;
+  for (std::size_t copy = 0; copy < copies_.size(); ++copy) {
+    const bool in_use = is_good(copy) || (fill_ && fill_->copy() == copy);
+    if (in_use || file.ids[copy] == FileId()) continue;
+    inner_->close(std::exchange(file.ids[copy], FileId()));
+  }
 }
 
 }  // namespace sluice::io

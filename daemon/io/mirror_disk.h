@@ -4,6 +4,7 @@
 // its copy there. The inner disk, its ring and its completion descriptor are shared by all copies.
 //
 //   good ──a request or call of it fails while another copy's succeeds──▶ failed ──note on every good copy──▶ stale
+//   stale ──begin_fill, fill_step (mirror_fill.h)──▶ the same as the good ones ──finish_fill: note on all──▶ good
 //
 // Invariants
 //  1. What this disk calls done is done on every good copy. A caller never sees a success that a failed copy lacks
@@ -15,7 +16,9 @@
 //  4. A request ends when all copies that it was given to have answered, also those that are stale by then: the
 //  caller's
 //     bytes are in use until then. A write's result is the smallest of the good copies'.
-//  5. Reads come from the first good copy, and from the next one where that fails. No copy is marked for a failed read.
+//  5. Nothing that a copy which is being filled answers reaches a caller; it is good only once the good ones' states,
+//     and then its own, say so.
+//  6. Reads come from the first good copy, and from the next one where that fails. No copy is marked for a failed read.
 // Lifetimes: it owns the inner disk, whose queue takes inner_queue_depth() requests.
 #pragma once
 
@@ -30,6 +33,7 @@
 #include <vector>
 
 #include "daemon/io/disk.h"
+#include "daemon/io/mirror_fill.h"
 #include "daemon/io/mirror_set.h"
 #include "shm/base/fd.h"
 #include "shm/base/result.h"
@@ -43,7 +47,6 @@ struct MirrorInfo {
   std::string reason;  // why it is not
   bool filling = false;
   std::uint64_t filled_bytes = 0;
-  std::uint64_t total_bytes = 0;
   std::uint64_t failed_reads = 0;  // answered from another copy
 };
 
@@ -60,6 +63,7 @@ class MirrorDisk final : public Disk {
 
   // `set` has a good copy.
   MirrorDisk(std::unique_ptr<Disk> inner, MirrorSet set, Options options);
+  ~MirrorDisk() override;
   MirrorDisk(const MirrorDisk&) = delete;
   MirrorDisk& operator=(const MirrorDisk&) = delete;
 
@@ -76,6 +80,22 @@ class MirrorDisk final : public Disk {
   // What a copy could not do, and others could. Success: it is stale, and every good copy knows. It must be good, and
   // not the only one.
   Status mark_stale(std::size_t copy, const std::string& reason);
+
+  // ---- filling a stale copy, one at a time
+  // Nothing of its root may be open elsewhere. Errors: what its disk says of the first step.
+  Status begin_fill(std::size_t copy);
+  // The copy that is being filled; none: copy_count().
+  std::size_t filling() const { return fill_ ? fill_->copy() : copies_.size(); }
+  // A bounded step. True: it did something, and wants another one soon.
+  bool fill_step() { return fill_ && fill_->step(); }
+  // Why it cannot go on; empty: it can. end_fill() then.
+  const std::string& fill_failure() const { return fill_->failure(); }
+  // Just now the copy holds what the good ones hold.
+  bool is_fill_complete() const { return fill_ && fill_->complete(); }
+  // It is good from here on. Only while is_fill_complete().
+  Status finish_fill();
+  // It stays stale. False: a request of the filling is still at the disk, call again.
+  bool end_fill(const std::string& reason);
 
   // ---- Disk
   Result<FileId> open(const std::string& path, OpenMode mode) override;
@@ -105,6 +125,8 @@ class MirrorDisk final : public Disk {
   MirrorDisk* mirrors() override { return this; }
 
  private:
+  friend class MirrorFill;
+  static constexpr std::uint64_t kFillToken = std::uint64_t{1} << 63;
   enum class CopyState : std::uint8_t {
     good,
     failed,  // not used any more; the good copies' states do not say so yet
@@ -128,6 +150,8 @@ class MirrorDisk final : public Disk {
   struct Request {
     std::uint64_t token = 0;
     FileId file;
+    std::uint64_t offset = 0;
+    std::uint64_t size = 0;         // 0: a sync
     std::uint32_t waiting_for = 0;  // copies; 0: not in use
     PerCopy<bool> given{};
     PerCopy<std::int64_t> results{};
@@ -149,9 +173,25 @@ class MirrorDisk final : public Disk {
 
   bool full() const { return idle_requests_.empty(); }
   template <typename Submit>
-  bool submit(FileId file, std::uint64_t token, Submit call);
+  bool submit(FileId file, std::uint64_t offset, std::uint64_t size, std::uint64_t token, Submit call);
   bool take_answer(const Completion& answer, Completion& completion);
   std::int64_t result_of(const Request& request);
+
+  // ---- for the filling
+  std::vector<FileId> files_open_for_writing() const;
+  FileId open_for_writing(const std::string& path) const;  // 0: it is not
+  const std::string& path_of(FileId file) { return at(file).path; }
+  // The copy's handle of a file: from here on writes and syncs go there too.
+  void attach(FileId file, std::size_t copy, FileId id);
+  // A write that overlaps the range is in flight.
+  bool is_written(FileId file, std::uint64_t offset, std::uint64_t size) const;
+  bool is_filling(std::size_t copy) const { return fill_ && fill_->copy() == copy && fill_->failure().empty(); }
+  void create_on_filling(OpenFile& file);
+  template <typename Call>
+  void also_on_filling(Call call);
+  template <typename Call>
+  void also_on_filling(OpenFile& file, FileId id, bool resizes, Call call);
+  void close_handles_of_lost_copies(OpenFile& file);
 
   const std::unique_ptr<Disk> inner_;
   const Options options_;
@@ -162,6 +202,7 @@ class MirrorDisk final : public Disk {
   std::vector<std::uint32_t> unused_;  // indices of closed entries
   std::vector<Request> requests_;
   std::vector<std::uint32_t> idle_requests_;  // indices
+  std::unique_ptr<MirrorFill> fill_;
 };
 
 }  // namespace sluice::io

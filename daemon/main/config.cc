@@ -225,6 +225,9 @@ const std::vector<Setting>& settings() {
           "Directories on other disks that hold the same as data_dir, at most 3. A message is durable when it is\n"
           "on all of them; a copy whose disk fails is left behind, and filled again when it is back.",
           [](Config& c) -> std::vector<std::string>& { return c.mirrors; }),
+      unit_setting(
+          "mirror_retry", "How long after a try to fill a stale copy the next one comes.",
+          [](Config& c) -> std::uint64_t& { return c.mirror_retry_ns; }, kDuration, "", kSecondNs / 10, kDayNs),
       text_setting(
           "socket", "Where clients connect (a Unix socket).", [](Config& c) -> std::string& { return c.socket; },
           socket_path),

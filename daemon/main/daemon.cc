@@ -102,6 +102,9 @@ Status open_parts(const Config& config, Parts& parts) {
   SLUICE_TRY(open_store(parts.storage));
   bus::BusSettings settings = settings_of(config, policy);
   settings.on_revoked = [server = parts.server.get()](SessionId session) { server->end_session(session); };
+  settings.mirror_store = parts.storage.mirror_store;
+  settings.mirrors.may_fill = parts.storage.may_fill;
+  settings.mirrors.retry_ns = config.mirror_retry_ns;
   SLUICE_ASSIGN(parts.bus, bus::Bus::start(std::move(settings), *parts.storage.directory, *parts.storage.disk,
                                            *parts.storage.store, parts.loop->wake_fd(), parts.keeper.get(),
                                            std::move(inherited)));

@@ -2,7 +2,11 @@
 
 #include <sys/stat.h>
 
+#include <algorithm>
+#include <cerrno>
 #include <cstdint>
+#include <filesystem>
+#include <optional>
 #include <random>
 #include <utility>
 
@@ -37,40 +41,70 @@ std::uint64_t random_id() {
   return (std::uint64_t{device()} << 32) | device();
 }
 
-// A copy on the same file system shares the fate of the other one.
-void warn_of_one_device(const std::vector<std::string>& roots) {
-  for (std::size_t i = 0; i < roots.size(); ++i) {
-    for (std::size_t j = 0; j < i; ++j) {
-      struct stat one {};
-      struct stat other {};
-      if (::stat(roots[i].c_str(), &one) != 0 || ::stat(roots[j].c_str(), &other) != 0) continue;
-      if (one.st_dev == other.st_dev)
-        spdlog::warn("a mirror lies on the same file system as another copy, and fails with it mirror={} other={}",
-                     roots[i], roots[j]);
-    }
+// The file system that a directory is on, or would be made on; nothing if it cannot be told.
+std::optional<dev_t> device_of(const std::string& path) {
+  struct stat about {};
+  for (std::filesystem::path at = path;; at = at.parent_path()) {
+    if (::stat(at.c_str(), &about) == 0) return about.st_dev;
+    if (errno != ENOENT || at == at.parent_path()) return std::nullopt;
   }
 }
 
+// Whether `root` is on the same file system as the system's root directory or another copy.
+bool shares_device(const std::string& root, const std::vector<std::string>& roots) {
+  const auto own = device_of(root);
+  if (!own) return false;
+  return own == device_of("/") || std::any_of(roots.begin(), roots.end(), [&](const std::string& other) {
+           return other != root && own == device_of(other);
+         });
+}
+
+// A copy on the same file system shares the fate of the other one.
+void warn_of_one_device(const std::vector<std::string>& roots) {
+  for (std::size_t i = 0; i < roots.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j)
+      if (device_of(roots[i]) && device_of(roots[i]) == device_of(roots[j]))
+        spdlog::warn("a mirror lies on the same file system as another copy, and fails with it mirror={} other={}",
+                     roots[i], roots[j]);
+}
+
+// Those that were on a file system of their own must be: else their disk is not mounted, and the copy would grow in the
+// directory below.
+std::function<Status(const std::string&)> mount_check(const std::vector<std::string>& roots, Storage& storage) {
+  std::vector<std::string> sharing;
+  for (const std::string& root : roots)
+    if (shares_device(root, roots)) sharing.push_back(root);
+  return [roots, sharing, &storage](const std::string& root) -> Status {
+    const bool shared = std::find(sharing.begin(), sharing.end(), root) != sharing.end();
+    if (!shared && shares_device(root, roots))
+      return fail(ErrorCode::conflict,
+                  "filling " + root + ": it was on a file system of its own, and is not any more: mount its disk");
+    // It may be another disk by now.
+    storage.locks.erase(root);
+    SLUICE_ASSIGN(storage.locks[root], bus::DataDirectory::lock(root));
+    return {};
+  };
+}
+
 // A root whose disk is dead cannot be locked; the others' locks keep a second daemon out.
-Result<std::vector<UniqueFd>> lock_all(const std::vector<std::string>& roots) {
-  std::vector<UniqueFd> locks;
+Status lock_all(const std::vector<std::string>& roots, Storage& storage) {
   std::optional<Error> first;
   for (const std::string& root : roots) {
     Result<UniqueFd> lock = bus::DataDirectory::lock(root);
     if (lock) {
-      locks.push_back(std::move(*lock));
+      storage.locks[root] = std::move(*lock);
       continue;
     }
     if (lock.error().code() == ErrorCode::in_use || roots.size() == 1) return fail(std::move(lock).error());
     spdlog::error("copy not locked root={} reason={}", root, lock.error().message());
     if (!first) first = std::move(lock).error();
   }
-  if (locks.empty()) return fail(std::move(*first));
-  return locks;
+  if (storage.locks.empty()) return fail(std::move(*first));
+  return {};
 }
 
-Status open_mirrors(const Config& config, const std::vector<std::string>& roots, std::vector<UniqueFd> locks,
-                    std::unique_ptr<io::Disk> inner, Storage& storage) {
+Status open_mirrors(const Config& config, const std::vector<std::string>& roots, std::unique_ptr<io::Disk> inner,
+                    Storage& storage) {
   std::vector<std::string> accepted;
   for (const std::string& path : config.accept_missing) accepted.push_back(without_trailing_slash(path));
   SLUICE_ASSIGN(io::MirrorSet set, io::open_mirror_set(*inner, {roots, accepted, random_id}));
@@ -80,7 +114,9 @@ Status open_mirrors(const Config& config, const std::vector<std::string>& roots,
       spdlog::error("a copy is stale, messages are durable without it root={} reason={}", copy.root, copy.reason);
   }
   warn_of_one_device(roots);
-  const auto on_stale = [](const io::MirrorInfo& copy) {
+  storage.may_fill = mount_check(roots, storage);
+  const auto on_stale = [&storage](const io::MirrorInfo& copy) {
+    storage.locks.erase(copy.root);
     spdlog::critical("a copy has failed and is stale, messages are durable without it root={} reason={}", copy.root,
                      copy.reason);
   };
@@ -88,7 +124,7 @@ Status open_mirrors(const Config& config, const std::vector<std::string>& roots,
                                                io::MirrorDisk::Options{io::kQueueDepthDefault, on_stale});
   storage.copies = std::make_unique<DiskCopies>(*disk);
   storage.disk = std::move(disk);
-  storage.directory.emplace(roots.front(), std::move(locks));
+  storage.directory.emplace(roots.front());
   return {};
 }
 
@@ -97,7 +133,7 @@ Status open_mirrors(const Config& config, const std::vector<std::string>& roots,
 Status open_storage(const Config& config, Storage& storage) {
   std::vector<std::string> roots = {without_trailing_slash(config.data_dir)};
   for (const std::string& mirror : config.mirrors) roots.push_back(without_trailing_slash(mirror));
-  SLUICE_ASSIGN(std::vector<UniqueFd> locks, lock_all(roots));
+  SLUICE_TRY(lock_all(roots, storage));
   SLUICE_ASSIGN(
       std::unique_ptr<io::Disk> disk,
       io::open_disk({.queue_depth = io::MirrorDisk::inner_queue_depth(io::kQueueDepthDefault, roots.size())}));
@@ -106,10 +142,10 @@ Status open_storage(const Config& config, Storage& storage) {
   if (!mirrored) {
     SLUICE_ASSIGN(mirrored, io::has_mirror_state(*disk, roots.front()));
   }
-  if (mirrored) return open_mirrors(config, roots, std::move(locks), std::move(disk), storage);
+  if (mirrored) return open_mirrors(config, roots, std::move(disk), storage);
   SLUICE_TRY(bus::DataDirectory::prepare(roots.front()));
   storage.disk = std::move(disk);
-  storage.directory.emplace(roots.front(), std::move(locks));
+  storage.directory.emplace(roots.front());
   return {};
 }
 
