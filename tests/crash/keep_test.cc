@@ -164,7 +164,9 @@ class Keep : public testing::Test {
       traffic->finish();
       EXPECT_EQ("", traffic->trouble);
       EXPECT_EQ(traffic->sent(), traffic->received());
-      if (room) EXPECT_EQ(0u, traffic->producer_counters.back_pressure);
+      if (room) {
+        EXPECT_EQ(0u, traffic->producer_counters.back_pressure);
+      }
       EXPECT_EQ(0u, traffic->producer_counters.daemon_waits);
       EXPECT_EQ(0u, traffic->reader_counters.gaps + traffic->reader_counters.repeats);
       EXPECT_EQ(0u, traffic->reader_counters.corrupt);
