@@ -22,6 +22,7 @@
 #include "daemon/bus/data_directory.h"
 #include "daemon/bus/kept_state.h"
 #include "daemon/bus/mirror_keeper.h"
+#include "daemon/bus/mirror_scrub.h"
 #include "daemon/bus/partition_regions.h"
 #include "daemon/bus/topic.h"
 #include "daemon/io/disk.h"
@@ -50,6 +51,7 @@ struct BusSettings {
   std::function<void(SessionId)> on_revoked;
   store::MirrorStore* mirror_store = nullptr;  // the store, where there are mirrors
   MirrorKeeperOptions mirrors;
+  std::uint64_t mirror_scrub_ns = 0;  // from one segment to the next; 0: none
 };
 
 struct TurnResult {
@@ -202,6 +204,7 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   std::vector<std::string> findings_;             // of the last start
   std::vector<SessionId> replaced_sessions_;      // their connections are to be closed
   MirrorKeeper mirror_keeper_;
+  MirrorScrub mirror_scrub_;
   bool stopping_ = false;
 };
 

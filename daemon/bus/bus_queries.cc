@@ -265,7 +265,13 @@ Result<std::vector<session::DoctorCheck>> Bus::doctor(SessionId session, bool qu
             "refused until then"));
   checks.push_back(check("room", waiting.empty(), waiting.empty() ? "no partition waits for disk or memory" : waiting,
                          "free disk space or raise memory_budget; it goes on by itself"));
-  if (io::MirrorDisk* const mirrors = disk_.mirrors()) checks.push_back(check_mirrors(*mirrors));
+  if (io::MirrorDisk* const mirrors = disk_.mirrors()) {
+    checks.push_back(check_mirrors(*mirrors));
+    checks.push_back(check("scrub", mirror_scrub_.mended_bytes() == 0,
+                           std::to_string(mirror_scrub_.passes()) + " passes, " +
+                               std::to_string(mirror_scrub_.mended_bytes()) + " bytes mended from another copy",
+                           "a disk gives back other bytes than were written: look at it (dmesg, smartctl)"));
+  }
   checks.push_back(check("last start", findings_.empty(),
                          findings_.empty()
                              ? "nothing was cut or damaged"

@@ -62,8 +62,19 @@ class Reconciler {
     return remove_temporaries();
   }
 
+  Status scrub(Position base, SegmentNumber segment) {
+    SLUICE_TRY(open_one_on_all(base));
+    const bool anywhere = std::any_of(copies_.begin(), copies_.end(),
+                                      [&](Copy& copy) { return !copy.lost && copy.find(base) != nullptr; });
+    if (!anywhere) return {};
+    SLUICE_TRY(give_length(base));
+    return reconcile_segment(base, segment);
+  }
+
  private:
   Status look_at_all();
+  void take_good_copies();
+  Status open_one_on_all(Position base);
   Status give_up(Copy& copy, const Error& error);
   template <typename Body>
   Status on(Copy& copy, Body body);
@@ -132,18 +143,39 @@ void Reconciler::tell(const Copy& copy, const std::string& path, std::uint64_t b
   if (repairs_.told.empty() || repairs_.told.back() != line) repairs_.told.push_back(line);
 }
 
-Status Reconciler::look_at_all() {
+void Reconciler::take_good_copies() {
   for (std::size_t number = 0; number < mirrors_.copy_count(); ++number) {
     if (!mirrors_.is_good(number)) continue;
     Copy& copy = copies_.emplace_back();
     copy.number = number;
     copy.options = options_;
     copy.options.directory = mirrors_.path_at(number, options_.directory);
+    copy.buffer = std::make_unique<SegmentBuffer>(disk_, options_.segment_size);
   }
+}
+
+// Without a lock: nobody writes a closed file.
+Status Reconciler::open_one_on_all(Position base) {
+  take_good_copies();
+  return on_each([&](Copy& copy) -> Status {
+    FileLook file;
+    file.base = base;
+    file.path = log_path(copy.options.directory, base);
+    auto opened = open_file(disk_, file.path, io::OpenMode::read_write);
+    if (!opened && opened.error().code() == ErrorCode::not_found) return {};
+    if (!opened) return fail(opened.error());
+    file.file = std::move(*opened);
+    SLUICE_ASSIGN(file.size, disk_.size(file.file.id()));
+    copy.look.files.push_back(std::move(file));
+    return {};
+  });
+}
+
+Status Reconciler::look_at_all() {
+  take_good_copies();
   return on_each([&](Copy& copy) -> Status {
     SLUICE_TRY(disk_.make_directories(copy.options.directory));
     SLUICE_ASSIGN(copy.look, look(disk_, copy.options, scan_from_));
-    copy.buffer = std::make_unique<SegmentBuffer>(disk_, options_.segment_size);
     return {};
   });
 }
@@ -468,6 +500,12 @@ Status Reconciler::remove_temporaries() {
 Status reconcile(io::MirrorDisk& mirrors, const LogOptions& options, Position scan_from, MirrorRepairs& repairs) {
   if (mirrors.good_count() < 2) return {};
   return Reconciler(mirrors, options, scan_from, repairs).run();
+}
+
+Status scrub_segment(io::MirrorDisk& mirrors, const LogOptions& options, Position base, SegmentNumber segment,
+                     MirrorRepairs& repairs) {
+  if (mirrors.good_count() < 2) return {};
+  return Reconciler(mirrors, options, Position(), repairs).scrub(base, segment);
 }
 
 }  // namespace sluice::log

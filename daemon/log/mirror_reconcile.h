@@ -12,7 +12,8 @@
 //     written over, and only with a record (or segment header) that holds. Nothing is removed but leftovers of files in
 //     the making; an index that is none is set aside.
 //  2. Any step may be repeated: a crash leaves directories from which this comes to the same outcome.
-//  3. Looked at is what recovery will scan (the segments without index entry, and those from scan_from on), and every
+//  3. At a start, looked at is what recovery will scan (the segments without index entry, and those from scan_from on),
+//  and every
 //     file's presence, length and index. Rot in what is closed is the scrub's to find.
 #pragma once
 
@@ -34,5 +35,10 @@ struct MirrorRepairs {
 
 // A copy that cannot be read or mended is marked stale, unless it is the last good one. Errors: in_use, version, io.
 Status reconcile(io::MirrorDisk& mirrors, const LogOptions& options, Position scan_from, MirrorRepairs& repairs);
+
+// The same for one segment of a file that is closed, while the log is open: a scrub's step. Nothing happens
+// if the file is gone on all copies.
+Status scrub_segment(io::MirrorDisk& mirrors, const LogOptions& options, Position base, SegmentNumber segment,
+                     MirrorRepairs& repairs);
 
 }  // namespace sluice::log

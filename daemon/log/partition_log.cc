@@ -61,6 +61,8 @@ class FilePartitionLog final : public PartitionLog {
   Position earliest() const override;
   Position end() const override { return durable_; }
   Position segment_at_time(std::uint64_t time_ns) const override;
+  std::vector<std::pair<Position, Position>> closed_files() const override;
+  const LogOptions& options() const override { return options_; }
   std::uint64_t file_bytes() const override;
   std::uint64_t file_count() const override { return files_.size(); }
 
@@ -327,6 +329,13 @@ Position FilePartitionLog::segment_at_time(std::uint64_t time_ns) const {
     if (summed_up < data_end) return summed_up;
   }
   return durable_;
+}
+
+std::vector<std::pair<Position, Position>> FilePartitionLog::closed_files() const {
+  std::vector<std::pair<Position, Position>> closed;
+  for (const LogFile& file : files_)
+    if (file.closed && !file.handle) closed.emplace_back(file.base, file.limit(durable_));
+  return closed;
 }
 
 std::uint64_t FilePartitionLog::file_bytes() const {

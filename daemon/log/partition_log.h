@@ -25,6 +25,7 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/io/disk.h"
@@ -137,6 +138,9 @@ class PartitionLog {
   virtual Position end() const = 0;       // durable end
   // The start of the first segment that may hold a record of that time or later; end() if there is none.
   virtual Position segment_at_time(std::uint64_t time_ns) const = 0;
+  // Bases and ends of data of the files that get no more data, ascending: what a scrub looks at.
+  virtual std::vector<std::pair<Position, Position>> closed_files() const = 0;
+  virtual const LogOptions& options() const = 0;
   virtual std::uint64_t file_bytes() const = 0;
   virtual std::uint64_t file_count() const = 0;
 

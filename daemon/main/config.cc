@@ -228,6 +228,10 @@ const std::vector<Setting>& settings() {
       unit_setting(
           "mirror_retry", "How long after a try to fill a stale copy the next one comes.",
           [](Config& c) -> std::uint64_t& { return c.mirror_retry_ns; }, kDuration, "", kSecondNs / 10, kDayNs),
+      unit_setting(
+          "mirror_scrub",
+          "How often a segment of what was written long ago is compared between the copies, and mended.",
+          [](Config& c) -> std::uint64_t& { return c.mirror_scrub_ns; }, kDuration, "off", kSecondNs / 1000, kDayNs),
       text_setting(
           "socket", "Where clients connect (a Unix socket).", [](Config& c) -> std::string& { return c.socket; },
           socket_path),

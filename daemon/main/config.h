@@ -44,6 +44,7 @@ struct Config {
   std::string data_dir;              // absolute
   std::vector<std::string> mirrors;  // absolute, at most kMirrorCopiesMax − 1: further copies of data_dir
   std::uint64_t mirror_retry_ns = 30'000'000'000;  // from one try to fill a stale copy to the next
+  std::uint64_t mirror_scrub_ns = 1'000'000'000;   // from one segment that is compared to the next; 0: none is
   std::vector<std::string> accept_missing;  // members of the mirrors that may be missing at this start; flag alone
   std::string socket;                       // absolute, at most kSocketPathSizeMax bytes
   std::string socket_group;                 // name or number; empty: the daemon's own

@@ -105,6 +105,7 @@ Status open_parts(const Config& config, Parts& parts) {
   settings.mirror_store = parts.storage.mirror_store;
   settings.mirrors.may_fill = parts.storage.may_fill;
   settings.mirrors.retry_ns = config.mirror_retry_ns;
+  settings.mirror_scrub_ns = config.mirror_scrub_ns;
   SLUICE_ASSIGN(parts.bus, bus::Bus::start(std::move(settings), *parts.storage.directory, *parts.storage.disk,
                                            *parts.storage.store, parts.loop->wake_fd(), parts.keeper.get(),
                                            std::move(inherited)));

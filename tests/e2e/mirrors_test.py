@@ -27,7 +27,7 @@ MIB = 1024 * 1024
 DISK_SIZE = 192 * MIB
 # Small, so that a round is short.
 TOPIC = ["--segment-size", "64KiB", "--slots", "8"]
-CONFIG = 'mirror_retry = "100ms"\n[topics]\nsegments_per_file = 16\n'
+CONFIG = 'mirror_retry = "100ms"\nmirror_scrub = "1ms"\n[topics]\nsegments_per_file = 16\n'
 
 CLONE_NEWNS = 0x20000
 FS_IOC_SHUTDOWN = 0x8004587D  # from here on the file system answers EIO
@@ -208,7 +208,7 @@ class Mirrors(unittest.TestCase):
     def is_damaged(self, disk):
         """Between two lives bytes of one copy are overwritten, cut off or deleted.
 
-        Overwritten only where a start looks: what rots in closed files is the scrub's to find.
+        Overwritten only where a start looks: see rots().
         """
         self.bus.kill()
         newest = max(path for path in disk.files() if path.suffix == ".log")
@@ -224,6 +224,22 @@ class Mirrors(unittest.TestCase):
                     file.seek(self.chance.randrange(path.stat().st_size - size + 1))
                     file.write(self.chance.randbytes(size) if kind == 2 else bytes(size))
         self.start()
+
+    def rots(self, disk):
+        """Bytes change in files that were closed long ago: the scrub mends them while the bus runs."""
+        self.bus.kill()
+        for path in self.chance.sample([p for p in disk.files() if p.suffix == ".log"][:-1], 1):
+            for _ in range(5):
+                with open(path, "r+b") as file:
+                    file.seek(self.chance.randrange(path.stat().st_size - 8))
+                    file.write(self.chance.randbytes(8))
+        self.start()
+
+        def passes():
+            checks = self.bus.sluice("doctor", "--quick", "--json", check=False).stdout
+            scrub = next(c for c in json.loads(checks)["checks"] if c["name"] == "scrub")
+            return int(scrub["detail"].split()[0])
+        rig.wait_until(lambda: passes() > 0, "the scrub to have been through everything")
 
     def is_deleted(self, disk):
         """Between two lives one copy loses everything but what says that it is a copy."""
@@ -246,8 +262,8 @@ class Mirrors(unittest.TestCase):
     def test_one_of_two_copies_fails_in_every_way(self):
         self.start()
         self.bus.sluice("topic", "create", "t", "--durability", "sync", *TOPIC)
-        faults = [self.comes_back, self.is_replaced, self.fails_and_the_daemon_dies, self.is_damaged, self.is_deleted,
-                  self.is_lost]
+        faults = [self.comes_back, self.is_replaced, self.fails_and_the_daemon_dies, self.is_damaged, self.rots,
+                  self.is_deleted, self.is_lost]
         self.failed = True
         for number in range(ROUNDS):
             fault = faults[number % len(faults)]

@@ -220,6 +220,29 @@ TEST_F(Mirrors, NothingIsTouchedWhileAPredecessorsWritesAreInFlightOnEitherCopy)
   expect_whole();
 }
 
+// What rots in a closed file is not looked at by a start that need not; a scrub mends it while the log is open.
+TEST_F(Mirrors, AScrubMendsWhatRotsInClosedFiles) {
+  begin(5);
+  live(1, 2 * kRigFileSize, true);
+  restart();
+  for (std::size_t i = 0; i < records_.size(); i += 3)
+    flip(kRoots[i % 2], Position(records_[i].position.value / kRigFileSize * kRigFileSize), records_[i].position + 9);
+  Opened opened = open_log(disk(), options_at("/a"), records_.back().position + kRigFileSize);
+  ASSERT_THAT(opened.report.repaired, IsEmpty());
+  EXPECT_FALSE(serve(*opened.log, options_at("/a"), Position(0)).damage.empty());
+  MirrorRepairs repairs;
+  for (const auto& [base, end] : opened.log->closed_files())
+    for (SegmentNumber segment(base.value / kRigSegmentSize); segment.value * kRigSegmentSize < end.value;
+         segment = segment.next())
+      ASSERT_TRUE(scrub_segment(disk(), opened.log->options(), base, segment, repairs));
+  EXPECT_GT(repairs.bytes, 0u);
+  const Served served = serve(*opened.log, options_at("/a"), Position(0));
+  EXPECT_THAT(served.damage, IsEmpty());
+  EXPECT_TRUE(served.records == records_);
+  forget(std::move(opened.log));
+  for (const std::string& root : kRoots) expect_same_alone(root, records_);
+}
+
 // Power goes while the log is written, and while it is recovered, again and again. What a sync called durable is
 // there, what is served was written, and both copies hold the same.
 TEST_F(Mirrors, PowerLossAtAnyPoint) {
