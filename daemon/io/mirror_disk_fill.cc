@@ -55,8 +55,10 @@ Status MirrorDisk::finish_fill() {
   copies_[filled].reason = unreadable;
   fill_.reset();
   next.self = copies_[filled].id;
-  if (Status written = write_mirror_state(*inner_, copies_[filled].root, next); !written)
-    return mark_stale(filled, written.error().message());
+  if (Status written = write_mirror_state(*inner_, copies_[filled].root, next); !written) {
+    SLUICE_TRY(mark_stale(filled, written.error().message()));
+    return written;
+  }
   return {};
 }
 
