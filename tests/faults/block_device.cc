@@ -155,6 +155,12 @@ void BlockDevice::use_up_flush_failures() const {
   }
 }
 
+void BlockDevice::forget_cached() const {
+  const UniqueFd exported(::open((folder_ / "exported").c_str(), O_RDONLY | O_CLOEXEC));
+  ::fsync(exported.get());
+  ::posix_fadvise(exported.get(), 0, 0, POSIX_FADV_DONTNEED);
+}
+
 std::vector<std::uint64_t> sectors_of(const std::filesystem::path& file, std::uint64_t step) {
   std::vector<std::byte> memory(sizeof(fiemap) + kExtentsMax * sizeof(fiemap_extent));
   auto* map = reinterpret_cast<fiemap*>(memory.data());

@@ -58,6 +58,9 @@ class BlockDevice {
   void throttle(std::uint64_t write_bytes_per_second);
   void heal();
 
+  // What the page cache holds of the exported file goes: reads reach the device.
+  void forget_cached() const;
+
   std::filesystem::path data() const { return folder_ / "data"; }
   std::filesystem::path log() const { return folder_ / "log"; }
 

@@ -1,6 +1,7 @@
 // `sluice topic recover`: a partition that was poisoned by its disk opens again while the daemon and its clients go on.
 // Everything that was durable is there, senders and readers come back by themselves, and other topics notice nothing;
 // also where a keeper holds the memory, and the daemon dies afterwards.
+#include <fcntl.h>
 #include <signal.h>
 
 #include <chrono>
@@ -77,6 +78,13 @@ int recover(FailingDisk& disk, const std::string& what) {
   return code;
 }
 
+// Reads of the file reach the device: neither the file system nor the loop device answers from memory.
+void forget_cached(const FailingDisk& disk, const std::filesystem::path& file) {
+  const UniqueFd fd(::open(file.c_str(), O_RDONLY | O_CLOEXEC));
+  ::posix_fadvise(fd.get(), 0, 0, POSIX_FADV_DONTNEED);
+  disk.device.forget_cached();
+}
+
 void poison_and_recover(std::uint64_t seed, Counts& counts) {
   std::mt19937_64 random(seed);
   const bool kept = random() % 2 == 0;
@@ -96,9 +104,20 @@ void poison_and_recover(std::uint64_t seed, Counts& counts) {
   EXPECT_EQ(8, recover(disk, topic)) << "nothing is poisoned yet";
 
   // The blocks of its newest log file alone: the file system and the other topic go on.
-  disk.device.inject({Fault::On::write, sectors_of(last_log_file(disk.data() / "topics", topic), kBlockSize)});
+  const std::filesystem::path file = last_log_file(disk.data() / "topics", topic);
+  const std::vector<std::uint64_t> sectors = sectors_of(file, kBlockSize);
+  disk.device.inject({Fault::On::write, sectors});
   ASSERT_TRUE(until_poisoned(victim)) << daemon.log_tail();
   for (const Status& done : {other.send(20), other.flush()}) ASSERT_TRUE(done.has_value()) << done.error().message();
+  if (random() % 3 == 0) {
+    // Too early: the log cannot even be read.
+    disk.device.inject({Fault::On::read, sectors});
+    forget_cached(disk, file);
+    ASSERT_EQ(7, recover(disk, topic)) << daemon.log_tail();
+    EXPECT_EQ(1u, disk.client->status().value().poisoned);
+    ASSERT_FALSE(victim.send(1).has_value()) << "it takes messages again";
+    ++counts["recoveries that came too early"];
+  }
   disk.device.heal();
   ASSERT_EQ(0, recover(disk, random() % 2 == 0 ? topic : topic + "/0")) << daemon.log_tail();
   EXPECT_EQ(8, recover(disk, topic)) << "it is not poisoned any more";
