@@ -75,7 +75,8 @@ spill::Checkpoint decode_checkpoint(const json& in) {
 json encode(const session::Session& session) {
   json producers = json::array();
   for (const auto& [id, entry] : session.producers())
-    producers.push_back({{"id", id.value}, {"topic", entry.topic.value}, {"name", bytes_of(entry.name)}, {"pin", entry.pin}});
+    producers.push_back(
+        {{"id", id.value}, {"topic", entry.topic.value}, {"name", bytes_of(entry.name)}, {"pin", entry.pin}});
   json readers = json::array();
   for (const auto& [id, entry] : session.readers()) {
     json cursors = json::array();
@@ -116,8 +117,8 @@ session::SessionRecord decode_session(SessionId id, const json& in) {
     entry.id = reader.at("id").get<std::uint64_t>();
     entry.topic = TopicId(reader.at("topic").get<std::uint32_t>());
     for (const json& cursor : reader.at("cursors"))
-      entry.cursors.push_back({cursor.at(0).get<PartitionNumber>(), cursor.at(1).get<std::uint32_t>(),
-                               cursor.at(2).get<std::uint32_t>()});
+      entry.cursors.push_back(
+          {cursor.at(0).get<PartitionNumber>(), cursor.at(1).get<std::uint32_t>(), cursor.at(2).get<std::uint32_t>()});
     record.readers.push_back(std::move(entry));
   }
   return record;
@@ -133,7 +134,8 @@ void take_entry(const keep::TableKey& key, const json& value, KeptState& state,
       break;
     case kPartitionEntry:
       state.partitions.push_back({TopicId(value.at("topic").get<std::uint32_t>()),
-                                  value.at("partition").get<PartitionNumber>(), static_cast<std::uint32_t>(key.id),
+                                  value.at("partition").get<PartitionNumber>(),
+                                  static_cast<std::uint32_t>(key.id),
                                   {}});
       break;
     case kSessionEntry: state.sessions.push_back(decode_session(SessionId(key.id), value)); break;

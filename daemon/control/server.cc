@@ -33,7 +33,7 @@ namespace {
 // More than sessions: those that come back stand beside their old connection for a moment, strangers are refused.
 constexpr std::size_t kConnectionsMax = kSessionsMax + 256;
 constexpr auto kHelloTimeout = 10 * kj::SECONDS;
-constexpr auto kKeeperTimeout = 10 * kj::SECONDS;  // until it holds a descriptor
+constexpr auto kKeeperTimeout = 10 * kj::SECONDS;      // until it holds a descriptor
 constexpr auto kAcceptPause = 100 * kj::MILLISECONDS;  // out of descriptors
 constexpr auto kLookPauseMin = 1 * kj::MILLISECONDS;
 constexpr auto kLookPauseMax = 1 * kj::SECONDS;

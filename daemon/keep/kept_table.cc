@@ -74,7 +74,8 @@ Result<KeptTable> KeptTable::adopt(UniqueFd fd) {
   const Incarnation incarnation(mapping.at<Header>()->region.incarnation);
   SLUICE_TRY(region::read_header(mapping, {layout::RegionKind::kept_table, incarnation, {}, {}, {}}));
   const std::uint64_t half_size = mapping.at<Header>()->half_size;
-  if (half_size % kHeaderSize != 0 || (mapping.size() - kHeaderSize) / 2 != half_size) return corrupt("its table has a wrong size");
+  if (half_size % kHeaderSize != 0 || (mapping.size() - kHeaderSize) / 2 != half_size)
+    return corrupt("its table has a wrong size");
   KeptTable table(std::move(fd), std::move(mapping), half_size);
   // acquire: pairs with the release stores of the process before.
   const std::uint64_t active = table.header().active.load(std::memory_order_acquire);

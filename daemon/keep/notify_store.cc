@@ -40,9 +40,7 @@ Status send(const std::string& state, const int* fds, unsigned count) {
 
 }  // namespace
 
-bool NotifyStore::is_in_environment() {
-  return ::getenv("NOTIFY_SOCKET") != nullptr && capacity_in_environment() != 0;
-}
+bool NotifyStore::is_in_environment() { return ::getenv("NOTIFY_SOCKET") != nullptr && capacity_in_environment() != 0; }
 
 std::unique_ptr<NotifyStore> NotifyStore::from_environment(Inheritance& inherited) {
   char** names = nullptr;

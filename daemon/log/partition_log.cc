@@ -144,9 +144,9 @@ LogFile* FilePartitionLog::covering(Position position) {
 
 Status FilePartitionLog::make_file(Position base) {
   const std::string doing = "making a log file of " + options_.name + " at " + at_position(base);
-  const Position free_from =
-      files_.empty() ? free_from_
-                     : std::max(free_from_, files_.back().recovered ? files_.back().data_end : files_.back().file_end());
+  const Position free_from = files_.empty() ? free_from_
+                                            : std::max(free_from_, files_.back().recovered ? files_.back().data_end
+                                                                                           : files_.back().file_end());
   if (base < free_from)
     return fail(ErrorCode::conflict,
                 doing + ": positions below " + std::to_string(free_from.value) + " are used already: start above them");

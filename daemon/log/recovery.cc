@@ -405,8 +405,7 @@ void Recovery::find_unserved() {
   for (std::size_t i = 0; i < look_.files.size(); ++i) {
     const FileLook& file = look_.files[i];
     const FilePlan& plan = plans_[i];
-    if (stays(plan))
-      held = std::max(held, plan.data_end);
+    if (stays(plan)) held = std::max(held, plan.data_end);
     if (plan.action != FilePlan::Action::leave) continue;
     Position end = file.base + full_file_size(options_);
     for (std::size_t j = i + 1; j < look_.files.size(); ++j) {

@@ -552,7 +552,8 @@ void declare(CLI::App& app, Flags& flags) {
   app.add_option("--log-level", flags.log_level, "trace, debug, info, warn or error")->type_name("LEVEL");
   app.add_option("--memory-budget", flags.memory_budget, "Memory for the segments of all topics")
       ->type_name("SIZE|auto");
-  auto* keeper = app.add_flag("--keeper", flags.keeper, "Keep the bus's memory while the daemon restarts (the default)");
+  auto* keeper =
+      app.add_flag("--keeper", flags.keeper, "Keep the bus's memory while the daemon restarts (the default)");
   app.add_flag("--no-keeper", flags.no_keeper, "Do not keep it")->excludes(keeper);
   app.add_flag("--print-config", flags.print_config, "Print the effective configuration and end");
   app.set_version_flag("--version", std::string("sluiced ") + kVersion);

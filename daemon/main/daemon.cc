@@ -85,9 +85,9 @@ UniqueFd take_wake(keep::Inheritance& inherited) {
 Status listen(const Config& config, const session::Policy& policy, keep::Inheritance& inherited, Parts& parts) {
   UniqueFd listening = take_listening(inherited);
   const bool fresh = !listening;
-  SLUICE_ASSIGN(parts.server, control::Server::listen({config.socket, policy.socket_group, std::move(listening),
-                                                       policy.owner},
-                                                      *parts.loop));
+  SLUICE_ASSIGN(
+      parts.server,
+      control::Server::listen({config.socket, policy.socket_group, std::move(listening), policy.owner}, *parts.loop));
   return parts.keeper && fresh ? parts.keeper->keep(keep::kListenName, parts.server->share_listening_fd()) : Status();
 }
 
@@ -106,9 +106,9 @@ Status open_parts(const Config& config, Parts& parts) {
   settings.mirrors.may_fill = parts.storage.may_fill;
   settings.mirrors.retry_ns = config.mirror_retry_ns;
   settings.mirror_scrub_ns = config.mirror_scrub_ns;
-  SLUICE_ASSIGN(parts.bus, bus::Bus::start(std::move(settings), *parts.storage.directory, *parts.storage.disk,
-                                           *parts.storage.store, parts.loop->wake_fd(), parts.keeper.get(),
-                                           std::move(inherited)));
+  SLUICE_ASSIGN(parts.bus,
+                bus::Bus::start(std::move(settings), *parts.storage.directory, *parts.storage.disk,
+                                *parts.storage.store, parts.loop->wake_fd(), parts.keeper.get(), std::move(inherited)));
   parts.server->await_sessions(parts.bus->disconnected_sessions());
   return {};
 }

@@ -36,8 +36,8 @@ int main(int argc, char** argv) {
   spdlog::set_default_logger(log);
   // The keeper goes first: it starts this program again below itself.
   const bool kept = sluice::keep::NotifyStore::is_in_environment() || !command_line.config->keeper;
-  const int code = kept ? sluice::daemon::run(*command_line.config)
-                        : sluice::keep::run_keeper({own_path(), {argv, argv + argc}});
+  const int code =
+      kept ? sluice::daemon::run(*command_line.config) : sluice::keep::run_keeper({own_path(), {argv, argv + argc}});
   spdlog::shutdown();
   return code;
 }

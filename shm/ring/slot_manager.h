@@ -57,7 +57,8 @@ class SlotManager {
   // Everything starts free; the first segment is the one of control->start_position (a segment boundary).
   SlotManager(const PartitionMemory& memory, const PinSource& pins, SlotMemory& backing, TopicId topic,
               PartitionNumber partition, Incarnation incarnation);
-  // Goes on where another daemon has died: `kept` was read from this memory. Finishes a retiring that its death cut off.
+  // Goes on where another daemon has died: `kept` was read from this memory. Finishes a retiring that its death cut
+  // off.
   SlotManager(const PartitionMemory& memory, const PinSource& pins, SlotMemory& backing, TopicId topic,
               PartitionNumber partition, Incarnation incarnation, const KeptSlots& kept);
 

@@ -102,9 +102,8 @@ class DaemonKill : public testing::Test {
       goals[worker] = board_->workers[worker].durable.load(std::memory_order_acquire) + messages;
     for (std::uint32_t worker = 0; worker < kWorkers; ++worker) {
       Worker& self = board_->workers[worker];
-      if (!wait_until([&] {
-            return self.durable.load(std::memory_order_acquire) >= goals[worker] || workers_[worker].poll();
-          }))
+      if (!wait_until(
+              [&] { return self.durable.load(std::memory_order_acquire) >= goals[worker] || workers_[worker].poll(); }))
         return testing::AssertionFailure() << "worker " << worker << " does not get on: " << self.error << "\n"
                                            << daemon_.log_tail();
       if (!workers_[worker].running())

@@ -133,10 +133,9 @@ void TestDaemon::launch(const std::vector<std::string>& environment) {
   Process::Options options;
   options.environment = environment;
   options.log = log;
-  process_ = Process::start(
-      {SLUICED_PATH, "--config", folder_ / "sluiced.toml", "--data-dir", folder_ / "data", "--socket", socket(),
-       kept_ ? "--keeper" : "--no-keeper"},
-      options);
+  process_ = Process::start({SLUICED_PATH, "--config", folder_ / "sluiced.toml", "--data-dir", folder_ / "data",
+                             "--socket", socket(), kept_ ? "--keeper" : "--no-keeper"},
+                            options);
 }
 
 bool TestDaemon::wait_ready() {

@@ -105,12 +105,13 @@ _sluiced() {
   COMPREPLY=()
   case "$previous" in
     --config | --socket) mapfile -t COMPREPLY < <(compgen -f -- "$current") ;;
-    --data-dir) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
+    --data-dir | --mirror | --accept-missing-mirror) mapfile -t COMPREPLY < <(compgen -d -- "$current") ;;
     --http) _sluice_words "off" "$current" ;;
     --log-level) _sluice_words "trace debug info warn error" "$current" ;;
     --memory-budget) _sluice_words "auto" "$current" ;;
     *)
-      _sluice_words "--config --data-dir --socket --http --log-level --memory-budget --keeper --no-keeper --print-config --version --help" \
+      _sluice_words "--config --data-dir --mirror --accept-missing-mirror --socket --http --log-level --memory-budget
+        --keeper --no-keeper --print-config --version --help" \
         "$current" ;;
   esac
 }

@@ -83,7 +83,8 @@ Status BusRig::start(keep::Inheritance inherited) {
   settings.flush_interval_ns = kFlushIntervalNs;
   settings.retention_interval_ns = 4 * kFlushIntervalNs;
   settings.segments_per_file = 2;
-  SLUICE_ASSIGN(bus_, Bus::start(std::move(settings), *directory_, *disk_, *store_, wake_.get(), &keeper_, std::move(inherited)));
+  SLUICE_ASSIGN(
+      bus_, Bus::start(std::move(settings), *directory_, *disk_, *store_, wake_.get(), &keeper_, std::move(inherited)));
   return {};
 }
 

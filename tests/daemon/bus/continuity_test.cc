@@ -29,9 +29,7 @@ std::uint64_t send_some(TestProducer& producer, std::uint32_t count, std::size_t
   const std::vector<std::byte> payload(size, std::byte{7});
   std::uint64_t sent = 0;
   ring::Appended appended;
-  while (sent < count &&
-         producer.appender->append({payload, {}, 1}, appended) == ring::AppendResult::ok)
-    ++sent;
+  while (sent < count && producer.appender->append({payload, {}, 1}, appended) == ring::AppendResult::ok) ++sent;
   return sent;
 }
 

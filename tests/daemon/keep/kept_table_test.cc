@@ -93,8 +93,7 @@ TEST(KeptTable, OneThatIsKilledAnywhereLeavesAStateThatItWasIn) {
 TEST(KeptTable, DamageAndNewerLayoutsAreTold) {
   KeptTable table = KeptTable::create(Incarnation(7), kHalf).value();
   ASSERT_TRUE(table.put({1, 1}, "value"));
-  region::Mapping mapping =
-      region::Mapping::map(table.fd(), region::Access::read_write, "the table").value();
+  region::Mapping mapping = region::Mapping::map(table.fd(), region::Access::read_write, "the table").value();
   const auto open = [&] { return KeptTable::adopt(region::duplicate(table.fd(), "the table").value()); };
   auto* header = mapping.at<layout::RegionHeader>();
   header->version = layout::kRegionVersion + 1;

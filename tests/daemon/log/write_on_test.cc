@@ -20,8 +20,8 @@ std::uint64_t records_in_last_segment(const std::vector<RigRecord>& records, Pos
   const Position start(end.value / kRigSegmentSize * kRigSegmentSize);
   std::uint64_t count = 0;
   for (const RigRecord& record : records)
-    if (record.position >= start && record.position < end &&
-        record.claim.state() == layout::RecordState::committed && record.claim.kind() != layout::RecordKind::pad)
+    if (record.position >= start && record.position < end && record.claim.state() == layout::RecordState::committed &&
+        record.claim.kind() != layout::RecordKind::pad)
       ++count;
   return count;
 }
