@@ -112,7 +112,7 @@ bool KeptTable::append(TableKey key, std::string_view value, bool erased) {
   EntryHeader entry{0, erased ? kErased : 0, key.kind, static_cast<std::uint32_t>(value.size()), key.id};
   entry.checksum = checksum_of(entry, value.data());
   std::memcpy(half(active) + end, &entry, sizeof entry);
-  std::memcpy(half(active) + end + sizeof entry, value.data(), value.size());
+  if (!value.empty()) std::memcpy(half(active) + end + sizeof entry, value.data(), value.size());
   // release: what was written above counts from here on.
   header().end[active].store(end + entry_size(value.size()), std::memory_order_release);
   return true;
