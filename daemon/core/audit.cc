@@ -124,11 +124,7 @@ void PartitionAudit::fold(ProducerId producer) {
   AuditCounts& into = row(kFoldedProducer).counts;
   start_at_next(into);
   into.sequence_last = Sequence(into.sequence_last.value + from.sent());
-  for (const auto category :
-       {&AuditCounts::data, &AuditCounts::committed_halves, &AuditCounts::rolled_back, &AuditCounts::open,
-        &AuditCounts::delayed, &AuditCounts::aborted, &AuditCounts::fenced, &AuditCounts::dropped,
-        &AuditCounts::expired, &AuditCounts::cut, &AuditCounts::quarantined, &AuditCounts::gaps, &AuditCounts::repeats})
-    into.*category += from.*category;
+  for (const auto category : kAuditCategories) into.*category += from.*category;
   SLUICE_ASSERT(into.sum_holds());
 }
 

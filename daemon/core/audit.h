@@ -15,6 +15,7 @@
 //  3. next_sequence never goes down.
 #pragma once
 
+#include <array>
 #include <cstdint>
 #include <deque>
 #include <map>
@@ -52,6 +53,15 @@ struct AuditCounts {
   // The sum holds without gaps and repeats, and nothing was cut or quarantined: what `sluice audit` answers with 0.
   bool clean() const;
   std::uint64_t sent() const;
+};
+
+// Every category. The order is that of the store's columns and of the kept table's entries: never change it.
+inline constexpr std::array kAuditCategories = {
+    &AuditCounts::data,    &AuditCounts::committed_halves, &AuditCounts::rolled_back,
+    &AuditCounts::open,    &AuditCounts::delayed,          &AuditCounts::aborted,
+    &AuditCounts::fenced,  &AuditCounts::dropped,          &AuditCounts::expired,
+    &AuditCounts::cut,     &AuditCounts::quarantined,      &AuditCounts::gaps,
+    &AuditCounts::repeats,
 };
 
 struct AuditRow {

@@ -1,7 +1,6 @@
 // The store in one SQLite file. The tables are below; `counters` holds the last id given of each kind, so that an id
 // whose row is gone is still never given again, and the number of commits.
 
-#include <array>
 #include <functional>
 #include <memory>
 
@@ -62,15 +61,8 @@ CREATE TABLE audit_bookmarks (
   FOREIGN KEY (topic, partition) REFERENCES audits ON DELETE CASCADE) WITHOUT ROWID;
 )sql";
 
-// The categories in the order of audit_rows.
-constexpr std::array kCategories = {
-    &core::AuditCounts::data,    &core::AuditCounts::committed_halves, &core::AuditCounts::rolled_back,
-    &core::AuditCounts::open,    &core::AuditCounts::delayed,          &core::AuditCounts::aborted,
-    &core::AuditCounts::fenced,  &core::AuditCounts::dropped,          &core::AuditCounts::expired,
-    &core::AuditCounts::cut,     &core::AuditCounts::quarantined,      &core::AuditCounts::gaps,
-    &core::AuditCounts::repeats,
-};
-constexpr int kAuditFirstCategory = 4;  // column, behind producer, name, sequence_first, sequence_last
+// Column of audit_rows: behind producer, name, sequence_first, sequence_last.
+constexpr int kAuditFirstCategory = 4;
 
 enum class Role : std::uint64_t { publish = 0, consume = 1 };
 
@@ -384,7 +376,7 @@ Status SqliteStore::read_audit_rows(TopicId topic, PartitionNumber partition, Au
     row.counts.sequence_first = Sequence(select->number(2));
     row.counts.sequence_last = Sequence(select->number(3));
     int column = kAuditFirstCategory;
-    for (const auto category : kCategories) row.counts.*category = select->number(column++);
+    for (const auto category : core::kAuditCategories) row.counts.*category = select->number(column++);
     // What is restored is asserted on from then on.
     if (!row.counts.sum_holds()) return fail(damaged("the audit of producer " + std::to_string(row.producer.value)));
   }
@@ -419,7 +411,7 @@ Status SqliteStore::write_audit_row(TopicId topic, PartitionNumber partition, co
   insert->bind(topic.value, partition, row.producer.value, std::string_view(row.name), row.counts.sequence_first.value,
                row.counts.sequence_last.value);
   int parameter = kAuditFirstCategory + 2;  // topic and partition stand before
-  for (const auto category : kCategories) insert->bind_one(parameter++, row.counts.*category);
+  for (const auto category : core::kAuditCategories) insert->bind_one(parameter++, row.counts.*category);
   return insert->run();
 }
 
