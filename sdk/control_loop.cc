@@ -140,7 +140,7 @@ void ControlClient::Loop::serve(kj::AsyncIoContext& io) {
   auto stop = kj::newPromiseAndFulfiller<void>();
   stop_ = kj::mv(stop.fulfiller);
   announce_change();
-  const Status first = attempt(to_kj(shared_.options.timeout)).wait(io.waitScope);
+  const Status first = attempt(timer_->now() + to_kj(shared_.options.timeout)).wait(io.waitScope);
   if (first) publish(ConnectionState::connected, std::nullopt, memory_, "connected to " + shared_.options.socket);
   {
     const std::lock_guard lock(start_mutex_);
@@ -160,17 +160,18 @@ void ControlClient::Loop::taskFailed(kj::Exception&& exception) {
   close_for_good(to_error(exception, "keeping the connection to the daemon"));
 }
 
-kj::Promise<Status> ControlClient::Loop::attempt(kj::Duration timeout) {
+kj::Promise<Status> ControlClient::Loop::attempt(kj::TimePoint deadline) {
+  const auto again_after = [this, deadline](kj::Duration pause) {
+    return timer_->afterDelay(pause).then([this, deadline] { return attempt(deadline); });
+  };
   UniqueFd socket;
   const int error = connect_socket(shared_.options.socket, socket);
-  if (error == EAGAIN && timeout > kBacklogPause) {
-    return timer_->afterDelay(kBacklogPause).then([this, timeout] { return attempt(timeout - kBacklogPause); });
-  }
+  if (error == EAGAIN && timer_->now() + kBacklogPause < deadline) return again_after(kBacklogPause);
   if (error != 0) return Status(fail(connect_error(error, shared_.options.socket)));
   using Flags = kj::LowLevelAsyncIoProvider;
   auto stream = io_->lowLevelProvider->wrapUnixSocketFd(
       socket.release(), Flags::TAKE_OWNERSHIP | Flags::ALREADY_CLOEXEC | Flags::ALREADY_NONBLOCK);
-  auto timed_out = timer_->afterDelay(timeout).then([this]() -> Status {
+  auto timed_out = timer_->atTime(deadline).then([this]() -> Status {
     return fail(ErrorCode::timed_out, "connecting to the daemon at " + shared_.options.socket +
                                           ": it accepts connections, but does not answer; is it stopped?");
   });
@@ -179,11 +180,11 @@ kj::Promise<Status> ControlClient::Loop::attempt(kj::Duration timeout) {
       .catch_([this](kj::Exception&& exception) -> Status {
         return fail(to_error(exception, "connecting to the daemon at " + shared_.options.socket));
       })
-      .then([this, timeout](Status status) -> kj::Promise<Status> {
+      .then([this, deadline, again_after](Status status) -> kj::Promise<Status> {
         // One on its way out: another one may be about to take its socket over.
         const bool ending = !status && status.error().code() == ErrorCode::no_daemon;
-        if (!ending || timeout <= kEndingPause) return status;
-        return timer_->afterDelay(kEndingPause).then([this, timeout] { return attempt(timeout - kEndingPause); });
+        if (!ending || timer_->now() + kEndingPause >= deadline) return status;
+        return again_after(kEndingPause);
       });
 }
 
@@ -271,26 +272,28 @@ void ControlClient::Loop::lost() {
 
 kj::Promise<void> ControlClient::Loop::reconnect(kj::Duration pause) {
   const std::uint64_t before = generation_;
-  return attempt(to_kj(shared_.options.timeout)).then([this, pause, before](Status status) -> kj::Promise<void> {
-    if (status) {
-      trouble_.reset();
-      const bool resumed = generation_ == before;
-      publish(resumed ? ConnectionState::resumed : ConnectionState::replaced, std::nullopt, memory_,
-              resumed ? "the daemon is back, nothing was lost"
-                      : "the daemon is back with new memory: receipts that were not durable are unknown");
-      return kj::READY_NOW;
-    }
-    if (is_final(status.error())) {
-      close_for_good(status.error());
-      return kj::READY_NOW;
-    }
-    trouble_ = status.error();
-    {
-      const std::lock_guard lock(shared_.mutex);
-      shared_.trouble = trouble_;
-    }
-    return timer_->afterDelay(pause).then([this, pause] { return reconnect(std::min(2 * pause, kReconnectPauseMax)); });
-  });
+  return attempt(timer_->now() + to_kj(shared_.options.timeout))
+      .then([this, pause, before](Status status) -> kj::Promise<void> {
+        if (status) {
+          trouble_.reset();
+          const bool resumed = generation_ == before;
+          publish(resumed ? ConnectionState::resumed : ConnectionState::replaced, std::nullopt, memory_,
+                  resumed ? "the daemon is back, nothing was lost"
+                          : "the daemon is back with new memory: receipts that were not durable are unknown");
+          return kj::READY_NOW;
+        }
+        if (is_final(status.error())) {
+          close_for_good(status.error());
+          return kj::READY_NOW;
+        }
+        trouble_ = status.error();
+        {
+          const std::lock_guard lock(shared_.mutex);
+          shared_.trouble = trouble_;
+        }
+        return timer_->afterDelay(pause).then(
+            [this, pause] { return reconnect(std::min(2 * pause, kReconnectPauseMax)); });
+      });
 }
 
 void ControlClient::Loop::close_for_good(Error error) {

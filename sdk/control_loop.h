@@ -81,8 +81,8 @@ class ControlClient::Loop final : private kj::TaskSet::ErrorHandler {
   void serve(kj::AsyncIoContext& io);
   void taskFailed(kj::Exception&& exception) override;
 
-  // One attempt to connect and say hello.
-  kj::Promise<Status> attempt(kj::Duration timeout);
+  // Connects and says hello, until then.
+  kj::Promise<Status> attempt(kj::TimePoint deadline);
   kj::Promise<Status> say_hello(kj::Own<Link> link);
   Status take_welcome(protocol::Welcome::Reader welcome, UniqueFd region, UniqueFd wake);
   void watch(Link& link);

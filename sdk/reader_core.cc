@@ -270,10 +270,10 @@ Result<std::size_t> ReaderCore::poll(std::size_t count_max, Duration timeout,
 // ---- waiting ----
 
 Status ReaderCore::after_timeout() const {
-  // While the daemon is away and its memory goes on, no message is all that there is to say.
-  const bool goes_on = link_->memory_kept() && link_->state() != ConnectionState::closed;
-  if (!BusLink::online(link_->word()) && !goes_on) {
-    if (Status health = link_->health(); !health)
+  if (!BusLink::online(link_->word())) {
+    // While the daemon is away and its memory goes on, no message is all that there is to say.
+    const bool goes_on = link_->memory_kept() && link_->state() != ConnectionState::closed;
+    if (Status health = goes_on ? Status() : link_->health(); !health)
       return fail(health.error().code(), "waiting for a message: " + health.error().context());
   }
   return fail(ErrorCode::timed_out, "no message yet");  // short: fits into the string itself, for those who poll

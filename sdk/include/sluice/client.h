@@ -23,7 +23,7 @@ namespace sluice {
 
 enum class ConnectionState : std::uint8_t {
   connected,
-  disconnected,  // the daemon hung up: reading of mapped memory goes on, sends wait, control calls wait
+  disconnected,  // the daemon hung up: control calls wait; reading, and sending where memory is kept, go on
   resumed,       // the same memory as before: nothing was lost
   replaced,      // the daemon's memory is new: receipts that were not durable are unknown
   closed,        // for good: revoked or refused
