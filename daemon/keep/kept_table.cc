@@ -1,5 +1,6 @@
 #include "daemon/keep/kept_table.h"
 
+#include <algorithm>
 #include <atomic>
 #include <cstring>
 #include <optional>
@@ -17,6 +18,9 @@ namespace {
 constexpr const char* kName = "sluice-kept-table";
 constexpr std::uint64_t kHeaderSize = 4096;
 constexpr std::uint32_t kErased = 1;
+// A half is left for the other when it is so many times what lives in it, and at least so long.
+constexpr std::uint64_t kCompactedFactor = 4;
+constexpr std::uint64_t kCompactedSizeMin = std::uint64_t{1} << 20;
 
 struct EntryHeader {
   std::uint32_t checksum;  // CRC-32C of what follows, the value included
@@ -95,20 +99,32 @@ Status KeptTable::read(std::uint64_t active) {
     if (entry.size > end - at - sizeof entry || entry.checksum != checksum_of(entry, value))
       return corrupt("an entry of its table is damaged");
     const TableKey key{entry.kind, entry.id};
-    if ((entry.flags & kErased) != 0)
-      entries_.erase(key);
-    else
-      entries_[key].assign(value, entry.size);
+    if ((entry.flags & kErased) == 0)
+      set(key, std::string(value, entry.size));
+    else if (const auto found = entries_.find(key); found != entries_.end())
+      unset(found);
     at += entry_size(entry.size);
   }
   return {};
 }
 
-// False: the active half has no room for it.
+void KeptTable::set(TableKey key, std::string value) {
+  if (const auto before = entries_.find(key); before != entries_.end()) unset(before);
+  live_size_ += entry_size(value.size());
+  entries_.emplace(key, std::move(value));
+}
+
+void KeptTable::unset(Entries::iterator entry) {
+  live_size_ -= entry_size(entry->second.size());
+  entries_.erase(entry);
+}
+
+// False: the active half has no room for it, or should not grow.
 bool KeptTable::append(TableKey key, std::string_view value, bool erased) {
   const std::uint64_t active = header().active.load(std::memory_order_relaxed);
   const std::uint64_t end = header().end[active].load(std::memory_order_relaxed);
-  if (entry_size(value.size()) > half_size_ - end) return false;
+  const std::uint64_t worth = std::max(kCompactedSizeMin, kCompactedFactor * live_size_);
+  if (entry_size(value.size()) > std::min(half_size_, worth) - std::min(end, worth)) return false;
   EntryHeader entry{0, erased ? kErased : 0, key.kind, static_cast<std::uint32_t>(value.size()), key.id};
   entry.checksum = checksum_of(entry, value.data());
   std::memcpy(half(active) + end, &entry, sizeof entry);
@@ -121,10 +137,8 @@ bool KeptTable::append(TableKey key, std::string_view value, bool erased) {
 Status KeptTable::compact() {
   const std::uint64_t active = header().active.load(std::memory_order_relaxed);
   const std::uint64_t other = 1 - active;
-  std::uint64_t needed = 0;
-  for (const auto& [key, value] : entries_) needed += entry_size(value.size());
-  if (needed > half_size_)
-    return fail(ErrorCode::quota, "noting what the next daemon must know: " + std::to_string(needed) +
+  if (live_size_ > half_size_)
+    return fail(ErrorCode::quota, "noting what the next daemon must know: " + std::to_string(live_size_) +
                                       " bytes do not fit in " + std::to_string(half_size_) +
                                       "; end some sessions, or delete topics");
   header().end[other].store(0, std::memory_order_relaxed);
@@ -138,7 +152,10 @@ Status KeptTable::compact() {
   }
   header().end[other].store(end, std::memory_order_release);
   header().active.store(other, std::memory_order_release);
-  static_cast<void>(region::punch_hole(fd_.get(), kHeaderSize + active * half_size_, half_size_, kName));
+  // A little of it stays, for the next turn.
+  if (half_size_ > kCompactedSizeMin)
+    static_cast<void>(region::punch_hole(fd_.get(), kHeaderSize + active * half_size_ + kCompactedSizeMin,
+                                         half_size_ - kCompactedSizeMin, kName));
   return {};
 }
 
@@ -146,23 +163,24 @@ Status KeptTable::put(TableKey key, std::string value) {
   const auto found = entries_.find(key);
   if (found != entries_.end() && found->second == value) return {};
   if (append(key, value, false)) {
-    entries_[key] = std::move(value);
+    set(key, std::move(value));
     return {};
   }
-  const std::optional<std::string> before =
-      found == entries_.end() ? std::nullopt : std::optional(std::move(found->second));
-  entries_[key] = std::move(value);
+  std::optional<std::string> before = found == entries_.end() ? std::nullopt : std::optional(found->second);
+  set(key, std::move(value));
   Status compacted = compact();
   if (compacted) return {};
   if (before)
-    entries_[key] = *before;
+    set(key, *std::move(before));
   else
-    entries_.erase(key);
+    unset(entries_.find(key));
   return compacted;
 }
 
 void KeptTable::erase(TableKey key) {
-  if (entries_.erase(key) == 0) return;
+  const auto found = entries_.find(key);
+  if (found == entries_.end()) return;
+  unset(found);
   // Without room for the note the live entries are fewer than before, so they fit.
   if (!append(key, {}, true)) static_cast<void>(compact());
 }

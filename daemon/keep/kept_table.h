@@ -5,7 +5,8 @@
 // erase() that returned, and of the one that was cut off either all or nothing.
 //
 // How: two halves. Entries (a put or an erase) are appended to the active one and count once its `end`, stored last,
-// lies behind them. When it is full the live entries are written to the other half, and one store makes that active.
+// lies behind them. When it is full, or most of it is out of date, the live entries are written to the other half, and
+// one store makes that active.
 //
 // Invariant: the values of live entries are a copy of what this object holds.
 #pragma once
@@ -53,6 +54,8 @@ class KeptTable {
   Header& header() const;
   std::byte* half(std::uint64_t index) const;
   Status read(std::uint64_t active);
+  void set(TableKey key, std::string value);
+  void unset(Entries::iterator entry);
   bool append(TableKey key, std::string_view value, bool erased);
   Status compact();
 
@@ -60,6 +63,7 @@ class KeptTable {
   region::Mapping mapping_;
   std::uint64_t half_size_;
   Entries entries_;
+  std::uint64_t live_size_ = 0;  // bytes that entries_ take in a half
 };
 
 }  // namespace sluice::keep
