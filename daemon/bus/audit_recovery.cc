@@ -87,4 +87,25 @@ void AuditRecovery::finish(bool all_ended) {
   if (all_ended) audit_.fold_former();
 }
 
+store::AuditSnapshot snapshot_of(const spill::Checkpoint& checkpoint) {
+  store::AuditSnapshot snapshot;
+  snapshot.upto = checkpoint.upto;
+  snapshot.rows = checkpoint.rows;
+  // The holders as the checkpoint has them: a name may have gone on to another producer since it was taken.
+  std::map<std::string, ProducerId> holders;
+  std::map<ProducerId, std::string> names;
+  for (const core::AuditRow& row : checkpoint.rows) {
+    if (row.name.empty()) continue;
+    names[row.producer] = row.name;
+    ProducerId& holder = holders[row.name];
+    holder = std::max(holder, row.producer);
+  }
+  for (const auto& [producer, mark] : checkpoint.bookmarks) {
+    const auto name = names.find(producer);
+    if (name != names.end() && holders[name->second] == producer)
+      snapshot.bookmarks.push_back({name->second, mark.sequence, mark.bookmark});
+  }
+  return snapshot;
+}
+
 }  // namespace sluice::bus

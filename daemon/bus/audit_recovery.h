@@ -8,7 +8,7 @@
 #include <vector>
 
 #include "daemon/core/audit.h"
-#include "daemon/spill/scan.h"
+#include "daemon/spill/partition.h"
 #include "daemon/store/store.h"
 #include "shm/layout/record.h"
 
@@ -46,5 +46,8 @@ class AuditRecovery {
   std::map<ProducerId, Sequence> next_when_fenced_;  // of those met above their fence
   std::uint64_t time_max_ns_ = 0;
 };
+
+// What the store keeps of a checkpoint: its rows, and the bookmark of each name's holder.
+store::AuditSnapshot snapshot_of(const spill::Checkpoint& checkpoint);
 
 }  // namespace sluice::bus

@@ -37,6 +37,7 @@ Status Bus::load() {
   SLUICE_TRY(lease_producer_ids());
   first_producer_ = next_producer_;
   sessions_ = std::make_unique<session::SessionTable>(incarnation_);
+  SLUICE_TRY(choose_keeper());
   SLUICE_TRY(begin_table());
   return open_topics();
 }
@@ -72,10 +73,18 @@ Status Bus::open_topic(core::TopicRecord record, bool fresh) {
   // Known before its partitions are, so that a failure half-way leaves nothing behind that do_work() would miss.
   topics_[opened.name()] = std::move(topic);
   by_id_[opened.id()] = &opened;
-  for (PartitionNumber number = 0; number < opened.config().partitions; ++number)
-    SLUICE_TRY(add_partition(opened, number, fresh));
-  opened.publish_partition_count();
+  SLUICE_TRY(add_partitions(opened, fresh));
   if (!fresh && !opened.is_volatile()) SLUICE_TRY(store_.forget_former_producers(opened.id()));
+  return {};
+}
+
+// Those that its configuration has beyond what is there.
+Status Bus::add_partitions(Topic& topic, bool fresh) {
+  for (auto number = static_cast<PartitionNumber>(topic.partitions().size()); number < topic.config().partitions;
+       ++number)
+    SLUICE_TRY(add_partition(topic, number, fresh));
+  SLUICE_TRY(keep_partitions(topic));
+  topic.publish_partition_count();
   return {};
 }
 
@@ -89,7 +98,8 @@ Status Bus::add_partition(Topic& topic, PartitionNumber number, bool fresh) {
     SLUICE_TRY(topic.adopt_partition(number, std::move(unit), open_context(), findings_));
   } else {
     SLUICE_TRY(topic.open_partition(number, next_handle_++, fresh, open_context(), findings_));
-    SLUICE_TRY(keep_partition(topic.partitions().back(), topic.id()));
+    // Sessions of the daemon before may hold memory of it that was not kept.
+    if (!fresh) let_attach_anew(topic);
   }
   PartitionUnit& opened = topic.partitions().back();
   opened.reporters_end = first_producer_;
@@ -278,6 +288,24 @@ Result<PartitionUnit*> Bus::find_partition(TopicId id, PartitionNumber number) c
   return &unit;
 }
 
+// Room for so many more partitions of such a topic.
+Status Bus::check_room(const core::TopicConfig& config, std::uint64_t partitions, const std::string& doing) const {
+  if (partitions == 0) return {};
+  if (by_handle_.size() + partitions > settings_.partitions_max)
+    return fail(ErrorCode::quota, doing + ": the daemon holds " + std::to_string(by_handle_.size()) +
+                                      " partitions, the limit is " + std::to_string(settings_.partitions_max));
+  SLUICE_TRY(check_keeper_room(partitions, doing));
+  // Each partition needs a segment and a step from the start; without them no producer would ever find room.
+  const std::uint64_t least = partitions * (config.segment_size + kPrepareStepSize);
+  if (budget_.used + least > budget_.limit)
+    return fail(ErrorCode::no_memory,
+                doing + ": it needs " + std::to_string(least) + " bytes of slot memory at least, " +
+                    std::to_string(budget_.limit - std::min(budget_.limit, budget_.used)) +
+                    " of the memory budget are left; use fewer partitions or smaller segments, or "
+                    "raise memory_budget");
+  return {};
+}
+
 Status Bus::create_topic(SessionId session_id, core::TopicRequest request) {
   SLUICE_ASSIGN(session::Session * session, live_session(session_id));
   core::TopicConfig config = core::complete(std::move(request), settings_.topic_defaults);
@@ -286,18 +314,9 @@ Status Bus::create_topic(SessionId session_id, core::TopicRequest request) {
   SLUICE_TRY(session::AccessList::resolve(config.consumers));
   const std::string doing = "creating topic " + config.name;
   if (topics_.count(config.name) != 0) return fail(ErrorCode::exists, doing + ": it exists already");
-  if (topics_.size() >= kTopicsMax || by_handle_.size() + config.partitions > settings_.partitions_max)
-    return fail(ErrorCode::quota, doing + ": the daemon holds " + std::to_string(topics_.size()) + " topics and " +
-                                      std::to_string(by_handle_.size()) + " partitions, the limits are " +
-                                      std::to_string(kTopicsMax) + " and " + std::to_string(settings_.partitions_max));
-  // Each partition needs a segment and a step from the start; without them no producer would ever find room.
-  const std::uint64_t least = config.partitions * (config.segment_size + kPrepareStepSize);
-  if (budget_.used + least > budget_.limit)
-    return fail(ErrorCode::no_memory,
-                doing + ": it needs " + std::to_string(least) + " bytes of slot memory at least, " +
-                    std::to_string(budget_.limit - std::min(budget_.limit, budget_.used)) +
-                    " of the memory budget are left; use fewer partitions or smaller segments, or "
-                    "raise memory_budget");
+  if (topics_.size() >= kTopicsMax)
+    return fail(ErrorCode::quota, doing + ": the limit is " + std::to_string(kTopicsMax) + " topics");
+  SLUICE_TRY(check_room(config, config.partitions, doing));
   const std::uint64_t now = realtime_ns();
   SLUICE_ASSIGN(const TopicId id, store_.create_topic(config, now));
   const std::string name = config.name;
@@ -315,20 +334,31 @@ Status Bus::alter_topic(SessionId session_id, const std::string& name, core::Top
   SLUICE_TRY(require_operator(*session, "altering topic " + name));
   SLUICE_ASSIGN(Topic * topic, find_topic(name));
   SLUICE_ASSIGN(core::TopicConfig config, core::apply(topic->config(), change));
-  if (config.partitions > topic->config().partitions &&
-      by_handle_.size() + config.partitions - topic->config().partitions > settings_.partitions_max)
-    return fail(ErrorCode::quota, "altering topic " + name + ": the limit is " +
-                                      std::to_string(settings_.partitions_max) + " partitions in all");
+  SLUICE_TRY(check_room(config, config.partitions - topic->config().partitions, "altering topic " + name));
   SLUICE_TRY(store_.alter_topic(topic->id(), config));
-  const auto had = static_cast<PartitionNumber>(topic->partitions().size());
   topic->set_config(config);
   for (PartitionUnit& unit : topic->partitions()) unit.partition->set_overflow(config.overflow);
   retention_at_ns_ = 0;
-  Status added;
-  for (PartitionNumber number = had; number < config.partitions && added; ++number)
-    added = add_partition(*topic, number, true);
-  topic->publish_partition_count();
+  Status added = add_partitions(*topic, true);
+  if (!added) take_back_partitions(*topic);
   return added;
+}
+
+// Those that could not be kept were not handed out yet. What is there stays, and the topic has as many.
+void Bus::take_back_partitions(Topic& topic) {
+  while (keeper_ != nullptr && !is_noted(*table_, topic.partitions().back().handle)) {
+    const std::uint32_t handle = topic.partitions().back().handle;
+    drop_partition(handle);
+    by_handle_.erase(handle);
+    topic.partitions().pop_back();
+  }
+  core::TopicConfig config = topic.config();
+  config.partitions = static_cast<std::uint32_t>(topic.partitions().size());
+  if (auto stored = store_.alter_topic(topic.id(), config); !stored)
+    spdlog::error("partitions that could not be added come at the next start topic={} reason={}", topic.name(),
+                  stored.error().message());
+  topic.set_config(std::move(config));
+  topic.publish_partition_count();
 }
 
 Status Bus::delete_topic(SessionId session_id, const std::string& name) {

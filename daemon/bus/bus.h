@@ -132,14 +132,17 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   Status open_topics();
   OpenContext open_context();
   Status open_topic(core::TopicRecord record, bool fresh);
+  Status add_partitions(Topic& topic, bool fresh);
   Status add_partition(Topic& topic, PartitionNumber number, bool fresh);
 
   // ---- what outlives it (bus_continuity.cc)
   Status adopt(keep::KeptTable table, keep::Inheritance& inherited);
   Status adopt_sessions(KeptState& state, keep::Inheritance& inherited);
   Status take_kept_units(const KeptState& state, keep::Inheritance& inherited);
+  Status choose_keeper();
   Status begin_table();
-  Status keep_partition(const PartitionUnit& unit, TopicId topic);
+  Status check_keeper_room(std::uint64_t partitions, const std::string& doing) const;
+  Status keep_partitions(const Topic& topic);
   void drop_partitions(const Topic& topic);
   void drop_partition(std::uint32_t handle);
   Result<UniqueFd> keep_session(const session::Session& session);
@@ -155,6 +158,8 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   Result<Topic*> find_topic(const std::string& name) const;
   Result<Topic*> find_topic(TopicId id) const;
   Result<PartitionUnit*> find_partition(TopicId id, PartitionNumber number) const;
+  Status check_room(const core::TopicConfig& config, std::uint64_t partitions, const std::string& doing) const;
+  void take_back_partitions(Topic& topic);
   Status require_operator(const session::Session& session, std::string_view doing) const;
 
   Status lease_producer_ids();
@@ -179,7 +184,7 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   const DataDirectory& directory_;
   io::Disk& disk_;
   store::Store& store_;
-  keep::RegionKeeper* const keeper_;  // null: nothing outlives this daemon
+  keep::RegionKeeper* keeper_;  // null: nothing outlives this daemon
   const int wake_fd_;
   const std::uint64_t started_ns_;  // wall clock
   // Owned by the bus thread.

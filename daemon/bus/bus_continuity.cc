@@ -4,6 +4,9 @@
 //
 // Order: a region is held before it is noted, and noted before it is handed out. So a note without its region is
 // damage, but for a session that nobody has used yet; a region without a note was never handed out.
+//
+// A holder has room for so many descriptors. Partitions that would not fit are refused when they are asked for; a bus
+// that already has too many of them goes on without a keeper, and says so.
 #include <algorithm>
 #include <utility>
 
@@ -17,6 +20,13 @@ namespace {
 
 // Sessions and readers of each daemon of an incarnation are numbered from a base of their own.
 constexpr std::uint32_t kIdsPerDaemonBits = 32;
+constexpr std::uint64_t kDescriptorsPerPartition = 3;
+// This part of what can be held is not for partitions: sessions need one each.
+constexpr std::uint64_t kHeldForSessionsFraction = 8;
+
+std::uint64_t partitions_kept_max(const keep::RegionKeeper& keeper) {
+  return (keeper.capacity() - keeper.capacity() / kHeldForSessionsFraction) / kDescriptorsPerPartition;
+}
 
 Result<UniqueFd> take(keep::Inheritance& inherited, const std::string& name) {
   const auto found = inherited.find(name);
@@ -85,8 +95,7 @@ Status Bus::adopt(keep::KeptTable table, keep::Inheritance& inherited) {
   // Of topics that were deleted just before.
   for (const auto& [handle, unit] : kept_units_) {
     close_deleted(unit);
-    forget_partition(*table_, handle);
-    for (const std::string& name : region_fd_names(handle)) keeper_->drop(name);
+    drop_partition(handle);
   }
   kept_units_.clear();
   spdlog::info("memory of the daemon before goes on incarnation={} sessions={} partitions={}", incarnation_.value,
@@ -113,7 +122,7 @@ Status Bus::adopt_sessions(KeptState& state, keep::Inheritance& inherited) {
 Status Bus::take_kept_units(const KeptState& state, keep::Inheritance& inherited) {
   for (const KeptPartition& note : state.partitions) {
     KeptUnit unit{note, {}};
-    const std::array<std::string, 3> names = region_fd_names(note.handle);
+    const std::array<std::string, kDescriptorsPerPartition> names = region_fd_names(note.handle);
     for (std::size_t i = 0; i < names.size(); ++i) {
       SLUICE_ASSIGN(unit.regions[i], take(inherited, names[i]));
     }
@@ -133,6 +142,30 @@ std::vector<SessionId> Bus::disconnected_sessions() const {
 
 // ---- leaving something to the next
 
+Status Bus::choose_keeper() {
+  if (keeper_ == nullptr) return {};
+  SLUICE_ASSIGN(const std::vector<core::TopicRecord> records, store_.topics());
+  std::uint64_t partitions = 0;
+  for (const core::TopicRecord& record : records) partitions += record.config.partitions;
+  if (partitions <= partitions_kept_max(*keeper_)) return {};
+  findings_.push_back("memory will not outlive this daemon: of " + std::to_string(partitions) + " partitions " +
+                      std::to_string(partitions_kept_max(*keeper_)) + " could be kept over a restart");
+  spdlog::warn("{}", findings_.back());
+  keeper_ = nullptr;
+  return {};
+}
+
+Status Bus::check_keeper_room(std::uint64_t partitions, const std::string& doing) const {
+  if (keeper_ == nullptr) return {};
+  const std::uint64_t most = partitions_kept_max(*keeper_);
+  const std::uint64_t free = keeper_->capacity() - std::min(keeper_->capacity(), keeper_->held());
+  if (by_handle_.size() + partitions <= most && partitions * kDescriptorsPerPartition <= free) return {};
+  return fail(ErrorCode::quota, doing + ": " + std::to_string(by_handle_.size()) + " partitions are there, and " +
+                                    std::to_string(most) +
+                                    " can be kept over a restart of the daemon; use fewer, or start sluiced with "
+                                    "--no-keeper (under systemd: without SLUICE_FDSTORE_MAX)");
+}
+
 Status Bus::begin_table() {
   if (keeper_ == nullptr) return {};
   SLUICE_ASSIGN(table_, keep::KeptTable::create(incarnation_));
@@ -145,14 +178,23 @@ Status Bus::begin_table() {
   return keeper_->barrier();
 }
 
-Status Bus::keep_partition(const PartitionUnit& unit, TopicId topic) {
+// Those of the topic that are not yet.
+Status Bus::keep_partitions(const Topic& topic) {
   if (keeper_ == nullptr) return {};
-  const std::array<std::string, 3> names = region_fd_names(unit.handle);
-  const std::array<int, 3> fds = unit.regions->descriptors();
-  for (std::size_t i = 0; i < names.size(); ++i) SLUICE_TRY(keeper_->keep(names[i], fds[i]));
+  std::vector<const PartitionUnit*> units;
+  for (const PartitionUnit& unit : topic.partitions())
+    if (!is_noted(*table_, unit.handle)) units.push_back(&unit);
+  if (units.empty()) return {};
+  for (const PartitionUnit* unit : units) {
+    const std::array<std::string, kDescriptorsPerPartition> names = region_fd_names(unit->handle);
+    const std::array<int, kDescriptorsPerPartition> fds = unit->regions->descriptors();
+    for (std::size_t i = 0; i < names.size(); ++i) SLUICE_TRY(keeper_->keep(names[i], fds[i]));
+  }
   SLUICE_TRY(keeper_->barrier());
   SLUICE_FAILPOINT("keep.partition_held");
-  return note_partition(*table_, {topic, unit.partition->identity().partition, unit.handle, {}});
+  for (const PartitionUnit* unit : units)
+    SLUICE_TRY(note_partition(*table_, {topic.id(), unit->partition->identity().partition, unit->handle, {}}));
+  return {};
 }
 
 void Bus::drop_partitions(const Topic& topic) {
@@ -185,7 +227,7 @@ Status Bus::note(const session::Session& session) {
 void Bus::note(std::uint32_t handle, const spill::Checkpoint& checkpoint) {
   if (keeper_ == nullptr) return;
   if (auto noted = note_audit(*table_, handle, checkpoint); !noted)
-    spdlog::error("counts of a volatile partition are not noted handle={} reason={}", handle, noted.error().message());
+    spdlog::error("counts of a partition are not noted handle={} reason={}", handle, noted.error().message());
 }
 
 }  // namespace sluice::bus

@@ -54,6 +54,7 @@ Result<session::Welcome> Bus::attach(session::HelloRequest request) {
     welcome.session_region = std::move(*region);
     auto kept = keep_session(*session);
     if (!kept) {
+      drop_session(session->id());
       sessions_->remove(session->id());
       return fail(kept.error());
     }
@@ -172,13 +173,13 @@ Result<session::ProducerGrant> Bus::open_producer(SessionId session_id, session:
   if (auto replaced = session->add_producer({grant.id, topic->id(), request.name, request.pin}))
     end_producer(replaced->id);
   producers_[grant.id] = {session_id, topic->id()};
-  SLUICE_TRY(note(*session));
-  if (request.name.empty()) return grant;
-  if (auto taken = take_over_name(*topic, request.name, grant.id, grant); !taken) {
+  Status done = note(*session);
+  if (done && !request.name.empty()) done = take_over_name(*topic, request.name, grant.id, grant);
+  if (!done) {
     session->remove_producer(grant.id);
     producers_.erase(grant.id);
-    static_cast<void>(note(*session));
-    return fail(taken.error());
+    static_cast<void>(note(*session));  // a note of one producer more does no harm
+    return fail(done.error());
   }
   return grant;
 }
@@ -259,7 +260,10 @@ Result<session::ReaderGrant> Bus::open_reader(SessionId session_id, session::Ope
     grant.ranges.push_back({number, unit.partition->earliest(), unit.partition->frontier()});
   }
   grant.id = sessions_->add_reader(*session, topic->id(), std::move(cursors));
-  SLUICE_TRY(note(*session));
+  if (auto noted = note(*session); !noted) {
+    sessions_->remove_reader(*session, grant.id);
+    return fail(noted.error());
+  }
   return grant;
 }
 

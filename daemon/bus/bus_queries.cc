@@ -15,6 +15,7 @@
 namespace sluice::bus {
 namespace {
 
+constexpr std::uint64_t kHeldLowFraction = 10;       // and when less than this part of what can be held is left
 constexpr std::uint64_t kFreeBytesLow = 1ull << 30;  // doctor warns below this
 
 session::DoctorCheck check(std::string name, bool ok, std::string detail, std::string advice) {
@@ -28,6 +29,15 @@ session::DoctorCheck check_memlock() {
   const std::string detail = unlimited ? "not limited" : std::to_string(limit.rlim_cur) + " bytes";
   return check("memory lock", unlimited || limit.rlim_cur >= (64u << 20), detail,
                "raise RLIMIT_MEMLOCK (LimitMEMLOCK= of the unit) so that slots can be registered with io_uring");
+}
+
+session::DoctorCheck check_keeper(const keep::RegionKeeper* keeper) {
+  if (keeper == nullptr) return check("restarts", true, "nobody keeps memory over a restart of the daemon", "");
+  const std::uint64_t full = keeper->capacity() - keeper->capacity() / kHeldLowFraction;
+  return check("restarts", keeper->held() < full,
+               "memory is kept, " + std::to_string(keeper->held()) + " of " + std::to_string(keeper->capacity()) +
+                   " descriptors are held",
+               "when all are, new partitions and sessions are refused: end some, or start with --no-keeper");
 }
 
 session::DoctorCheck check_mirrors(const io::MirrorDisk& mirrors) {
@@ -265,6 +275,7 @@ Result<std::vector<session::DoctorCheck>> Bus::doctor(SessionId session, bool qu
             "refused until then"));
   checks.push_back(check("room", waiting.empty(), waiting.empty() ? "no partition waits for disk or memory" : waiting,
                          "free disk space or raise memory_budget; it goes on by itself"));
+  checks.push_back(check_keeper(keeper_));
   if (io::MirrorDisk* const mirrors = disk_.mirrors()) {
     checks.push_back(check_mirrors(*mirrors));
     checks.push_back(check("scrub", mirror_scrub_.mended_bytes() == 0,

@@ -58,7 +58,12 @@ Status Bus::recover_partition(Topic& topic, PartitionNumber number) {
   by_handle_.erase(before);
   by_handle_[handle] = opened.partition.get();
   drop_partition(before);
-  SLUICE_TRY(keep_partition(opened, topic.id()));
+  if (auto kept = keep_partitions(topic); !kept) {
+    opened.unrecovered = kept.error().message();
+    opened.partition->close_gate(layout::Gate::poisoned);
+    drop_partition(handle);
+    return kept;
+  }
   spdlog::warn("poisoned partition opened again partition={} goes_on_at={}", name, opened.partition->frontier().value);
   return {};
 }

@@ -1,10 +1,13 @@
 #include "daemon/bus/kept_state.h"
 
 #include <algorithm>
+#include <charconv>
 #include <map>
 #include <utility>
 
 #include <nlohmann/json.hpp>
+
+#include "daemon/bus/kept_audit.h"
 
 namespace sluice::bus {
 namespace {
@@ -15,61 +18,13 @@ using nlohmann::json;
 constexpr std::uint32_t kBusEntry = 1;
 constexpr std::uint32_t kPartitionEntry = 2;  // id: handle
 constexpr std::uint32_t kSessionEntry = 3;    // id: session
-constexpr std::uint32_t kAuditEntry = 4;      // id: handle
+constexpr std::uint32_t kAuditEntry = 4;      // id: handle; see kept_audit.h, the others are JSON
 
-constexpr std::array kCounts = {
-    &core::AuditCounts::data,    &core::AuditCounts::committed_halves, &core::AuditCounts::rolled_back,
-    &core::AuditCounts::open,    &core::AuditCounts::delayed,          &core::AuditCounts::aborted,
-    &core::AuditCounts::fenced,  &core::AuditCounts::dropped,          &core::AuditCounts::expired,
-    &core::AuditCounts::cut,     &core::AuditCounts::quarantined,      &core::AuditCounts::gaps,
-    &core::AuditCounts::repeats,
-};
-
-// Tokens, names and bookmarks are any bytes: as arrays of numbers, for JSON's strings are text.
+// Tokens and names are any bytes: as arrays of numbers, for JSON's strings are text.
 json bytes_of(const std::string& text) { return std::vector<std::uint8_t>(text.begin(), text.end()); }
 std::string string_of(const json& bytes) {
   const auto values = bytes.get<std::vector<std::uint8_t>>();
   return {values.begin(), values.end()};
-}
-
-json encode(const core::AuditRow& row) {
-  json counts = json::array();
-  for (const auto count : kCounts) counts.push_back(row.counts.*count);
-  return {{"producer", row.producer.value},
-          {"name", bytes_of(row.name)},
-          {"first", row.counts.sequence_first.value},
-          {"last", row.counts.sequence_last.value},
-          {"counts", std::move(counts)}};
-}
-
-core::AuditRow decode_row(const json& in) {
-  core::AuditRow row;
-  row.producer = ProducerId(in.at("producer").get<std::uint32_t>());
-  row.name = string_of(in.at("name"));
-  row.counts.sequence_first = Sequence(in.at("first").get<std::uint64_t>());
-  row.counts.sequence_last = Sequence(in.at("last").get<std::uint64_t>());
-  for (std::size_t i = 0; i < kCounts.size(); ++i) row.counts.*kCounts[i] = in.at("counts").at(i).get<std::uint64_t>();
-  return row;
-}
-
-json encode(const spill::Checkpoint& checkpoint) {
-  json rows = json::array();
-  for (const core::AuditRow& row : checkpoint.rows) rows.push_back(encode(row));
-  json bookmarks = json::array();
-  for (const auto& [producer, mark] : checkpoint.bookmarks)
-    bookmarks.push_back({producer.value, mark.sequence.value, bytes_of(mark.bookmark)});
-  return {{"upto", checkpoint.upto.value}, {"rows", std::move(rows)}, {"bookmarks", std::move(bookmarks)}};
-}
-
-spill::Checkpoint decode_checkpoint(const json& in) {
-  spill::Checkpoint checkpoint;
-  checkpoint.upto = Position(in.at("upto").get<std::uint64_t>());
-  for (const json& row : in.at("rows")) checkpoint.rows.push_back(decode_row(row));
-  for (const json& mark : in.at("bookmarks"))
-    checkpoint.bookmarks.emplace_back(
-        ProducerId(mark.at(0).get<std::uint32_t>()),
-        spill::ProducerMark{Sequence(mark.at(1).get<std::uint64_t>()), string_of(mark.at(2))});
-  return checkpoint;
 }
 
 json encode(const session::Session& session) {
@@ -124,8 +79,9 @@ session::SessionRecord decode_session(SessionId id, const json& in) {
   return record;
 }
 
-void take_entry(const keep::TableKey& key, const json& value, KeptState& state,
-                std::map<std::uint32_t, spill::Checkpoint>& audits) {
+// Throws what nlohmann::json does.
+void take_entry(const keep::TableKey& key, const std::string& text, KeptState& state) {
+  const json value = json::parse(text);
   switch (key.kind) {
     case kBusEntry:
       state.incarnation = Incarnation(value.at("incarnation").get<std::uint64_t>());
@@ -139,7 +95,6 @@ void take_entry(const keep::TableKey& key, const json& value, KeptState& state,
                                   {}});
       break;
     case kSessionEntry: state.sessions.push_back(decode_session(SessionId(key.id), value)); break;
-    case kAuditEntry: audits[static_cast<std::uint32_t>(key.id)] = decode_checkpoint(value); break;
     default: break;  // of a newer daemon
   }
 }
@@ -153,19 +108,28 @@ const KeptPartition* KeptState::find(TopicId topic, PartitionNumber number) cons
   return found == partitions.end() ? nullptr : &*found;
 }
 
-std::string session_fd_name(SessionId session) { return "session-" + std::to_string(session.value); }
+// Short, for there is a limit to all names together (keep::kHeldNameMax).
+std::string session_fd_name(SessionId session) {
+  std::array<char, 1 + 2 * sizeof session.value> name{'s'};
+  const auto end = std::to_chars(name.data() + 1, name.data() + name.size(), session.value, 16).ptr;
+  return {name.data(), end};
+}
 
 std::array<std::string, 3> region_fd_names(std::uint32_t handle) {
   const std::string number = std::to_string(handle);
-  return {"control-" + number, "log-" + number, "bell-" + number};
+  return {"c" + number, "l" + number, "b" + number};
 }
 
 Result<KeptState> read_state(const keep::KeptTable& table) {
   KeptState state;
   std::map<std::uint32_t, spill::Checkpoint> audits;
   for (const auto& [key, value] : table.entries()) {
+    if (key.kind == kAuditEntry) {
+      SLUICE_ASSIGN(audits[static_cast<std::uint32_t>(key.id)], decode_checkpoint(value));
+      continue;
+    }
     try {
-      take_entry(key, json::parse(value), state, audits);
+      take_entry(key, value, state);
     } catch (const json::exception& error) {
       return fail(ErrorCode::corrupt, "reading what the daemon before left: entry " + std::to_string(key.kind) + "/" +
                                           std::to_string(key.id) + ": " + error.what());
@@ -195,8 +159,12 @@ Status note_partition(keep::KeptTable& table, const KeptPartition& partition) {
                    json{{"topic", partition.topic.value}, {"partition", partition.number}}.dump());
 }
 
+bool is_noted(const keep::KeptTable& table, std::uint32_t handle) {
+  return table.entries().count({kPartitionEntry, handle}) != 0;
+}
+
 Status note_audit(keep::KeptTable& table, std::uint32_t handle, const spill::Checkpoint& checkpoint) {
-  return table.put({kAuditEntry, handle}, encode(checkpoint).dump());
+  return table.put({kAuditEntry, handle}, encode_checkpoint(checkpoint));
 }
 
 void forget_partition(keep::KeptTable& table, std::uint32_t handle) {

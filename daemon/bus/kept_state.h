@@ -44,7 +44,7 @@ std::array<std::string, 3> region_fd_names(std::uint32_t handle);
 inline constexpr const char* kTableName = "table";
 inline constexpr const char* kWakeName = "wake";
 
-// corrupt if an entry cannot be read.
+// corrupt if an entry cannot be read; version: of a layout that this daemon does not know.
 Result<KeptState> read_state(const keep::KeptTable& table);
 
 // Each is an upsert. Errors: quota.
@@ -52,6 +52,7 @@ Status note_bus(keep::KeptTable& table, const KeptState& state);
 Status note_session(keep::KeptTable& table, const session::Session& session);
 void forget_session(keep::KeptTable& table, SessionId session);
 Status note_partition(keep::KeptTable& table, const KeptPartition& partition);
+bool is_noted(const keep::KeptTable& table, std::uint32_t handle);
 Status note_audit(keep::KeptTable& table, std::uint32_t handle, const spill::Checkpoint& checkpoint);
 void forget_partition(keep::KeptTable& table, std::uint32_t handle);
 

@@ -50,27 +50,6 @@ void report_findings(const std::string& name, const log::RecoveryReport& report,
   for (const std::string& path : report.unparsed) tell("left alone, cannot be parsed: " + path);
 }
 
-store::AuditSnapshot snapshot_of(const spill::Checkpoint& checkpoint) {
-  store::AuditSnapshot snapshot;
-  snapshot.upto = checkpoint.upto;
-  snapshot.rows = checkpoint.rows;
-  // The holders as the checkpoint has them: a name may have gone on to another producer since it was taken.
-  std::map<std::string, ProducerId> holders;
-  std::map<ProducerId, std::string> names;
-  for (const core::AuditRow& row : checkpoint.rows) {
-    if (row.name.empty()) continue;
-    names[row.producer] = row.name;
-    ProducerId& holder = holders[row.name];
-    holder = std::max(holder, row.producer);
-  }
-  for (const auto& [producer, mark] : checkpoint.bookmarks) {
-    const auto name = names.find(producer);
-    if (name != names.end() && holders[name->second] == producer)
-      snapshot.bookmarks.push_back({name->second, mark.sequence, mark.bookmark});
-  }
-  return snapshot;
-}
-
 }  // namespace
 
 void PartitionUnit::note_ended(ProducerId producer) {

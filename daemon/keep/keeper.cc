@@ -36,6 +36,7 @@ namespace {
 constexpr std::size_t kMessageSizeMax = 4096;
 constexpr std::size_t kDescriptorsPerMessage = 253;  // the kernel's limit
 constexpr int kFirstPassedFd = 3;                    // SD_LISTEN_FDS_START
+constexpr std::uint64_t kDescriptorsOwn = 64;        // beside those that it holds
 // A daemon that dies so soon after it was ready is started again a little later.
 constexpr std::uint64_t kQuickDeathNs = 20'000'000;
 constexpr std::uint32_t kQuickDeathsMax = 10;
@@ -90,6 +91,7 @@ class Keeper {
   void end(int exit_code);
   std::uint64_t next_deadline_ns() const;
 
+  std::uint64_t capacity_ = 0;  // descriptors
   const KeeperOptions& options_;
   UniqueFd notify_;
   std::string notify_name_;  // as NOTIFY_SOCKET has it
@@ -111,9 +113,12 @@ Status Keeper::open() {
   ::prctl(PR_SET_NAME, "sluice-keeper");
   rlimit limit{};
   if (::getrlimit(RLIMIT_NOFILE, &limit) == 0) {
-    limit.rlim_cur = limit.rlim_max;
-    static_cast<void>(::setrlimit(RLIMIT_NOFILE, &limit));
+    const rlimit raised{limit.rlim_max, limit.rlim_max};
+    if (::setrlimit(RLIMIT_NOFILE, &raised) == 0) limit = raised;
   }
+  // A child has each of them twice while they are put where it looks for them.
+  capacity_ = std::min<std::uint64_t>(kHeldMax,
+                                      (std::max<std::uint64_t>(limit.rlim_cur, kDescriptorsOwn) - kDescriptorsOwn) / 2);
   sigset_t set;
   sigemptyset(&set);
   for (const int signal : {SIGTERM, SIGINT, SIGHUP, SIGCHLD}) sigaddset(&set, signal);
@@ -158,7 +163,7 @@ void Keeper::set_environment(pid_t daemon) const {
   std::string names;
   for (const Held& held : held_) names += (names.empty() ? "" : ":") + held.name;
   ::setenv("NOTIFY_SOCKET", notify_name_.c_str(), 1);
-  ::setenv("FDSTORE", std::to_string(kKeeperCapacity).c_str(), 1);
+  ::setenv("FDSTORE", std::to_string(capacity_).c_str(), 1);
   ::setenv("WATCHDOG_USEC", std::to_string(kKeeperWatchdogUs).c_str(), 1);
   ::setenv("WATCHDOG_PID", std::to_string(daemon).c_str(), 1);
   ::setenv("LISTEN_PID", std::to_string(daemon).c_str(), 1);
@@ -211,6 +216,7 @@ bool Keeper::read_notification() {
   message.msg_controllen = space.size();
   const ssize_t size = ::recvmsg(notify_.get(), &message, MSG_CMSG_CLOEXEC | MSG_DONTWAIT);
   if (size < 0) return errno == EINTR;
+  if ((message.msg_flags & MSG_CTRUNC) != 0) spdlog::error("a descriptor that the daemon gave did not arrive");
   std::vector<UniqueFd> fds;
   pid_t sender = 0;
   for (cmsghdr* part = CMSG_FIRSTHDR(&message); part != nullptr; part = CMSG_NXTHDR(&message, part)) {
@@ -246,7 +252,7 @@ void Keeper::take(std::string_view text, std::vector<UniqueFd> fds) {
   if (said.watchdog) ::sd_notify(0, "WATCHDOG=1");
   if (said.store)
     for (UniqueFd& fd : fds)
-      if (held_.size() < kKeeperCapacity) held_.push_back({said.name, std::move(fd)});
+      if (held_.size() < capacity_) held_.push_back({said.name, std::move(fd)});
   if (said.remove) std::erase_if(held_, [&](const Held& held) { return held.name == said.name; });
 }
 

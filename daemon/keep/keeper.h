@@ -18,8 +18,6 @@
 namespace sluice::keep {
 
 inline constexpr std::uint32_t kStartsFailedMax = 5;
-// Descriptors that the keeper holds.
-inline constexpr std::uint32_t kKeeperCapacity = 65'536;
 // A daemon that says nothing for so long is killed and started again.
 inline constexpr std::uint64_t kKeeperWatchdogUs = 30'000'000;
 

@@ -5,12 +5,14 @@
 #include <systemd/sd-daemon.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <charconv>
 #include <cstdlib>
 #include <string_view>
 
+#include "shm/base/assert.h"
 #include "shm/base/failpoint.h"
 
 namespace sluice::keep {
@@ -51,15 +53,16 @@ std::unique_ptr<NotifyStore> NotifyStore::from_environment(Inheritance& inherite
   }
   ::free(names);  // NOLINT
   if (!is_in_environment()) return nullptr;
-  std::unique_ptr<NotifyStore> store(new NotifyStore(capacity_in_environment()));
+  std::unique_ptr<NotifyStore> store(new NotifyStore(std::min(capacity_in_environment(), kHeldMax)));
   for (const auto& [name, fd] : inherited) store->names_.insert(name);
   return store;
 }
 
 Status NotifyStore::keep(const std::string& name, int fd) {
+  SLUICE_ASSERT(name.size() <= kHeldNameMax);
   if (names_.count(name) == 0 && names_.size() >= capacity_)
     return fail(ErrorCode::quota, "keeping " + name + " over restarts: the store of " + std::to_string(capacity_) +
-                                      " descriptors is full; raise FileDescriptorStoreMax and SLUICE_FDSTORE_MAX");
+                                      " descriptors is full");
   SLUICE_TRY(send("FDSTORE=1\nFDPOLL=0\nFDNAME=" + name, &fd, 1));
   names_.insert(name);
   SLUICE_FAILPOINT("keep.sent");

@@ -20,6 +20,8 @@ constexpr std::uint64_t kScanBytesMax = kWriteChunkSizeMax;
 constexpr std::uint32_t kPrepareStepsMax = 4;
 constexpr std::uint64_t kSegmentsAhead = 2;        // prepared above what is used
 constexpr std::uint64_t kPinsLookNs = 50'000'000;  // producers wait for slots that pins hold: nobody says when they go
+// From one note of a durable partition's counts to the next: what lies between is read again at a start.
+constexpr std::uint64_t kNoteIntervalNs = 20'000'000;
 constexpr std::uint64_t kMemoryRetryNs = 100'000'000;  // producers wait for memory that was refused
 
 ring::PartitionMemory with_start(const ring::PartitionMemory& memory) {
@@ -119,7 +121,11 @@ bool Partition::scan(std::uint64_t now_ns) {
   const std::vector<log::SegmentSummary> complete = scan_.take_summaries();
   // Before any of them may leave memory.
   if (!writer_ && !complete.empty()) note_now();
-  if (writer_ && !complete.empty() && environment_.notes != nullptr && !pending_note_) pending_note_ = checkpoint_now();
+  if (writer_ && !complete.empty() && environment_.notes != nullptr && !pending_note_ &&
+      now_ns - pending_note_at_ns_ >= kNoteIntervalNs) {
+    pending_note_ = checkpoint_now();
+    pending_note_at_ns_ = now_ns;
+  }
   for (const log::SegmentSummary& summary : complete) {
     if (!writer_) continue;
     summaries_.push_back(summary);

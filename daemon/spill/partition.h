@@ -177,6 +177,7 @@ class Partition {
   std::optional<Checkpoint> pending_checkpoint_;
   std::optional<Checkpoint> ready_checkpoint_;
   std::optional<Checkpoint> pending_note_;  // for AuditNotes: not durable yet
+  std::uint64_t pending_note_at_ns_ = 0;    // when it was taken
   std::optional<Checkpoint> noted_;         // the last one
   std::uint64_t checkpoint_segment_ = 0;    // segments since the last one
   std::atomic<std::uint64_t> own_pin_{0};   // for the daemon's own records; nobody needs to see it

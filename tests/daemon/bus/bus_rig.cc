@@ -34,6 +34,8 @@ void TestProducer::send(std::uint32_t count) {
 
 Status HoldingKeeper::keep(const std::string& name, int fd) {
   if (held_.size() >= capacity_) return fail(ErrorCode::quota, "the test's keeper is full");
+  if (takes_ == 0) return fail(ErrorCode::io, "nobody listens");
+  --takes_;
   SLUICE_ASSIGN(held_[name], region::duplicate(fd, name));
   return {};
 }

@@ -50,11 +50,14 @@ class HoldingKeeper final : public keep::RegionKeeper {
   // Copies of what is held, for the next bus.
   keep::Inheritance inheritance() const;
   void set_capacity(std::uint64_t capacity) { capacity_ = capacity; }
+  // Only so many more are taken; then nobody listens.
+  void refuse_after(std::uint64_t count) { takes_ = count; }
   std::set<std::string> names() const;
 
  private:
   std::map<std::string, UniqueFd> held_;
   std::uint64_t capacity_ = 1000;
+  std::uint64_t takes_ = UINT64_MAX;
 };
 
 class BusRig {

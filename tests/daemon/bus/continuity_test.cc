@@ -5,6 +5,7 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "daemon/bus/kept_audit.h"
 #include "shm/base/limits.h"
 #include "shm/layout/regions.h"
 #include "tests/daemon/bus/bus_rig.h"
@@ -114,7 +115,7 @@ TEST(Continuity, AClientThatDiedMeanwhileIsRepaired) {
   rig.work();
   EXPECT_EQ(rig.counts_of(victim.id).aborted, 1u);
   EXPECT_EQ(rig.counts_of(other.id).data, 3u);
-  EXPECT_EQ(rig.keeper().names().count("session-" + std::to_string(id.value)), 0u);
+  EXPECT_EQ(rig.keeper().names().count(session_fd_name(id)), 0u);
 }
 
 TEST(Continuity, ASessionIsResumedByItsTokenAndKeepsItsReaders) {
@@ -167,9 +168,9 @@ TEST(Continuity, WhatBelongsToADeletedTopicIsDropped) {
   BusRig rig;
   rig.create_topic();
   const TestClient client = rig.attach();
-  EXPECT_EQ(rig.keeper().names().count("log-1"), 1u);
+  EXPECT_EQ(rig.keeper().names().count("l1"), 1u);
   ASSERT_TRUE(rig.bus().delete_topic(client.id, BusRig::kTopic));
-  EXPECT_EQ(rig.keeper().names().count("log-1"), 0u);
+  EXPECT_EQ(rig.keeper().names().count("l1"), 0u);
   rig.kill_and_keep();
   EXPECT_FALSE(rig.bus().describe_topic(client.id, BusRig::kTopic));
 }
@@ -182,14 +183,14 @@ TEST(Continuity, WithoutOneOfItsRegionsAllMemoryIsLetGo) {
   sender.send(4);
   rig.work();
   sender.send(3);  // not on disk
-  rig.keeper().drop("bell-1");
+  rig.keeper().drop("b1");
   rig.kill_and_keep();
   EXPECT_FALSE(rig.bus().describe_topic(client.id, BusRig::kTopic)) << "its session has ended";
   EXPECT_EQ(rig.counts_of(sender.id).data, 4u);
   const TestClient other = rig.attach();
   const auto checks = rig.bus().doctor(other.id, true).value();
   EXPECT_TRUE(std::any_of(checks.begin(), checks.end(), [](const session::DoctorCheck& check) {
-    return check.detail.find("bell-1 was not handed back") != std::string::npos;
+    return check.detail.find("b1 was not handed back") != std::string::npos;
   }));
 }
 
@@ -219,6 +220,70 @@ TEST(Continuity, AFullStoreIsAClearError) {
   request.config.name = "more";
   EXPECT_EQ(rig.bus().create_topic(client.id, std::move(request)).error().code(), ErrorCode::quota);
   EXPECT_FALSE(rig.bus().describe_topic(client.id, "more"));
+  core::TopicChange change;
+  change.partitions = 4;
+  EXPECT_EQ(rig.bus().alter_topic(client.id, BusRig::kTopic, change).error().code(), ErrorCode::quota);
+  EXPECT_EQ(rig.bus().describe_topic(client.id, BusRig::kTopic)->partitions.size(), 1u);
+}
+
+// The room was there when it was asked for, and is gone half-way.
+TEST(Continuity, PartitionsThatCannotBeKeptAreTakenBack) {
+  BusRig rig;
+  rig.create_topic();
+  TestClient client = rig.attach();
+  core::TopicChange change;
+  change.partitions = 4;
+  rig.keeper().refuse_after(5);
+  EXPECT_EQ(rig.bus().alter_topic(client.id, BusRig::kTopic, change).error().code(), ErrorCode::io);
+  EXPECT_EQ(rig.bus().describe_topic(client.id, BusRig::kTopic)->partitions.size(), 1u);
+  rig.keeper().refuse_after(UINT64_MAX);
+  TestProducer sender = rig.produce(client);
+  sender.send(3);
+  rig.work();
+  ASSERT_TRUE(rig.bus().alter_topic(client.id, BusRig::kTopic, change));
+  EXPECT_EQ(rig.bus().describe_topic(client.id, BusRig::kTopic)->partitions.size(), 4u);
+  rig.kill_and_keep();
+  EXPECT_EQ(rig.bus().describe_topic(client.id, BusRig::kTopic)->partitions.size(), 4u);
+  EXPECT_EQ(rig.counts_of(sender.id).data, 3u);
+}
+
+TEST(Continuity, ABusWithMorePartitionsThanCanBeKeptGoesOnWithoutAndSaysSo) {
+  BusRig rig;
+  core::TopicConfig config;
+  config.partitions = 8;
+  rig.create_topic(config);
+  rig.keeper().set_capacity(16);
+  rig.keeper().drop_all_but({});
+  rig.kill_and_keep();
+  const TestClient client = rig.attach();
+  const auto checks = rig.bus().doctor(client.id, true).value();
+  EXPECT_TRUE(std::any_of(checks.begin(), checks.end(), [](const session::DoctorCheck& check) {
+    return check.detail.find("memory will not outlive this daemon") != std::string::npos;
+  }));
+  EXPECT_EQ(rig.keeper().held(), 0u);
+}
+
+TEST(KeptAudit, ACheckpointComesBackAndACutOneIsTold) {
+  spill::Checkpoint checkpoint;
+  checkpoint.upto = Position(4096);
+  core::AuditRow row;
+  row.producer = ProducerId(3);
+  row.name = std::string("a\0b", 3);
+  row.counts.sequence_first = Sequence(1);
+  row.counts.sequence_last = Sequence(5);
+  row.counts.data = 4;
+  row.counts.aborted = 1;
+  checkpoint.rows = {row, core::AuditRow{}};
+  checkpoint.bookmarks = {{ProducerId(3), {Sequence(5), "mark"}}};
+  const std::string bytes = encode_checkpoint(checkpoint);
+  const spill::Checkpoint read = decode_checkpoint(bytes).value();
+  EXPECT_EQ(read.upto, checkpoint.upto);
+  EXPECT_EQ(read.rows, checkpoint.rows);
+  ASSERT_EQ(read.bookmarks.size(), 1u);
+  EXPECT_EQ(read.bookmarks[0].second.bookmark, "mark");
+  for (std::size_t size = 0; size < bytes.size(); ++size)
+    EXPECT_EQ(decode_checkpoint(bytes.substr(0, size)).error().code(), ErrorCode::corrupt) << size;
+  EXPECT_EQ(decode_checkpoint(bytes + "x").error().code(), ErrorCode::corrupt);
 }
 
 }  // namespace

@@ -1,0 +1,129 @@
+#include "daemon/bus/kept_audit.h"
+
+#include <array>
+#include <cstdint>
+#include <cstring>
+#include <utility>
+
+namespace sluice::bus {
+namespace {
+
+// Raised with every change of what follows, also of core::kAuditCategories.
+constexpr std::uint32_t kLayoutVersion = 1;
+
+// The host's byte order: it never leaves the host. Behind the header the rows, each with its name behind it, then the
+// bookmarks, each with its bytes behind it.
+struct Header {
+  std::uint32_t version = kLayoutVersion;
+  std::uint32_t rows = 0;
+  std::uint32_t bookmarks = 0;
+  std::uint32_t reserved = 0;
+  std::uint64_t upto = 0;
+};
+
+struct Row {
+  std::uint32_t producer = 0;
+  std::uint32_t name_size = 0;
+  std::uint64_t sequence_first = 0;
+  std::uint64_t sequence_last = 0;
+  std::array<std::uint64_t, core::kAuditCategories.size()> counts{};
+};
+
+struct Mark {
+  std::uint32_t producer = 0;
+  std::uint32_t bookmark_size = 0;
+  std::uint64_t sequence = 0;
+};
+
+static_assert(sizeof(Header) == 24 && sizeof(Row) == 24 + 8 * core::kAuditCategories.size() && sizeof(Mark) == 16);
+
+template <typename Fixed>
+void append(std::string& bytes, const Fixed& fixed) {
+  bytes.append(reinterpret_cast<const char*>(&fixed), sizeof fixed);
+}
+
+// What is left of the bytes; takes nothing that is not there.
+class Reader {
+ public:
+  explicit Reader(std::string_view bytes) : rest_(bytes) {}
+
+  template <typename Fixed>
+  bool take(Fixed& fixed) {
+    if (rest_.size() < sizeof fixed) return false;
+    std::memcpy(&fixed, rest_.data(), sizeof fixed);
+    rest_.remove_prefix(sizeof fixed);
+    return true;
+  }
+
+  bool take(std::string& text, std::size_t size) {
+    if (rest_.size() < size) return false;
+    text.assign(rest_.substr(0, size));
+    rest_.remove_prefix(size);
+    return true;
+  }
+
+  bool at_end() const { return rest_.empty(); }
+
+ private:
+  std::string_view rest_;
+};
+
+bool take_row(Reader& reader, core::AuditRow& row) {
+  Row fixed;
+  if (!reader.take(fixed) || !reader.take(row.name, fixed.name_size)) return false;
+  row.producer = ProducerId(fixed.producer);
+  row.counts.sequence_first = Sequence(fixed.sequence_first);
+  row.counts.sequence_last = Sequence(fixed.sequence_last);
+  for (std::size_t i = 0; i < fixed.counts.size(); ++i) row.counts.*core::kAuditCategories[i] = fixed.counts[i];
+  return row.counts.sum_holds();
+}
+
+bool take_bookmark(Reader& reader, std::pair<ProducerId, spill::ProducerMark>& bookmark) {
+  Mark fixed;
+  if (!reader.take(fixed) || !reader.take(bookmark.second.bookmark, fixed.bookmark_size)) return false;
+  bookmark.first = ProducerId(fixed.producer);
+  bookmark.second.sequence = Sequence(fixed.sequence);
+  return true;
+}
+
+}  // namespace
+
+std::string encode_checkpoint(const spill::Checkpoint& checkpoint) {
+  std::string bytes;
+  bytes.reserve(sizeof(Header) + checkpoint.rows.size() * sizeof(Row) + checkpoint.bookmarks.size() * sizeof(Mark));
+  append(bytes, Header{kLayoutVersion, static_cast<std::uint32_t>(checkpoint.rows.size()),
+                       static_cast<std::uint32_t>(checkpoint.bookmarks.size()), 0, checkpoint.upto.value});
+  for (const core::AuditRow& row : checkpoint.rows) {
+    Row fixed{row.producer.value, static_cast<std::uint32_t>(row.name.size()), row.counts.sequence_first.value,
+              row.counts.sequence_last.value, {}};
+    for (std::size_t i = 0; i < fixed.counts.size(); ++i) fixed.counts[i] = row.counts.*core::kAuditCategories[i];
+    append(bytes, fixed);
+    bytes += row.name;
+  }
+  for (const auto& [producer, mark] : checkpoint.bookmarks) {
+    append(bytes, Mark{producer.value, static_cast<std::uint32_t>(mark.bookmark.size()), mark.sequence.value});
+    bytes += mark.bookmark;
+  }
+  return bytes;
+}
+
+Result<spill::Checkpoint> decode_checkpoint(std::string_view bytes) {
+  const auto damaged = [] { return fail(ErrorCode::corrupt, "reading the noted counts of a partition: damaged"); };
+  Reader reader(bytes);
+  Header header;
+  if (!reader.take(header)) return damaged();
+  if (header.version != kLayoutVersion)
+    return fail(ErrorCode::version, "reading the noted counts of a partition: layout " +
+                                        std::to_string(header.version) + ", this daemon knows " +
+                                        std::to_string(kLayoutVersion));
+  spill::Checkpoint checkpoint;
+  checkpoint.upto = Position(header.upto);
+  for (std::uint32_t i = 0; i < header.rows; ++i)
+    if (!take_row(reader, checkpoint.rows.emplace_back())) return damaged();
+  for (std::uint32_t i = 0; i < header.bookmarks; ++i)
+    if (!take_bookmark(reader, checkpoint.bookmarks.emplace_back())) return damaged();
+  if (!reader.at_end()) return damaged();
+  return checkpoint;
+}
+
+}  // namespace sluice::bus
