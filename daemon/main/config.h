@@ -8,7 +8,6 @@
 #pragma once
 
 #include <cstdint>
-#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -94,13 +93,7 @@ std::string to_toml(const Config& config, TomlStyle style = TomlStyle::effective
 // limit.
 std::uint64_t memory_budget_bytes(const Config& config);
 
-// What a command line of sluiced says.
-struct CommandLine {
-  std::optional<Config> config;  // run with it; nothing: print `message` and end
-  int exit_code = 0;             // 0: help, version or configuration printed · 2: usage or configuration
-  std::string message;           // to stdout if exit_code is 0, else to stderr; ends with a newline
-};
-// Reads the file that --config names, then lets the other flags override it.
-CommandLine parse_command_line(int argc, const char* const* argv, const Environment& environment);
+// One setting, as text. invalid: what is wrong with it. `key` is one of a setting.
+Status set(Config& config, std::string_view key, const std::string& value);
 
 }  // namespace sluice::daemon

@@ -10,7 +10,7 @@
 
 #include "daemon/keep/keeper.h"
 #include "daemon/keep/notify_store.h"
-#include "daemon/main/config.h"
+#include "daemon/main/command_line.h"
 #include "daemon/main/daemon.h"
 
 namespace {

@@ -1,5 +1,3 @@
-#include "daemon/main/config.h"
-
 #include <stdlib.h>
 
 #include <filesystem>
@@ -8,6 +6,8 @@
 #include <vector>
 
 #include <gtest/gtest.h>
+
+#include "daemon/main/command_line.h"
 
 namespace sluice::daemon {
 namespace {
