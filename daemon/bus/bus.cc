@@ -124,6 +124,7 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
         if (auto saved = topic->save_checkpoint(store_, unit, *checkpoint); !saved)
           spdlog::error("audit checkpoint not saved partition={} reason={}", unit.partition->identity().name,
                         saved.error().message());
+        retain(*topic, unit, realtime_ns());  // a file has ended: the oldest one may be over the limit
       }
     }
     if (turn.progressed && topic->is_volatile()) {
@@ -167,22 +168,25 @@ void Bus::run_retention(std::uint64_t now_ns) {
   retention_at_ns_ = now_ns + settings_.retention_interval_ns;
   const std::uint64_t wall = realtime_ns();
   for (auto& [name, topic] : topics_) {
-    const log::RetentionLimits limits{topic->config().retention_bytes, topic->config().retention_time_ns};
-    if (topic->is_volatile() || (limits.bytes == 0 && limits.age_ns == 0)) continue;
     for (PartitionUnit& unit : topic->partitions()) {
       // What goes can never be counted again: only what the store has the counts of may go. The next round finds more.
-      if (unit.partition->durable() > unit.counted) unit.partition->request_checkpoint();
-      if (auto retained = unit.partition->retain(limits, wall, unit.counted); !retained) {
-        spdlog::error("retention failed partition={} reason={}", unit.partition->identity().name,
-                      retained.error().message());
-        continue;
-      }
-      if (auto dropped =
-              store_.drop_fences_below(topic->id(), unit.partition->identity().partition, unit.partition->earliest());
-          !dropped)
-        spdlog::error("fences not trimmed topic={} reason={}", name, dropped.error().message());
+      if (topic->has_retention() && unit.partition->durable() > unit.counted) unit.partition->request_checkpoint();
+      retain(*topic, unit, wall);
     }
   }
+}
+
+void Bus::retain(const Topic& topic, PartitionUnit& unit, std::uint64_t wall_ns) {
+  if (!topic.has_retention()) return;
+  const log::RetentionLimits limits{topic.config().retention_bytes, topic.config().retention_time_ns};
+  spill::Partition& partition = *unit.partition;
+  if (auto retained = partition.retain(limits, wall_ns, unit.counted); !retained) {
+    spdlog::error("retention failed partition={} reason={}", partition.identity().name, retained.error().message());
+    return;
+  }
+  if (auto dropped = store_.drop_fences_below(topic.id(), partition.identity().partition, partition.earliest());
+      !dropped)
+    spdlog::error("fences not trimmed partition={} reason={}", partition.identity().name, dropped.error().message());
 }
 
 // A deleted topic's memory and files go once nothing of it is in flight.

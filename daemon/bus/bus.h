@@ -177,6 +177,7 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   bool reap(std::uint64_t now_ns);
   void enforce_pin_quota(const PartitionUnit& unit);
   void run_retention(std::uint64_t now_ns);
+  void retain(const Topic& topic, PartitionUnit& unit, std::uint64_t wall_ns);
   bool bury_deleted();
 
   // Constant after construction.

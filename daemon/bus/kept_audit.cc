@@ -94,8 +94,11 @@ std::string encode_checkpoint(const spill::Checkpoint& checkpoint) {
   append(bytes, Header{kLayoutVersion, static_cast<std::uint32_t>(checkpoint.rows.size()),
                        static_cast<std::uint32_t>(checkpoint.bookmarks.size()), 0, checkpoint.upto.value});
   for (const core::AuditRow& row : checkpoint.rows) {
-    Row fixed{row.producer.value, static_cast<std::uint32_t>(row.name.size()), row.counts.sequence_first.value,
-              row.counts.sequence_last.value, {}};
+    Row fixed{row.producer.value,
+              static_cast<std::uint32_t>(row.name.size()),
+              row.counts.sequence_first.value,
+              row.counts.sequence_last.value,
+              {}};
     for (std::size_t i = 0; i < fixed.counts.size(); ++i) fixed.counts[i] = row.counts.*core::kAuditCategories[i];
     append(bytes, fixed);
     bytes += row.name;

@@ -97,6 +97,9 @@ class Topic {
   const core::TopicConfig& config() const { return record_.config; }
   void set_config(core::TopicConfig config) { record_.config = std::move(config); }
   bool is_volatile() const { return record_.config.durability == core::Durability::volatile_; }
+  bool has_retention() const {
+    return !is_volatile() && (record_.config.retention_bytes != 0 || record_.config.retention_time_ns != 0);
+  }
   const session::AccessList& publishers() const { return publishers_; }
   const session::AccessList& consumers() const { return consumers_; }
   std::vector<PartitionUnit>& partitions() { return partitions_; }

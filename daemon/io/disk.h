@@ -81,6 +81,15 @@ class Disk {
   virtual Status write_synced(FileId file, std::uint64_t offset, std::span<const std::byte> bytes) = 0;
   // flock(LOCK_EX | LOCK_NB) on the file's description: in_use if a predecessor (or its writes in flight) holds it.
   virtual Status lock(FileId file) = 0;
+  // Writes the block (kDirectIoAlignment bytes) at each of these offsets, then syncs the file once.
+  virtual Status write_blocks_synced(FileId file, std::span<const std::uint64_t> offsets,
+                                     std::span<const std::byte> block) {
+    for (const std::uint64_t offset : offsets) SLUICE_TRY(write_synced(file, offset, block));
+    return {};
+  }
+  // Whether no client has it (open_for_client), so that it may be written over. Where that is not known, or copies
+  // would have to be told: false.
+  virtual Result<bool> is_unread([[maybe_unused]] FileId file) { return false; }
   virtual Status rename(const std::string& from, const std::string& to) = 0;
   virtual Status unlink(const std::string& path) = 0;
   // Makes what is missing of the path. Durable on return: the parents of what it made are synced.

@@ -230,6 +230,26 @@ Status PosixDisk::write_synced(FileId file, std::uint64_t offset, std::span<cons
   return {};
 }
 
+Status PosixDisk::write_blocks_synced(FileId file, std::span<const std::uint64_t> offsets,
+                                      std::span<const std::byte> block) {
+  const OpenFile& open_file = at(file);
+  for (const std::uint64_t offset : offsets)
+    SLUICE_TRY(write_fully(open_file.buffered.get(), offset, block, open_file.path));
+  if (uninterrupted([&] { return ::fdatasync(open_file.buffered.get()); }) != 0)
+    return fail(disk_error(errno, "syncing " + open_file.path));
+  return {};
+}
+
+Result<bool> PosixDisk::is_unread(FileId file) {
+  const OpenFile& open_file = at(file);
+  struct flock whole {};
+  whole.l_type = F_WRLCK;
+  whole.l_whence = SEEK_SET;
+  if (uninterrupted([&] { return ::fcntl(open_file.buffered.get(), F_OFD_GETLK, &whole); }) != 0)
+    return fail(disk_error(errno, "asking who reads " + open_file.path));
+  return whole.l_type == F_UNLCK;
+}
+
 Status PosixDisk::lock(FileId file) {
   const OpenFile& open_file = at(file);
   if (uninterrupted([&] { return ::flock(open_file.write_fd(), LOCK_EX | LOCK_NB); }) == 0) return {};

@@ -40,6 +40,9 @@ class PosixDisk : public Disk {
   Result<std::size_t> read(FileId file, std::uint64_t offset, std::span<std::byte> into) override;
   Status write_synced(FileId file, std::uint64_t offset, std::span<const std::byte> bytes) override;
   Status lock(FileId file) override;
+  Status write_blocks_synced(FileId file, std::span<const std::uint64_t> offsets,
+                             std::span<const std::byte> block) override;
+  Result<bool> is_unread(FileId file) override;
   Status rename(const std::string& from, const std::string& to) override;
   Status unlink(const std::string& path) override;
   Status make_directories(const std::string& path) override;

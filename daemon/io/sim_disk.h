@@ -103,6 +103,7 @@ class SimDisk final : public Disk {
   Result<std::size_t> read(FileId file, std::uint64_t offset, std::span<std::byte> into) override;
   Status write_synced(FileId file, std::uint64_t offset, std::span<const std::byte> bytes) override;
   Status lock(FileId file) override;
+  Result<bool> is_unread(FileId) override { return true; }
   Status rename(const std::string& from, const std::string& to) override;
   Status unlink(const std::string& path) override;
   Status make_directories(const std::string& path) override;

@@ -57,6 +57,8 @@ ParsedName parse_name(std::string_view name, std::uint64_t segment_size) {
 std::string log_path(const std::string& directory, Position base) { return path_of(directory, base, kLogSuffix); }
 std::string index_path(const std::string& directory, Position base) { return path_of(directory, base, kIndexSuffix); }
 
+std::string temporary_path(const std::string& path) { return path + std::string(kTemporarySuffix); }
+
 Result<FileHandle> open_file(io::Disk& disk, const std::string& path, io::OpenMode mode) {
   SLUICE_ASSIGN(const io::FileId id, disk.open(path, mode));
   return FileHandle(disk, id);
@@ -64,7 +66,7 @@ Result<FileHandle> open_file(io::Disk& disk, const std::string& path, io::OpenMo
 
 Result<FileHandle> create_log_file(io::Disk& disk, const std::string& directory, Position base, std::uint64_t size) {
   const std::string path = log_path(directory, base);
-  const std::string temporary = path + std::string(kTemporarySuffix);
+  const std::string temporary = temporary_path(path);
   SLUICE_ASSIGN(FileHandle file, create_afresh(disk, temporary));
   const auto fill = [&]() -> Status {
     SLUICE_TRY(disk.lock(file.id()));
@@ -86,7 +88,7 @@ Result<FileHandle> create_log_file(io::Disk& disk, const std::string& directory,
 
 Status replace_file(io::Disk& disk, const std::string& directory, const std::string& path,
                     std::span<const std::byte> bytes) {
-  const std::string temporary = path + std::string(kTemporarySuffix);
+  const std::string temporary = temporary_path(path);
   {
     SLUICE_ASSIGN(const FileHandle file, create_afresh(disk, temporary));
     if (Status written = disk.write_synced(file.id(), 0, bytes); !written) {

@@ -37,6 +37,8 @@ ParsedName parse_name(std::string_view name, std::uint64_t segment_size);
 
 std::string log_path(const std::string& directory, Position base);
 std::string index_path(const std::string& directory, Position base);
+// The name that a file has before it gets that one.
+std::string temporary_path(const std::string& path);
 
 // An open file that is closed with its owner. Moves only. No request on it may be in flight then.
 class FileHandle {

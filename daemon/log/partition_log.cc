@@ -9,6 +9,7 @@
 #include "daemon/log/recovery.h"
 #include "daemon/log/recovery_look.h"
 #include "daemon/log/segment_scan.h"
+#include "daemon/log/spare_file.h"
 #include "shm/base/assert.h"
 #include "shm/base/failpoint.h"
 #include "shm/base/limits.h"
@@ -34,7 +35,8 @@ struct LogFile {
   std::uint64_t records = 0;
   std::uint64_t time_max_ns = 0;
   std::vector<Damage> damaged;
-  FileHandle handle;  // open for writing
+  FileHandle handle;    // open for writing
+  bool reused = false;  // former bytes may follow its data
   // Of a file of this start.
   std::vector<SegmentSummary> summaries;
   std::size_t summaries_written = 0;
@@ -80,8 +82,9 @@ class FilePartitionLog final : public PartitionLog {
   Status write_summaries(LogFile& file, bool closing, Position data_end);
   Status finish_complete_files();
   bool may_go(const LogFile& file, Position keep_from) const;
-  Status remove_oldest();
+  Status remove_oldest(std::uint64_t wall_ns);
   Result<bool> nothing_behind(const LogFile& file, Position position);
+  Result<bool> no_record_behind(const LogFile& file, Position position);
   Status close_file(LogFile& file);
   Status sum_up_last_segment(LogFile& file, Position data_end);
   std::uint64_t segments_up_to(const LogFile& file, Position data_end) const;
@@ -96,6 +99,7 @@ class FilePartitionLog final : public PartitionLog {
   std::vector<LogFile> files_;  // ascending, not overlapping
   Position durable_;
   std::uint64_t time_max_ns_ = 0;
+  SpareFile spare_;
   FileHandle read_handle_;  // the file that read() used last
   Position read_base_;
 };
@@ -122,6 +126,7 @@ void FilePartitionLog::write_on(OpenFile open) {
   file.base = open.base;
   file.size = full_file_size(options_);
   file.handle = std::move(open.handle);
+  file.reused = open.reused;
   file.damaged = std::move(open.damaged);
   file.summaries = std::move(open.summaries);
   for (const SegmentSummary& summary : file.summaries) {
@@ -150,16 +155,21 @@ Status FilePartitionLog::make_file(Position base) {
   if (base < free_from)
     return fail(ErrorCode::conflict,
                 doing + ": positions below " + std::to_string(free_from.value) + " are used already: start above them");
-  const std::uint64_t size = full_file_size(options_);
-  auto created = create_log_file(disk_, options_.directory, base, size);
-  if (!created) {
-    Error error = std::move(created).error();
-    return fail(error.code(), doing + ": " + error.context(), error.system_errno());
-  }
-  LogFile& file = files_.emplace_back();
+  LogFile file;
   file.base = base;
-  file.size = size;
-  file.handle = std::move(*created);
+  file.size = full_file_size(options_);
+  if (auto reused = spare_.take(disk_, options_, base)) {
+    file.handle = std::move(*reused);
+    file.reused = true;
+  } else {
+    auto created = create_log_file(disk_, options_.directory, base, file.size);
+    if (!created) {
+      Error error = std::move(created).error();
+      return fail(error.code(), doing + ": " + error.context(), error.system_errno());
+    }
+    file.handle = std::move(*created);
+  }
+  files_.push_back(std::move(file));
   return {};
 }
 
@@ -172,7 +182,7 @@ Result<WriteTarget> FilePartitionLog::target(Position position) {
   if (!file->handle)
     return fail(ErrorCode::internal,
                 "writing " + options_.name + " at " + at_position(position) + ": everything there is durable already");
-  return WriteTarget{file->handle.id(), position - file->base, file->file_end() - position};
+  return WriteTarget{file->handle.id(), position - file->base, file->file_end() - position, file->reused};
 }
 
 Status FilePartitionLog::prepare_next(Position position) {
@@ -339,7 +349,7 @@ std::vector<std::pair<Position, Position>> FilePartitionLog::closed_files() cons
 }
 
 std::uint64_t FilePartitionLog::file_bytes() const {
-  std::uint64_t bytes = 0;
+  std::uint64_t bytes = spare_.size();
   for (const LogFile& file : files_) bytes += file.size;
   return bytes;
 }
@@ -354,11 +364,13 @@ bool FilePartitionLog::may_go(const LogFile& file, Position keep_from) const {
   return !newest && end < durable_ && end <= keep_from;
 }
 
-Status FilePartitionLog::remove_oldest() {
+Status FilePartitionLog::remove_oldest(std::uint64_t wall_ns) {
   LogFile& file = files_.front();
   file.handle.reset();
   if (read_base_ == file.base) read_handle_.reset();
-  SLUICE_TRY(disk_.unlink(log_path(options_.directory, file.base)));
+  const bool whole = file.size == full_file_size(options_) && file.damaged.empty();
+  if (!whole || !spare_.offer(disk_, options_, file.base, wall_ns))
+    SLUICE_TRY(disk_.unlink(log_path(options_.directory, file.base)));
   SLUICE_FAILPOINT("log.file_removed");
   Status index_gone = disk_.unlink(index_path(options_.directory, file.base));
   files_.erase(files_.begin());
@@ -368,7 +380,8 @@ Status FilePartitionLog::remove_oldest() {
 
 Result<Trimmed> FilePartitionLog::retain(const RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from) {
   Trimmed trimmed;
-  std::uint64_t bytes = file_bytes();
+  spare_.drop_unneeded(disk_, wall_ns);
+  std::uint64_t bytes = file_bytes() - spare_.size();
   while (!files_.empty() && may_go(files_.front(), keep_from)) {
     const LogFile& oldest = files_.front();
     const bool too_much = limits.bytes != 0 && bytes > limits.bytes;
@@ -378,18 +391,32 @@ Result<Trimmed> FilePartitionLog::retain(const RetentionLimits& limits, std::uin
     bytes -= oldest.size;
     trimmed.records += oldest.records;
     ++trimmed.files;
-    SLUICE_TRY(remove_oldest());
+    SLUICE_TRY(remove_oldest(wall_ns));
   }
-  if (trimmed.files != 0) SLUICE_TRY(disk_.sync_directory(options_.directory));
+  if (trimmed.files != 0) {
+    SLUICE_TRY(disk_.sync_directory(options_.directory));
+    spare_.confirm();
+  }
   trimmed.trimmed = earliest();
   return trimmed;
 }
 
 // ---- closing
 
+// Among the bytes of its former use the log ends where no record of this place is.
+Result<bool> FilePartitionLog::no_record_behind(const LogFile& file, Position position) {
+  const SegmentNumber segment(position.value / options_.segment_size);
+  const std::uint64_t offset = segment_start(segment) - file.base;
+  SegmentBuffer buffer(disk_, options_.segment_size);
+  buffer.start(file.handle.id(), offset, file.size - offset);
+  SLUICE_ASSIGN(const SegmentOutcome outcome, SegmentScan(buffer, options_).run(segment, position, position, {}));
+  return outcome.stopped == position;
+}
+
 // True if the log surely ends at `position`: a free word, or an empty segment header.
 Result<bool> FilePartitionLog::nothing_behind(const LogFile& file, Position position) {
   if (position == file.file_end()) return true;
+  if (file.reused && position != segment_start(position)) return no_record_behind(file, position);
   std::array<std::byte, layout::kSegmentHeaderSize> bytes{};
   SLUICE_ASSIGN(const std::size_t got, disk_.read(file.handle.id(), position - file.base, bytes));
   const auto zero = [](std::byte b) { return b == std::byte{0}; };
@@ -446,6 +473,7 @@ Status FilePartitionLog::close_file(LogFile& file) {
 
 Status FilePartitionLog::close() {
   read_handle_.reset();
+  spare_.drop(disk_);
   SLUICE_TRY(finish_complete_files());
   for (auto file = files_.rbegin(); file != files_.rend(); ++file) {
     if (file->recovered || file->closed) {

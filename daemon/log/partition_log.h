@@ -85,6 +85,7 @@ struct WriteTarget {
   io::FileId file;
   std::uint64_t offset = 0;  // of the position in the file
   std::uint64_t room = 0;    // bytes to the end of the file
+  bool reused = false;       // its blocks were written before
 };
 
 // Where bytes of a position are.
@@ -141,7 +142,7 @@ class PartitionLog {
   // Bases and ends of data of the files that get no more data, ascending: what a scrub looks at.
   virtual std::vector<std::pair<Position, Position>> closed_files() const = 0;
   virtual const LogOptions& options() const = 0;
-  virtual std::uint64_t file_bytes() const = 0;
+  virtual std::uint64_t file_bytes() const = 0;  // with what is kept to become a file again
   virtual std::uint64_t file_count() const = 0;
 
   // ---- retention. Never removes the newest file, nor the one that holds the durable end, nor one that reaches above

@@ -360,12 +360,13 @@ Status Recovery::scan_open(std::size_t index) {
   return {};
 }
 
-// How many bytes behind `from` there are up to the last one that is not zero, within kTailScanMax.
+// How many bytes behind `from` there are up to the last one that is not zero, within kTailScanMax. What a reused file
+// was written behind its data cannot be told from its former bytes: of it only headers count.
 Result<std::uint64_t> Recovery::last_byte_behind(const FileLook& file, Position from) {
   std::uint64_t last = 0;
   std::vector<std::byte> chunk(kChunkSize);
   const std::uint64_t start = from - file.base;
-  const std::uint64_t end = std::min(file.size, start + kTailScanMax);
+  const std::uint64_t end = file.reused ? start : std::min(file.size, start + kTailScanMax);
   for (std::uint64_t at = start; at < end;) {
     const std::span into = std::span(chunk).first(std::min<std::uint64_t>(kChunkSize, end - at));
     SLUICE_ASSIGN(const std::size_t got, disk_.read(file.file.id(), at, into));
@@ -467,6 +468,7 @@ Status Recovery::keep_open(FileLook& file) {
   SLUICE_TRY(sync_file(file));
   OpenFile& open = open_.emplace_back();
   open.base = file.base;
+  open.reused = file.reused;
   std::erase_if(file.index.segments, [&](const SegmentSummary& summary) {
     const Position segment_end(summary.segment.next().value * options_.segment_size);
     if (segment_end <= end_) return false;

@@ -38,6 +38,7 @@ struct ClosedFile {
 struct OpenFile {
   Position base;
   FileHandle handle;                      // locked
+  bool reused = false;                    // see FileLook
   std::vector<SegmentSummary> summaries;  // of its complete segments
   bool index_written = false;             // with exactly these entries
   std::vector<Damage> damaged;            // ascending

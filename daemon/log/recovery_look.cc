@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cstring>
 #include <utility>
 
 #include "shm/layout/record.h"
@@ -60,7 +61,7 @@ class Looker {
   Status look_at_headers(FileLook& file) {
     bool ours = !file.index.segments.empty() || file.index.closed;
     for (std::uint32_t i = 0; i < options_.segments_per_file; ++i) {
-      std::array<std::byte, layout::kSegmentHeaderSize> bytes{};
+      std::array<std::byte, layout::kSegmentHeaderSize + sizeof layout::kFormerUseMark> bytes{};
       const std::uint64_t offset = i * options_.segment_size;
       if (offset >= file.size) break;
       // What lies behind the file's end reads as zeros here.
@@ -93,7 +94,12 @@ class Looker {
                                           " has segments of version " + std::to_string(header.version) +
                                           ", this build knows " + std::to_string(layout::kSegmentVersion) +
                                           ": use the newer sluiced; nothing was changed");
-    if (check == layout::SegmentCheck::empty) return {};
+    if (check == layout::SegmentCheck::empty) {
+      std::uint64_t mark = 0;
+      std::memcpy(&mark, bytes + layout::kSegmentHeaderSize, sizeof mark);
+      file.reused |= mark == layout::kFormerUseMark;
+      return {};
+    }
     file.used_segments = index + 1;
     const bool possible =
         header.durable_position <= start.value && header.durable_position % layout::kRecordAlignment == 0;

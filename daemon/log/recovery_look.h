@@ -39,6 +39,8 @@ struct FileLook {
   std::optional<std::uint64_t> last_incarnation;
   // Segments whose header is not zero, as a count from the file's start to the last of them.
   std::uint64_t used_segments = 0;
+  // Bytes of its former use may follow its data (layout::kFormerUseMark).
+  bool reused = false;
   // What its own index says to be durable of it; its base if nothing.
   Position indexed_end;
   // Begins another life of the bus than the file before it, so that file was recovered and cut before.

@@ -237,7 +237,7 @@ bool Writer::submit_zeros() {
   if (zeros_in_flight_ || zeroed_ > submitted_ + kZeroStep / 2) return false;
   const auto here = log_.target(next_);
   const std::uint64_t ahead = zeroed_ - next_;
-  if (!here || ahead >= here->room) return false;
+  if (!here || here->reused || ahead >= here->room) return false;
   const std::uint64_t size = std::min(kZeroStep, here->room - ahead);
   const std::uint64_t token = options_.token_base | kZerosTokenBit | (next_token_++ & ~kTokenBits);
   if (!disk_.submit_write(here->file, here->offset + ahead, {zeros_.get(), size}, token)) return false;

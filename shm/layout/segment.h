@@ -28,6 +28,9 @@ struct SegmentHeader {
 };
 inline constexpr std::uint64_t kSegmentHeaderSize = 64;
 inline constexpr std::uint32_t kSegmentFlagChecksums = 1;
+// On disk, behind the zeros of a header that was not written yet: the file was another log file before, and the bytes
+// behind the data are that one's.
+inline constexpr std::uint64_t kFormerUseMark = 0x44'45'53'55'43'55'4c'53;  // "SLUCUSED"
 static_assert(std::is_standard_layout_v<SegmentHeader> && std::is_trivially_copyable_v<SegmentHeader>);
 static_assert(std::has_unique_object_representations_v<SegmentHeader>);
 static_assert(sizeof(SegmentHeader) == kSegmentHeaderSize);

@@ -29,8 +29,8 @@ using namespace std::chrono_literals;
 // Where the daemon dies, and at each how many hits on average.
 const std::map<std::string, int> kFailpoints = {
     {"spill.write_submitted", 200}, {"spill.synced", 200},    {"spill.published", 200}, {"spill.swept", 1},
-    {"log.file_renamed", 2},        {"log.index_written", 2}, {"log.file_removed", 2},  {"store.committed", 2},
-    {"recovery.scanned", 4},        {"recovery.applied", 4},  {"keep.sent", 2}};
+    {"log.file_renamed", 2},        {"log.index_written", 2}, {"log.file_removed", 2},  {"log.spare_blank", 1},
+    {"store.committed", 2},         {"recovery.scanned", 4},  {"recovery.applied", 4},  {"keep.sent", 2}};
 const std::vector<std::string> kTopics = {"orders", "payments", "ticks"};  // async, sync, volatile
 
 // A producer and a reader of one topic, on threads of their own and connections of their own.

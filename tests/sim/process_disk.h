@@ -63,6 +63,7 @@ class ProcessDisk : public io::Disk {
   Result<std::vector<std::string>> list(const std::string& path) override {
     return disk_ ? disk_->list(path) : Result<std::vector<std::string>>(dead());
   }
+  Result<bool> is_unread(io::FileId file) override { return disk_ ? disk_->is_unread(file) : Result<bool>(dead()); }
   Result<UniqueFd> open_for_client(const std::string& path) override {
     return disk_ ? disk_->open_for_client(path) : Result<UniqueFd>(dead());
   }

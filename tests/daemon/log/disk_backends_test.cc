@@ -79,6 +79,37 @@ TEST_P(LogOnDisk, AFileThatIsOpenElsewhereIsInUse) {
   EXPECT_EQ(second.error().code(), ErrorCode::in_use);
 }
 
+// The first file goes while a client has it, the second one when nobody has.
+TEST_P(LogOnDisk, AFileIsUsedAgainUnlessAClientHasIt) {
+  const LogOptions options = rig_options(directory_ + "/p");
+  const Opened opened = open_log(*disk_, options);
+  LogWriter writer(*disk_, *opened.log, options, 1, Position(0));
+  const auto write_until = [&](Position end) {
+    for (std::uint64_t seed = writer.end().value; writer.end() < end; ++seed) {
+      writer.append_some(2000, seed);
+      ASSERT_TRUE(writer.sync());
+    }
+  };
+  const auto first = [&] { return log_path(options.directory, opened.log->earliest()); };
+  write_until(Position(2 * kRigFileSize + 100));
+  {
+    const auto client = opened.log->open_for_client(opened.log->locate(Position(64)));
+    ASSERT_TRUE(client);
+    const std::string path = first();
+    ASSERT_EQ(opened.log->retain({.bytes = 2 * kRigFileSize}, 1, opened.log->end())->files, 1u);
+    EXPECT_FALSE(exists(*disk_, path));
+    EXPECT_EQ(exists(*disk_, temporary_path(path)), !real_) << "the simulated disk knows no clients";
+  }
+  write_until(Position(3 * kRigFileSize + 100));
+  const std::string path = first();
+  ASSERT_EQ(opened.log->retain({.bytes = 2 * kRigFileSize}, 1, opened.log->end())->files, 1u);
+  EXPECT_FALSE(exists(*disk_, path));
+  EXPECT_TRUE(exists(*disk_, temporary_path(path)));
+  write_until(Position(4 * kRigFileSize + 100));
+  EXPECT_TRUE(opened.log->target(writer.end())->reused);
+  EXPECT_EQ(serve(*opened.log, options, opened.log->earliest()).damage, std::vector<std::string>());
+}
+
 INSTANTIATE_TEST_SUITE_P(Disks, LogOnDisk, testing::Values("simulated", "io_uring"),
                          [](const auto& param_info) { return param_info.param; });
 
