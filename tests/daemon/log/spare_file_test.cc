@@ -1,5 +1,7 @@
 // Log files that retention took and that became the next ones: their former bytes lie behind the data, and are never
 // taken for any.
+#include "daemon/log/spare_file.h"
+
 #include <algorithm>
 #include <memory>
 #include <random>
@@ -8,7 +10,6 @@
 
 #include "daemon/io/sim_disk.h"
 #include "daemon/log/log_file.h"
-#include "daemon/log/spare_file.h"
 #include "tests/daemon/log/log_rig.h"
 
 namespace sluice::log {
@@ -38,9 +39,7 @@ class SpareFileTest : public testing::Test {
     ASSERT_EQ(retain().files, 3u);
     ASSERT_EQ(temporaries(), 1);
   }
-  Trimmed retain(std::uint64_t wall_ns = 1) {
-    return opened_.log->retain(kThreeFiles, wall_ns, kKeepNothing).value();
-  }
+  Trimmed retain(std::uint64_t wall_ns = 1) { return opened_.log->retain(kThreeFiles, wall_ns, kKeepNothing).value(); }
   std::ptrdiff_t temporaries() {
     const std::vector<std::string> names = list_files(*disk_, options_.directory);
     return std::count_if(names.begin(), names.end(), [](const std::string& name) { return name.ends_with(".tmp"); });
