@@ -49,7 +49,8 @@ class BusLink {
   // How many partitions the topic has by now is one more than the last grant's number.
   virtual Status open_partitions(std::string_view topic, bool produce, PartitionNumber first, const GrantSink& sink,
                                  Duration timeout) = 0;
-  virtual Result<LocateAnswer> locate(TopicId topic, PartitionNumber partition, Position position) = 0;
+  // `damaged`: what lies there was found damaged; `above` until the daemon has seen to it.
+  virtual Result<LocateAnswer> locate(TopicId topic, PartitionNumber partition, Position position, bool damaged) = 0;
   virtual Result<Position> seek_time(TopicId topic, PartitionNumber partition, std::uint64_t time_ns) = 0;
   virtual Status report_sequences(TopicId topic, const std::vector<SequenceReport>& reports, Duration timeout) = 0;
   // Why a partition's gate is closed, in the daemon's words.

@@ -59,6 +59,10 @@ Status Client::delete_topic(std::string_view name) { return impl_->control().del
 Status Client::recover_topic(std::string_view name, std::optional<PartitionNumber> partition) {
   return impl_->control().recover_topic(name, partition);
 }
+Result<ScrubReport> Client::start_scrub(std::string_view name, std::optional<PartitionNumber> partition) {
+  return impl_->control().scrub_topic(name, partition, true);
+}
+Result<ScrubReport> Client::scrub(std::string_view name) { return impl_->control().scrub_topic(name, {}, false); }
 Result<std::vector<TopicInfo>> Client::topics() { return impl_->control().list_topics(); }
 Result<TopicInfo> Client::topic(std::string_view name) { return impl_->control().describe_topic(name); }
 Result<AuditReport> Client::audit(std::string_view topic) { return impl_->control().audit(topic); }

@@ -155,6 +155,22 @@ Status ControlClient::recover_topic(std::string_view name, std::optional<Partiti
   });
 }
 
+Result<ScrubReport> ControlClient::scrub_topic(std::string_view name, std::optional<PartitionNumber> partition,
+                                               bool start, Duration timeout) {
+  return loop_->call<ScrubReport>({on_topic("scrubbing", name), timeout, true, {}}, [&](const Loop::Target& target) {
+    auto request = target.session.scrubTopicRequest();
+    request.setName(std::string(name));
+    request.setAll(!partition);
+    request.setPartition(partition.value_or(0));
+    request.setStart(start);
+    return request.send().then([](auto answer) -> Result<ScrubReport> {
+      const auto response = answer.getResponse();
+      if (response.isFailure()) return fail(read_failure(response.getFailure()));
+      return read_scrub(response.getReport());
+    });
+  });
+}
+
 Result<std::vector<TopicInfo>> ControlClient::list_topics(Duration timeout) {
   using Topics = std::vector<TopicInfo>;
   return loop_->call<Topics>({"listing topics", timeout, true, {}}, [](const Loop::Target& target) {
@@ -395,7 +411,7 @@ Result<std::vector<PartitionGrant>> ControlClient::open_partitions(std::string_v
   }
 }
 
-Result<LocateAnswer> ControlClient::locate(TopicId topic, PartitionNumber partition, Position position,
+Result<LocateAnswer> ControlClient::locate(TopicId topic, PartitionNumber partition, Position position, bool damaged,
                                            Duration timeout) {
   const Loop::CallOptions options{"finding the log file of topic " + std::to_string(topic.value) + ", partition " +
                                       std::to_string(partition) + ", position " + std::to_string(position.value),
@@ -407,6 +423,7 @@ Result<LocateAnswer> ControlClient::locate(TopicId topic, PartitionNumber partit
     request.setTopicId(topic.value);
     request.setPartition(partition);
     request.setPosition(position.value);
+    request.setDamaged(damaged);
     return request.send().then([](auto answer) -> kj::Promise<Result<LocateAnswer>> {
       const auto response = answer.getResponse();
       LocateAnswer result;

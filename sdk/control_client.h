@@ -79,6 +79,8 @@ class ControlClient {
   Status alter_topic(std::string_view name, const TopicChange& change, Duration timeout = {});
   Status delete_topic(std::string_view name, Duration timeout = {});
   Status recover_topic(std::string_view name, std::optional<PartitionNumber> partition, Duration timeout = {});
+  Result<ScrubReport> scrub_topic(std::string_view name, std::optional<PartitionNumber> partition, bool start,
+                                  Duration timeout = {});
   Result<std::vector<TopicInfo>> list_topics(Duration timeout = {});
   Result<TopicInfo> describe_topic(std::string_view name, Duration timeout = {});
 
@@ -99,7 +101,8 @@ class ControlClient {
   Result<std::vector<PartitionGrant>> open_partitions(std::string_view topic, Access access, PartitionNumber first,
                                                       const GrantSink& sink = {}, Duration timeout = {});
 
-  Result<LocateAnswer> locate(TopicId topic, PartitionNumber partition, Position position, Duration timeout = {});
+  Result<LocateAnswer> locate(TopicId topic, PartitionNumber partition, Position position, bool damaged = false,
+                              Duration timeout = {});
   Result<Position> seek_time(TopicId topic, PartitionNumber partition, std::uint64_t time_ns, Duration timeout = {});
   Result<std::vector<PartitionRange>> end_positions(std::string_view topic, Duration timeout = {});
   Status report_sequences(TopicId topic, const std::vector<SequenceReport>& reports, Duration timeout = {});

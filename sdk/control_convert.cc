@@ -178,6 +178,23 @@ AuditReport read_audit(protocol::AuditReport::Reader in) {
   return report;
 }
 
+ScrubReport read_scrub(protocol::ScrubReport::Reader in) {
+  ScrubReport report;
+  report.run = in.getRun();
+  report.running = in.getRunning();
+  report.copies = in.getCopies();
+  report.segments = in.getSegments();
+  report.bytes = in.getBytes();
+  report.mended_segments = in.getMendedSegments();
+  report.mended_bytes = in.getMendedBytes();
+  report.damaged_bytes = in.getDamagedBytes();
+  for (const auto range : in.getDamaged())
+    report.damaged.push_back(
+        {range.getPartition(), Position(range.getBegin()), Position(range.getEnd()), copy(range.getReason())});
+  for (const auto error : in.getErrors()) report.errors.push_back(copy(error));
+  return report;
+}
+
 BusStatus read_status(protocol::BusStatus::Reader in) {
   BusStatus status;
   status.version = copy(in.getVersion());

@@ -26,6 +26,7 @@ void write_change(protocol::TopicChange::Builder out, const TopicChange& change)
 
 TopicInfo read_topic(protocol::TopicInfo::Reader in);
 AuditReport read_audit(protocol::AuditReport::Reader in);
+ScrubReport read_scrub(protocol::ScrubReport::Reader in);
 BusStatus read_status(protocol::BusStatus::Reader in);
 std::vector<DoctorCheck> read_checks(capnp::List<protocol::DoctorCheck>::Reader in);
 std::vector<SessionInfo> read_sessions(capnp::List<protocol::SessionInfo>::Reader in);

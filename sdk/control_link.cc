@@ -49,8 +49,8 @@ Status ControlLink::open_partitions(std::string_view topic, bool produce, Partit
   return {};
 }
 
-Result<LocateAnswer> ControlLink::locate(TopicId topic, PartitionNumber partition, Position position) {
-  return control_->locate(topic, partition, position);
+Result<LocateAnswer> ControlLink::locate(TopicId topic, PartitionNumber partition, Position position, bool damaged) {
+  return control_->locate(topic, partition, position, damaged);
 }
 
 Result<Position> ControlLink::seek_time(TopicId topic, PartitionNumber partition, std::uint64_t time_ns) {

@@ -34,7 +34,7 @@ class ControlLink final : public BusLink {
   Status close_reader(std::uint64_t id, std::uint64_t generation) override;
   Status open_partitions(std::string_view topic, bool produce, PartitionNumber first, const GrantSink& sink,
                          Duration timeout) override;
-  Result<LocateAnswer> locate(TopicId topic, PartitionNumber partition, Position position) override;
+  Result<LocateAnswer> locate(TopicId topic, PartitionNumber partition, Position position, bool damaged) override;
   Result<Position> seek_time(TopicId topic, PartitionNumber partition, std::uint64_t time_ns) override;
   Status report_sequences(TopicId topic, const std::vector<SequenceReport>& reports, Duration timeout) override;
   Result<std::string> gate_reason(std::string_view topic, PartitionNumber partition) override;

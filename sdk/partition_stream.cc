@@ -70,6 +70,8 @@ void PartitionStream::seek(Position at) {
   snapping_ = at > position_ + layout::kSegmentHeaderSize;
   time_from_ns_ = 0;
   broken_at_.reset();
+  mend_asked_.reset();
+  mending_ = false;
   continuity_.clear();
   if (cursor_) cursor_.cell().store(at.value, std::memory_order_release);
 }
@@ -136,6 +138,7 @@ Look PartitionStream::next(ring::RecordView& record) {
       case ring::ScanResult::aborted: continuity_.on_abort(record.fields.claim.producer()); break;
       case ring::ScanResult::pad: break;
       case ring::ScanResult::corrupt_record:
+        if (have_mended(record.position)) break;
         report_corrupt(record.position, record.fields.claim.producer(),
                        "its checksum or sizes are wrong; the record is passed over");
         break;
@@ -159,6 +162,7 @@ Look PartitionStream::next(ring::RecordView& record) {
 
 Look PartitionStream::halted(ring::ScanResult result, const ring::RecordView& record) {
   if (source_ == Source::file) {
+    if (have_mended(position_)) return Look::more;
     // Below the data end there are final records only: what else stands here was damaged after it was written.
     if (broken_at_ != position_)
       report_corrupt(position_, record.fields.claim.producer(),
@@ -186,7 +190,7 @@ Look PartitionStream::halted(ring::ScanResult result, const ring::RecordView& re
 Look PartitionStream::at_limit() {
   if (source_ == Source::memory) return memory_.extend(view_) ? Look::more : Look::nothing;
   auto extended = file_.extend(position_, view_);
-  if (!extended) return fail_with(extended.error());
+  if (!extended) return have_mended(position_) ? Look::more : fail_with(extended.error());
   if (*extended) return Look::more;
   // The data's end in this file: memory has what follows, or the file has grown, or something else comes after it. A
   // record that reaches above the end is not durable yet.
@@ -248,12 +252,14 @@ Look PartitionStream::place_in_file() {
 Look PartitionStream::enter_file() {
   if (const Status taken = take_hold(false); !taken) return fail_with(taken.error());
   layout::SegmentCheck check = layout::SegmentCheck::ok;
-  if (const Status entered = file_.enter(position_, view_, check); !entered) return fail_with(entered.error());
+  if (const Status entered = file_.enter(position_, view_, check); !entered)
+    return have_mended(position_) ? Look::more : fail_with(entered.error());
   if (check == layout::SegmentCheck::newer_version)
     return fail_with(
         Error(ErrorCode::version, "reading " + name_of(topic_, partition_) + "@" + std::to_string(position_.value) +
                                       ": its segment has a newer format than this build knows; update it"));
   if (check != layout::SegmentCheck::ok) {
+    if (have_mended(position_)) return Look::more;
     report_corrupt(position_, ProducerId(0), "its segment header is damaged; the segment is passed over");
     jump(view_.end);
     return Look::more;
@@ -266,8 +272,10 @@ Look PartitionStream::enter_file() {
 }
 
 Look PartitionStream::locate() {
-  auto answer = context_.link.locate(memory_.maps()->topic(), partition_, position_);
+  auto answer = context_.link.locate(memory_.maps()->topic(), partition_, position_, mending_);
   if (!answer) return fail_with(answer.error());
+  const bool was_mending = mending_;
+  mending_ = mending_ && answer->kind == LocateAnswer::Kind::above;
   look_again_soon_ = true;  // unless something below moves us on
   switch (answer->kind) {
     case LocateAnswer::Kind::file:
@@ -276,6 +284,9 @@ Look PartitionStream::locate() {
       return file_.covers(position_) ? Look::more : Look::nothing;
     case LocateAnswer::Kind::skip:
       if (answer->position <= position_) break;
+      if (was_mending)
+        report_corrupt(position_, ProducerId(0),
+                       "it is damaged on every copy; passed over up to " + std::to_string(answer->position.value));
       jump(answer->position);
       return Look::more;
     case LocateAnswer::Kind::trimmed:
@@ -291,6 +302,17 @@ Look PartitionStream::locate() {
   locate_after_ns_ = monotonic_coarse_ns() + kLookAgainNs;
   drop_hold();
   return Look::nothing;
+}
+
+// What stands at `at` in a log file does not hold. The daemon is asked once to see to it, who may have it on another
+// copy. True: it goes on there when that is done; false: it was done already.
+bool PartitionStream::have_mended(Position at) {
+  if (!file_.covers(at) || source_ == Source::memory || mend_asked_ == at) return false;
+  mend_asked_ = position_ = at;
+  mending_ = true;
+  source_ = Source::none;
+  file_.close();
+  return true;
 }
 
 void PartitionStream::jump(Position to) {

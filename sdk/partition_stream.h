@@ -4,6 +4,8 @@
 //     │ ◀─ not yet (wait)                  └── broken chain: waits there until the daemon has repaired it
 //     └─── segment has left memory: locate ──▶ file ── end of the segment or of the data ──▶ none
 //
+// What does not hold in a file is reported to the daemon first (have_mended), and read again when that has seen to it.
+//
 //   edge            function
 //   none → memory   place()
 //   none → file     place_in_file()
@@ -106,6 +108,7 @@ class PartitionStream {
   // The scan has halted at something that is no final record.
   Look halted(ring::ScanResult result, const ring::RecordView& record);
   void leave_segment();
+  bool have_mended(Position at);
   void jump(Position to);
 
   enum class Verdict : std::uint8_t { deliver, pass_over, not_yet };
@@ -137,9 +140,11 @@ class PartitionStream {
   Position snap_to_;
   std::uint64_t time_from_ns_ = 0;  // records older than that are skipped until the first that is not
   bool halted_at_claim_ = false;
-  bool look_again_soon_ = false;       // what we wait for rings no bell
-  std::uint64_t locate_after_ns_ = 0;  // monotonic; the daemon had nothing for us a moment ago
-  std::optional<Position> broken_at_;  // the broken chain that was reported
+  bool look_again_soon_ = false;        // what we wait for rings no bell
+  std::uint64_t locate_after_ns_ = 0;   // monotonic; the daemon had nothing for us a moment ago
+  std::optional<Position> broken_at_;   // the broken chain that was reported
+  std::optional<Position> mend_asked_;  // the last place in a file that the daemon was asked to see to
+  bool mending_ = false;                // it has not answered that yet
   ring::Continuity continuity_;
   std::uint32_t fences_seen_ = 0;
   std::unordered_map<std::uint32_t, std::uint32_t> fences_;  // producer → entry of the fence table

@@ -26,7 +26,7 @@ Bus::Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, s
       wake_fd_(wake_fd),
       started_ns_(realtime_ns()),
       mirror_keeper_(disk.mirrors(), settings_.mirror_store, settings_.mirrors),
-      mirror_scrub_(disk.mirrors(), settings_.mirror_scrub_ns) {
+      scrub_(disk, settings_.mirror_scrub_ns) {
   budget_.limit = settings_.memory_budget;
 }
 
@@ -136,9 +136,9 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
   turn.progressed |= bury_deleted();
   turn.progressed |= hang_up_replaced();
   turn.progressed |= mirror_keeper_.do_work(now_ns);
-  if (!stopping_) mirror_scrub_.do_work(by_id_, now_ns);
+  if (!stopping_) turn.progressed |= scrub_.do_work(by_id_, now_ns);
   if (now_ns >= retention_at_ns_) run_retention(now_ns);
-  for (const std::uint64_t deadline : {retention_at_ns_, mirror_keeper_.deadline_ns(), mirror_scrub_.deadline_ns()})
+  for (const std::uint64_t deadline : {retention_at_ns_, mirror_keeper_.deadline_ns(), scrub_.deadline_ns()})
     if (deadline != 0 && (turn.deadline_ns == 0 || deadline < turn.deadline_ns)) turn.deadline_ns = deadline;
   return turn;
 }

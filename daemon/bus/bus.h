@@ -22,8 +22,8 @@
 #include "daemon/bus/data_directory.h"
 #include "daemon/bus/kept_state.h"
 #include "daemon/bus/mirror_keeper.h"
-#include "daemon/bus/mirror_scrub.h"
 #include "daemon/bus/partition_regions.h"
+#include "daemon/bus/scrub.h"
 #include "daemon/bus/topic.h"
 #include "daemon/io/disk.h"
 #include "daemon/keep/kept_table.h"
@@ -92,6 +92,8 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   Status alter_topic(SessionId session, const std::string& name, core::TopicChange change) override;
   Status delete_topic(SessionId session, const std::string& name) override;
   Status recover_topic(SessionId session, const std::string& name, std::optional<PartitionNumber> partition) override;
+  Result<session::ScrubReport> scrub_topic(SessionId session, const std::string& name,
+                                           std::optional<PartitionNumber> partition, bool start) override;
   Result<std::vector<session::TopicInfo>> list_topics(SessionId session) override;
   Result<session::TopicInfo> describe_topic(SessionId session, const std::string& name) override;
   Result<session::ProducerGrant> open_producer(SessionId session, session::OpenProducer request) override;
@@ -101,8 +103,8 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   Result<std::vector<session::PartitionGrant>> open_partitions(SessionId session, const std::string& topic,
                                                                session::Access access, PartitionNumber first,
                                                                std::uint32_t count) override;
-  Result<session::LocateAnswer> locate(SessionId session, TopicId topic, PartitionNumber partition,
-                                       Position position) override;
+  Result<session::LocateAnswer> locate(SessionId session, TopicId topic, PartitionNumber partition, Position position,
+                                       bool damaged) override;
   Result<Position> seek_time(SessionId session, TopicId topic, PartitionNumber partition,
                              std::uint64_t time_ns) override;
   Result<std::vector<session::PartitionRange>> end_positions(SessionId session, const std::string& topic) override;
@@ -210,7 +212,7 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   std::vector<std::string> findings_;             // of the last start
   std::vector<SessionId> replaced_sessions_;      // their connections are to be closed
   MirrorKeeper mirror_keeper_;
-  MirrorScrub mirror_scrub_;
+  Scrub scrub_;
   bool stopping_ = false;
 };
 

@@ -81,6 +81,8 @@ session::PartitionInfo Bus::info_of(const PartitionUnit& unit) const {
   info.slots_pinned = slots.limbo;
   info.open_claims = partition.has_open_claims() ? 1 : 0;
   info.quarantined_bytes = partition.counters().quarantined_bytes;
+  if (const log::PartitionLog* log = unit.partition->log(); log != nullptr)
+    info.quarantined_bytes += log->damaged_bytes();
   info.corrupt_records = partition.counters().corrupt_records;
   return info;
 }
@@ -120,7 +122,7 @@ Result<session::TopicInfo> Bus::describe_topic(SessionId session, const std::str
 }
 
 Result<session::LocateAnswer> Bus::locate(SessionId session_id, TopicId topic_id, PartitionNumber number,
-                                          Position position) {
+                                          Position position, bool damaged) {
   SLUICE_ASSIGN(session::Session * session, live_session(session_id));
   SLUICE_ASSIGN(PartitionUnit * unit, find_partition(topic_id, number));
   const Topic& topic = *by_id_.at(topic_id);
@@ -136,6 +138,7 @@ Result<session::LocateAnswer> Bus::locate(SessionId session_id, TopicId topic_id
   log::PartitionLog* log = unit->partition->log();
   if (log == nullptr) return go_on_at(session::LocateAnswer::Kind::trimmed, partition.memory_start());
   if (position < log->earliest()) return go_on_at(session::LocateAnswer::Kind::trimmed, partition.earliest());
+  if (damaged && scrub_.see_to(topic_id, number, *log, position)) return answer;
   const log::Located located = log->locate(position);
   const Position memory_begin(partition.memory().control->start_position);
   switch (located.kind) {
@@ -278,11 +281,13 @@ Result<std::vector<session::DoctorCheck>> Bus::doctor(SessionId session, bool qu
   checks.push_back(check_keeper(keeper_));
   if (io::MirrorDisk* const mirrors = disk_.mirrors()) {
     checks.push_back(check_mirrors(*mirrors));
-    checks.push_back(check("scrub", mirror_scrub_.mended_bytes() == 0,
-                           std::to_string(mirror_scrub_.passes()) + " passes, " +
-                               std::to_string(mirror_scrub_.mended_bytes()) + " bytes mended from another copy",
-                           "a disk gives back other bytes than were written: look at it (dmesg, smartctl)"));
   }
+  if (disk_.mirrors() != nullptr || scrub_.damaged_bytes() != 0)
+    checks.push_back(check("scrub", scrub_.mended_bytes() == 0 && scrub_.damaged_bytes() == 0,
+                           std::to_string(scrub_.passes()) + " passes, " + std::to_string(scrub_.mended_bytes()) +
+                               " bytes mended from another copy, " + std::to_string(scrub_.damaged_bytes()) +
+                               " bytes damaged on every copy",
+                           "a disk gives back other bytes than were written: look at it (dmesg, smartctl)"));
   checks.push_back(check("last start", findings_.empty(),
                          findings_.empty()
                              ? "nothing was cut or damaged"

@@ -255,6 +255,26 @@ void write_audit(protocol::AuditReport::Builder out, const session::AuditReport&
   out.setHolds(report.holds);
 }
 
+void write_scrub(protocol::ScrubReport::Builder out, const session::ScrubReport& report) {
+  out.setRun(report.run);
+  out.setRunning(report.running);
+  out.setCopies(report.copies);
+  out.setSegments(report.segments);
+  out.setBytes(report.bytes);
+  out.setMendedSegments(report.mended_segments);
+  out.setMendedBytes(report.mended_bytes);
+  out.setDamagedBytes(report.damaged_bytes);
+  auto damaged = out.initDamaged(static_cast<unsigned>(report.damaged.size()));
+  for (unsigned i = 0; i < report.damaged.size(); ++i) {
+    damaged[i].setPartition(report.damaged[i].partition);
+    damaged[i].setBegin(report.damaged[i].begin.value);
+    damaged[i].setEnd(report.damaged[i].end.value);
+    damaged[i].setReason(report.damaged[i].reason);
+  }
+  auto errors = out.initErrors(static_cast<unsigned>(report.errors.size()));
+  for (unsigned i = 0; i < report.errors.size(); ++i) errors.set(i, report.errors[i]);
+}
+
 void write_status(protocol::BusStatus::Builder out, const session::BusStatus& status) {
   out.setVersion(status.version);
   out.setPid(status.pid);

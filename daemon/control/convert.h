@@ -34,6 +34,7 @@ void write_failure(protocol::Failure::Builder out, const Error& error);
 void write_done(protocol::Done::Builder out, const Status& status);
 void write_topic(protocol::TopicInfo::Builder out, const session::TopicInfo& topic);
 void write_audit(protocol::AuditReport::Builder out, const session::AuditReport& report);
+void write_scrub(protocol::ScrubReport::Builder out, const session::ScrubReport& report);
 void write_status(protocol::BusStatus::Builder out, const session::BusStatus& status);
 void write_check(protocol::DoctorCheck::Builder out, const session::DoctorCheck& check);
 void write_session(protocol::SessionInfo::Builder out, const session::SessionInfo& info);

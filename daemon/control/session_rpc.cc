@@ -56,6 +56,29 @@ class SessionServer final : public protocol::Session::Server {
     });
   }
 
+  kj::Promise<void> scrubTopic(ScrubTopicContext context) override {
+    struct Request {
+      std::string name;
+      std::optional<PartitionNumber> partition;
+      bool start;
+    };
+    const auto params = context.getParams();
+    auto name = read_text(params.getName(), kTopicNameSizeMax, "topic name");
+    Result<Request> request;
+    if (name) {
+      request = Request{std::move(*name), {}, params.getStart()};
+      if (!params.getAll()) request->partition = params.getPartition();
+    } else {
+      request = fail(name.error());
+    }
+    return union_call<session::ScrubReport>(
+        context, request,
+        [](BusInterface& bus, SessionId id, Request& value) {
+          return bus.scrub_topic(id, value.name, value.partition, value.start);
+        },
+        [](auto response, const session::ScrubReport& report) { write_scrub(response.initReport(), report); });
+  }
+
   kj::Promise<void> listTopics(ListTopicsContext context) override {
     return plain_call<std::vector<session::TopicInfo>>(
         context, [](BusInterface& bus, SessionId id) { return bus.list_topics(id); },
@@ -135,13 +158,15 @@ class SessionServer final : public protocol::Session::Server {
       TopicId topic;
       PartitionNumber partition;
       Position position;
+      bool damaged;
     };
     const auto params = context.getParams();
-    Result<Place> place(Place{TopicId(params.getTopicId()), params.getPartition(), Position(params.getPosition())});
+    Result<Place> place(Place{TopicId(params.getTopicId()), params.getPartition(), Position(params.getPosition()),
+                              params.getDamaged()});
     return grant_call<session::LocateAnswer>(
         context, place,
         [](BusInterface& bus, SessionId id, Place& value) {
-          return bus.locate(id, value.topic, value.partition, value.position);
+          return bus.locate(id, value.topic, value.partition, value.position, value.damaged);
         },
         write_locate);
   }

@@ -62,13 +62,10 @@ class Reconciler {
     return remove_temporaries();
   }
 
-  Status scrub(Position base, SegmentNumber segment) {
+  Status mend(Position base, SegmentNumber segment) {
     SLUICE_TRY(open_one_on_all(base));
-    const bool anywhere = std::any_of(copies_.begin(), copies_.end(),
-                                      [&](Copy& copy) { return !copy.lost && copy.find(base) != nullptr; });
-    if (!anywhere) return {};
-    SLUICE_TRY(give_length(base));
-    return reconcile_segment(base, segment);
+    std::erase_if(copies_, [&](Copy& copy) { return copy.find(base) == nullptr; });
+    return copies_.size() < 2 ? Status() : reconcile_segment(base, segment);
   }
 
  private:
@@ -154,7 +151,7 @@ void Reconciler::take_good_copies() {
   }
 }
 
-// Without a lock: nobody writes a closed file.
+// Without a lock: nobody writes in a segment that is complete.
 Status Reconciler::open_one_on_all(Position base) {
   take_good_copies();
   return on_each([&](Copy& copy) -> Status {
@@ -502,10 +499,10 @@ Status reconcile(io::MirrorDisk& mirrors, const LogOptions& options, Position sc
   return Reconciler(mirrors, options, scan_from, repairs).run();
 }
 
-Status scrub_segment(io::MirrorDisk& mirrors, const LogOptions& options, Position base, SegmentNumber segment,
-                     MirrorRepairs& repairs) {
+Status mend_segment(io::MirrorDisk& mirrors, const LogOptions& options, Position base, SegmentNumber segment,
+                    MirrorRepairs& repairs) {
   if (mirrors.good_count() < 2) return {};
-  return Reconciler(mirrors, options, Position(), repairs).scrub(base, segment);
+  return Reconciler(mirrors, options, Position(), repairs).mend(base, segment);
 }
 
 }  // namespace sluice::log

@@ -36,9 +36,9 @@ struct MirrorRepairs {
 // A copy that cannot be read or mended is marked stale, unless it is the last good one. Errors: in_use, version, io.
 Status reconcile(io::MirrorDisk& mirrors, const LogOptions& options, Position scan_from, MirrorRepairs& repairs);
 
-// The same for one segment of a file that is closed, while the log is open: a scrub's step. Nothing happens
-// if the file is gone on all copies.
-Status scrub_segment(io::MirrorDisk& mirrors, const LogOptions& options, Position base, SegmentNumber segment,
-                     MirrorRepairs& repairs);
+// The same for one segment that is complete and durable, or of a closed file, while the log is open: in one go, so only
+// where something is known to be wrong (segment_scrub.h). Copies that lack the file are left out.
+Status mend_segment(io::MirrorDisk& mirrors, const LogOptions& options, Position base, SegmentNumber segment,
+                    MirrorRepairs& repairs);
 
 }  // namespace sluice::log

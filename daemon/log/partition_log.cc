@@ -25,6 +25,19 @@ constexpr std::size_t kCompleteFilesOpen = 2;
 
 std::string at_position(Position position) { return "position " + std::to_string(position.value); }
 
+// Ascending and apart: what touches `range` becomes one with it.
+void add_damage(std::vector<Damage>& known, Damage range) {
+  const auto touches = [&](const Damage& other) { return other.begin <= range.end && range.begin <= other.end; };
+  for (const Damage& other : known) {
+    if (!touches(other)) continue;
+    range.begin = std::min(range.begin, other.begin);
+    range.end = std::max(range.end, other.end);
+  }
+  std::erase_if(known, touches);
+  known.insert(std::find_if(known.begin(), known.end(), [&](const Damage& other) { return other.begin > range.begin; }),
+               range);
+}
+
 // One log file. `closed` (its index is final) follows from complete data and written entries, and never goes back.
 struct LogFile {
   Position base;
@@ -63,7 +76,10 @@ class FilePartitionLog final : public PartitionLog {
   Position earliest() const override;
   Position end() const override { return durable_; }
   Position segment_at_time(std::uint64_t time_ns) const override;
-  std::vector<std::pair<Position, Position>> closed_files() const override;
+  std::vector<ScrubFile> scrub_files() const override;
+  bool has_file(Position base) const override;
+  Status quarantine(Position base, const std::vector<Damage>& damage) override;
+  std::uint64_t damaged_bytes() const override;
   const LogOptions& options() const override { return options_; }
   std::uint64_t file_bytes() const override;
   std::uint64_t file_count() const override { return files_.size(); }
@@ -341,11 +357,47 @@ Position FilePartitionLog::segment_at_time(std::uint64_t time_ns) const {
   return durable_;
 }
 
-std::vector<std::pair<Position, Position>> FilePartitionLog::closed_files() const {
-  std::vector<std::pair<Position, Position>> closed;
+// ---- damage that is found while the log is open
+
+std::vector<ScrubFile> FilePartitionLog::scrub_files() const {
+  std::vector<ScrubFile> found;
+  for (const LogFile& file : files_) {
+    const bool closed = file.closed && !file.handle;
+    const Position limit = file.limit(durable_);
+    const Position end = closed ? limit : segment_start(limit);
+    if (end > file.base) found.push_back({file.base, end, closed});
+  }
+  return found;
+}
+
+bool FilePartitionLog::has_file(Position base) const {
+  const LogFile* const file = at_or_before(base);
+  return file != nullptr && file->base == base;
+}
+
+Status FilePartitionLog::quarantine(Position base, const std::vector<Damage>& damage) {
+  SLUICE_ASSERT(has_file(base));
+  LogFile& file = files_[static_cast<std::size_t>(at_or_before(base) - files_.data())];
+  const std::vector<Damage> before = file.damaged;
+  for (const Damage& range : damage) add_damage(file.damaged, range);
+  if (file.damaged == before) return {};
+  IndexContent content;
+  if (file.closed) {
+    SLUICE_ASSIGN(content, read_index(disk_, options_.directory, index_key(options_, base)));
+  } else {
+    content.segments = file.summaries;
+    file.summaries_written = file.summaries.size();
+    file.index_broken = true;  // entries are appended by their number: recovery makes the rest anew
+  }
+  content.damaged = file.damaged;
+  return write_index(disk_, options_.directory, index_key(options_, base), content);
+}
+
+std::uint64_t FilePartitionLog::damaged_bytes() const {
+  std::uint64_t bytes = 0;
   for (const LogFile& file : files_)
-    if (file.closed && !file.handle) closed.emplace_back(file.base, file.limit(durable_));
-  return closed;
+    for (const Damage& damage : file.damaged) bytes += damage.end - damage.begin;
+  return bytes;
 }
 
 std::uint64_t FilePartitionLog::file_bytes() const {

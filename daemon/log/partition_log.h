@@ -25,7 +25,6 @@
 #include <optional>
 #include <span>
 #include <string>
-#include <utility>
 #include <vector>
 
 #include "daemon/io/disk.h"
@@ -80,6 +79,8 @@ struct SegmentSummary {
   std::uint64_t time_max_ns = 0;  // running maximum over the log up to this segment's end
 };
 
+struct Damage;  // index.h
+
 // Where bytes of a position go.
 struct WriteTarget {
   io::FileId file;
@@ -95,6 +96,12 @@ struct Located {
   Position file_base;  // file: the position at the file's offset 0
   Position data_end;   // file: what may be read now; grows in the newest file
   Position next;       // skip: the next position that has data
+};
+
+struct ScrubFile {
+  Position base;
+  Position end;         // of what can be looked at
+  bool closed = false;  // it gets no more data: every copy has it at the same length
 };
 
 struct RetentionLimits {
@@ -139,8 +146,14 @@ class PartitionLog {
   virtual Position end() const = 0;       // durable end
   // The start of the first segment that may hold a record of that time or later; end() if there is none.
   virtual Position segment_at_time(std::uint64_t time_ns) const = 0;
-  // Bases and ends of data of the files that get no more data, ascending: what a scrub looks at.
-  virtual std::vector<std::pair<Position, Position>> closed_files() const = 0;
+  // What a scrub looks at, ascending: closed files, and the complete and durable segments of the others.
+  virtual std::vector<ScrubFile> scrub_files() const = 0;
+  virtual bool has_file(Position base) const = 0;
+  // From here on these ranges of one of scrub_files() are not served any more, also after a restart: noted in its
+  // index. Ranges that are known already change nothing. An error: not noted on disk, and not served by this log all
+  // the same.
+  virtual Status quarantine(Position base, const std::vector<Damage>& damage) = 0;
+  virtual std::uint64_t damaged_bytes() const = 0;
   virtual const LogOptions& options() const = 0;
   virtual std::uint64_t file_bytes() const = 0;  // with what is kept to become a file again
   virtual std::uint64_t file_count() const = 0;

@@ -8,16 +8,16 @@
 
 namespace sluice::log {
 namespace {
-constexpr std::uint64_t kChunkSize = 1024 * 1024;
 constexpr std::align_val_t kBufferAlignment{kDirectIoAlignment};
 }  // namespace
 
 // ---- SegmentBuffer
 
 // Not zeroed: of a large segment only what is loaded takes memory.
-SegmentBuffer::SegmentBuffer(io::Disk& disk, std::uint64_t segment_size)
+SegmentBuffer::SegmentBuffer(io::Disk& disk, std::uint64_t segment_size, std::uint64_t chunk_size)
     : disk_(disk),
       segment_size_(segment_size),
+      chunk_size_(chunk_size),
       bytes_(static_cast<std::byte*>(::operator new(segment_size, kBufferAlignment))) {}
 
 SegmentBuffer::~SegmentBuffer() { ::operator delete(bytes_, kBufferAlignment); }
@@ -31,7 +31,7 @@ void SegmentBuffer::start(io::FileId file, std::uint64_t offset, std::uint64_t a
 
 Result<bool> SegmentBuffer::load(std::uint64_t end) {
   while (loaded_ < end && loaded_ < available_) {
-    const std::uint64_t size = std::min(kChunkSize, available_ - loaded_);
+    const std::uint64_t size = std::min(chunk_size_, available_ - loaded_);
     SLUICE_ASSIGN(const std::size_t got, disk_.read(file_, offset_ + loaded_, std::span(bytes_ + loaded_, size)));
     loaded_ += got;
     bytes_read_ += got;
@@ -163,39 +163,58 @@ void SegmentScan::visit(std::uint64_t at, const Checked& checked, Position visit
 
 Result<SegmentOutcome> SegmentScan::run(SegmentNumber segment, Position must_reach, Position visit_from,
                                         const RecordVisitor& visitor) {
+  SLUICE_TRY(begin(segment, must_reach));
+  SLUICE_ASSIGN([[maybe_unused]] const bool ended, walk(options_.segment_size, visit_from, visitor));
+  return take_outcome();
+}
+
+Status SegmentScan::begin(SegmentNumber segment, Position must_reach) {
   const std::uint64_t end = options_.segment_size;
   start_ = Position(segment.value * end);
   outcome_ = {};
   resync_budget_ = kResyncBudgetFactor * end;
-  // What must be there of this segment.
-  const std::uint64_t must = must_reach > start_ ? std::min(must_reach - start_, end) : 0;
-
+  must_ = must_reach > start_ ? std::min(must_reach - start_, end) : 0;
+  at_ = layout::kSegmentHeaderSize;
+  ended_ = false;
   SLUICE_ASSIGN(const std::optional<DamageReason> bad_header, check_header(segment));
-  if (bad_header) {
-    if (must != 0) damage(0, must, *bad_header);
-    if (must < end) outcome_.stopped = position(must);
-    return std::move(outcome_);
-  }
-  for (std::uint64_t at = layout::kSegmentHeaderSize; at < end;) {
-    SLUICE_ASSIGN(const Checked checked, check_record(at));
+  if (!bad_header) return {};
+  if (must_ != 0) damage(0, must_, *bad_header);
+  if (must_ < end) outcome_.stopped = position(must_);
+  ended_ = true;
+  return {};
+}
+
+Result<bool> SegmentScan::walk(std::uint64_t bytes, Position visit_from, const RecordVisitor& visitor) {
+  const std::uint64_t end = options_.segment_size;
+  const std::uint64_t until = std::min(end, at_ + std::min(bytes, end));
+  while (!ended_ && at_ < until) {
+    SLUICE_ASSIGN(const Checked checked, check_record(at_));
     if (checked.verdict == Verdict::valid) {
-      visit(at, checked, visit_from, visitor);
-      at += checked.fields.claim.span_size();
-      continue;
+      visit(at_, checked, visit_from, visitor);
+      at_ += checked.fields.claim.span_size();
+    } else {
+      SLUICE_TRY(pass_damage(checked));
     }
-    if (at >= must) {
-      outcome_.stopped = position(at);
-      break;
-    }
-    SLUICE_ASSIGN(const std::uint64_t next, next_intact(at, checked));
-    damage(at, next < end ? next : must, reason_of(checked.verdict));
-    if (next == end && must < end) {
-      outcome_.stopped = position(must);
-      break;
-    }
-    at = next;
   }
-  return std::move(outcome_);
+  return ended_ || at_ >= end;
+}
+
+// What is not valid at at_ ends the log there, or is damage up to the next intact record.
+Status SegmentScan::pass_damage(const Checked& checked) {
+  const std::uint64_t end = options_.segment_size;
+  if (at_ >= must_) {
+    outcome_.stopped = position(at_);
+    ended_ = true;
+    return {};
+  }
+  SLUICE_ASSIGN(const std::uint64_t next, next_intact(at_, checked));
+  damage(at_, next < end ? next : must_, reason_of(checked.verdict));
+  if (next == end && must_ < end) {
+    outcome_.stopped = position(must_);
+    ended_ = true;
+  }
+  at_ = next;
+  return {};
 }
 
 }  // namespace sluice::log

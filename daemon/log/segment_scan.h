@@ -16,6 +16,7 @@
 #include <cstdint>
 #include <memory>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "daemon/io/disk.h"
@@ -29,11 +30,12 @@
 namespace sluice::log {
 
 inline constexpr std::uint64_t kResyncBudgetFactor = 16;
+inline constexpr std::uint64_t kSegmentChunkSize = 1024 * 1024;  // read at a time
 
 // A segment's bytes, fetched from its file in chunks as far as they are needed.
 class SegmentBuffer {
  public:
-  SegmentBuffer(io::Disk& disk, std::uint64_t segment_size);
+  SegmentBuffer(io::Disk& disk, std::uint64_t segment_size, std::uint64_t chunk_size = kSegmentChunkSize);
   SegmentBuffer(const SegmentBuffer&) = delete;
   SegmentBuffer& operator=(const SegmentBuffer&) = delete;
   ~SegmentBuffer();
@@ -43,11 +45,13 @@ class SegmentBuffer {
   // True if [0, end) is there now; false if the file ends before. A read error is an error, never an end.
   Result<bool> load(std::uint64_t end);
   const std::byte* at(std::uint64_t offset) const { return bytes_ + offset; }
+  std::uint64_t loaded() const { return loaded_; }
   std::uint64_t bytes_read() const { return bytes_read_; }
 
  private:
   io::Disk& disk_;
   const std::uint64_t segment_size_;
+  const std::uint64_t chunk_size_;
   std::byte* const bytes_;
   io::FileId file_;
   std::uint64_t offset_ = 0;
@@ -71,6 +75,11 @@ class SegmentScan {
   // `visit_from` are walked over without a visit.
   Result<SegmentOutcome> run(SegmentNumber segment, Position must_reach, Position visit_from,
                              const RecordVisitor& visitor);
+  // The same in steps: begin, then walk until it has ended (true). A step passes records that begin within the next
+  // `bytes` bytes; a search behind damage is done in one go.
+  Status begin(SegmentNumber segment, Position must_reach);
+  Result<bool> walk(std::uint64_t bytes, Position visit_from, const RecordVisitor& visitor);
+  SegmentOutcome take_outcome() { return std::move(outcome_); }
 
  private:
   enum class Verdict : std::uint8_t { valid, free, missing, claim_word, sizes, checksum };
@@ -86,13 +95,17 @@ class SegmentScan {
   Result<std::uint64_t> next_intact(std::uint64_t at, const Checked& damaged);
   void visit(std::uint64_t at, const Checked& checked, Position visit_from, const RecordVisitor& visitor);
   void damage(std::uint64_t from, std::uint64_t to, DamageReason reason);
+  Status pass_damage(const Checked& checked);
   static DamageReason reason_of(Verdict verdict);
   Position position(std::uint64_t at) const { return start_ + at; }
 
   SegmentBuffer& buffer_;
   const LogOptions& options_;
-  // Of the segment that run() is on.
+  // Of the segment that it is on.
   Position start_;
+  std::uint64_t must_ = 0;  // so much of it must be there
+  std::uint64_t at_ = 0;    // the next record's offset
+  bool ended_ = false;
   bool checksums_ = false;
   std::uint32_t segment_checksum_ = 0;
   std::uint64_t resync_budget_ = 0;

@@ -153,6 +153,26 @@ struct AuditReport {
   bool holds = false;
 };
 
+// What a topic's last scrub found, or has found so far.
+struct ScrubRange {
+  PartitionNumber partition = 0;
+  Position begin;
+  Position end;
+  std::string reason;
+};
+struct ScrubReport {
+  std::uint64_t run = 0;  // counts in this daemon; 0: there was none
+  bool running = false;
+  std::uint32_t copies = 0;  // that were compared
+  std::uint64_t segments = 0;
+  std::uint64_t bytes = 0;  // of one copy
+  std::uint64_t mended_segments = 0;
+  std::uint64_t mended_bytes = 0;  // written, on all copies
+  std::uint64_t damaged_bytes = 0;
+  std::vector<ScrubRange> damaged;  // intact on no copy; the first ones
+  std::vector<std::string> errors;  // what could not be looked at; the first ones
+};
+
 struct MirrorStatus {
   std::string path;
   std::string state;   // good, stale or filling
@@ -224,6 +244,10 @@ class BusInterface {
   // Opens poisoned partitions again: one, or all of the topic.
   virtual Status recover_topic(SessionId session, const std::string& name,
                                std::optional<PartitionNumber> partition) = 0;
+  // `start`: has its log files looked at, all or one partition's, and mended from another copy where one is damaged;
+  // one that is under way goes on. Answers what was found so far.
+  virtual Result<ScrubReport> scrub_topic(SessionId session, const std::string& name,
+                                          std::optional<PartitionNumber> partition, bool start) = 0;
   virtual Result<std::vector<TopicInfo>> list_topics(SessionId session) = 0;
   virtual Result<TopicInfo> describe_topic(SessionId session, const std::string& name) = 0;
 
@@ -236,8 +260,9 @@ class BusInterface {
                                                               Access access, PartitionNumber first,
                                                               std::uint32_t count) = 0;
 
-  virtual Result<LocateAnswer> locate(SessionId session, TopicId topic, PartitionNumber partition,
-                                      Position position) = 0;
+  // `damaged`: what lies there was found damaged; seen to first, and `above` is answered until it was.
+  virtual Result<LocateAnswer> locate(SessionId session, TopicId topic, PartitionNumber partition, Position position,
+                                      bool damaged) = 0;
   virtual Result<Position> seek_time(SessionId session, TopicId topic, PartitionNumber partition,
                                      std::uint64_t time_ns) = 0;
   virtual Result<std::vector<PartitionRange>> end_positions(SessionId session, const std::string& topic) = 0;

@@ -25,7 +25,8 @@ struct Context {
 // Parses, runs, and returns the exit code.
 int run_command_line(int argc, const char* const* argv);
 
-void add_topic_commands(CLI::App& app, Context& context);  // topic create | list | describe | alter | delete
+void add_topic_commands(CLI::App& app, Context& context);  // topic create | list | describe | alter | delete | …
+void add_topic_scrub(CLI::App& group, Context& context);   // topic scrub
 void add_produce_command(CLI::App& app, Context& context);
 void add_consume_command(CLI::App& app, Context& context);
 void add_audit_command(CLI::App& app, Context& context);

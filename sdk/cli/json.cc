@@ -101,6 +101,25 @@ Json to_json(const std::string& topic, const AuditReport& report) {
   return {{"topic", topic}, {"holds", report.holds}, {"rows", std::move(rows)}};
 }
 
+Json to_json(const std::string& topic, const ScrubReport& report) {
+  Json damaged = Json::array();
+  for (const ScrubRange& range : report.damaged)
+    damaged.push_back({{"partition", range.partition},
+                       {"begin", range.begin.value},
+                       {"end", range.end.value},
+                       {"bytes", range.end - range.begin},
+                       {"reason", range.reason}});
+  return {{"topic", topic},
+          {"copies", report.copies},
+          {"segments", report.segments},
+          {"bytes", report.bytes},
+          {"mended_segments", report.mended_segments},
+          {"mended_bytes", report.mended_bytes},
+          {"damaged_bytes", report.damaged_bytes},
+          {"damaged", std::move(damaged)},
+          {"errors", report.errors}};
+}
+
 Json to_json(const BusStatus& s) {
   Json mirrors = Json::array();
   for (const MirrorStatus& m : s.mirrors)

@@ -16,6 +16,7 @@ using Json = nlohmann::ordered_json;
 Json to_json(const TopicInfo& topic);
 Json to_json(const std::vector<TopicInfo>& topics);
 Json to_json(const std::string& topic, const AuditReport& report);
+Json to_json(const std::string& topic, const ScrubReport& report);
 Json to_json(const BusStatus& status);
 Json to_json(const std::vector<DoctorCheck>& checks);
 Json to_json(const std::vector<SessionInfo>& sessions);

@@ -1,4 +1,4 @@
-// sluice topic create | list | describe | alter | delete | recover
+// sluice topic create | list | describe | alter | delete | recover (scrub: scrub_command.cc)
 
 #include <charconv>
 #include <chrono>
@@ -315,6 +315,7 @@ void add_topic_commands(CLI::App& app, Context& context) {
   add_simple(group, context, "delete", "Delete a topic and all its messages", true, false, remove);
   add_simple(group, context, "recover",
              "Open poisoned partitions again (NAME or NAME/PARTITION), once the disk is well", true, false, recover);
+  add_topic_scrub(group, context);
 }
 
 }  // namespace sluice::cli

@@ -86,8 +86,9 @@ interface Session {
   # first on; none past the last one.
   openPartitions @9 (topic :Text, access :Access, first :UInt32, count :UInt32) -> (response :PartitionsResponse);
 
-  # Where bytes that have left memory are.
-  locate @10 (topicId :UInt32, partition :UInt32, position :UInt64) -> (response :LocateResponse);
+  # Where bytes that have left memory are. With `damaged`, what was read at this position does not hold: the daemon sees to
+  # it first (mends it from another copy, or quarantines it), and answers `above` until it has.
+  locate @10 (topicId :UInt32, partition :UInt32, position :UInt64, damaged :Bool) -> (response :LocateResponse);
   # The first position whose segment may hold a record of that time or later.
   seekTime @11 (topicId :UInt32, partition :UInt32, timeNs :UInt64) -> (response :PositionResponse);
   # The committed end right now.
@@ -104,6 +105,10 @@ interface Session {
   # Opens poisoned partitions again: `partition`, or all. What was not durable there is lost, as with lost memory; whoever
   # has the topic open attaches anew. Failures: conflict (none is poisoned), wouldBlock, io.
   recoverTopic @20 (name :Text, partition :UInt32, all :Bool) -> (done :Done);
+  # With `start`: has its closed log files and the complete segments of the open ones looked at, of `partition` or all, and
+  # mended from another copy where one is damaged; one that is under way goes on. Answers what was found so far: ask again
+  # without `start` until it is not running any more. What is intact nowhere is quarantined.
+  scrubTopic @21 (name :Text, partition :UInt32, all :Bool, start :Bool) -> (response :ScrubResponse);
 }
 
 enum Access {
@@ -321,6 +326,31 @@ struct AuditReport {
 struct AuditResponse {
   union {
     report @0 :AuditReport;
+    failure @1 :Failure;
+  }
+}
+
+struct ScrubRange {
+  partition @0 :UInt32;
+  begin @1 :UInt64;
+  end @2 :UInt64;
+  reason @3 :Text;
+}
+struct ScrubReport {
+  run @0 :UInt64;                    # counts in this daemon; 0: there was none
+  running @1 :Bool;
+  copies @2 :UInt32;                 # that were compared
+  segments @3 :UInt64;
+  bytes @4 :UInt64;                  # of one copy
+  mendedSegments @5 :UInt64;
+  mendedBytes @6 :UInt64;            # written, on all copies
+  damagedBytes @7 :UInt64;
+  damaged @8 :List(ScrubRange);      # intact on no copy; the first ones
+  errors @9 :List(Text);             # what could not be looked at; the first ones
+}
+struct ScrubResponse {
+  union {
+    report @0 :ScrubReport;
     failure @1 :Failure;
   }
 }

@@ -1,3 +1,7 @@
+#include <algorithm>
+#include <functional>
+#include <vector>
+
 #include <gtest/gtest.h>
 
 #include "tests/sdk/sdk_rig.h"
@@ -105,6 +109,63 @@ TEST(FileReading, ADamagedRecordIsReportedAndTheRestIsServed) {
     ++received;
   }
   EXPECT_EQ(received, 998);
+  EXPECT_EQ(reader->counters().corrupt, 2u);
+}
+
+// The daemon has the bytes on another copy: the reader waits for them, and sees nothing of it.
+TEST(FileReading, WhatTheDaemonMendsIsReadAsIfNothingHadBeen) {
+  Rig rig;
+  auto producer = rig.producer({.name = {}, .send_timeout = 0ms});
+  const auto receipts = send_through(rig, *producer, 1000, 500);
+  const std::uint64_t segment_size = rig.bus->control(0).segment_size;
+  struct Flip {
+    Position reported, at;
+    std::uint8_t good;
+  };
+  const auto good = [&](Position at) {
+    std::uint8_t byte = 0;
+    rig.bus->read_file(0, at, byte);
+    return byte;
+  };
+  const Position header = Position(segment_size) + 30;
+  const std::vector<Flip> flips = {{receipts[5].position, receipts[5].position + 100, good(receipts[5].position + 100)},
+                                   {receipts[9].position, receipts[9].position, good(receipts[9].position)},
+                                   {Position(segment_size), header, good(header)}};
+  rig.bus->damage_file(0, flips[0].at, 0xee);
+  rig.bus->damage_file(0, flips[1].at, 0);  // state: free
+  rig.bus->damage_file(0, flips[2].at, 0xee);
+  std::vector<Position> asked;
+  rig.bus->set_mender([&](Position position) {
+    asked.push_back(position);
+    for (const Flip& flip : flips)
+      if (flip.reported == position) rig.bus->damage_file(0, flip.at, flip.good);
+    return asked.size() % 2 != 0;  // it takes a while
+  });
+  auto reader = rig.reader_from(From::earliest());
+  for (int i = 0; i < 1000; ++i) ASSERT_EQ(number_of(reader->next(5s).value()), i);
+  EXPECT_EQ(asked.size(), 6u);
+  EXPECT_EQ(reader->counters().gaps + reader->counters().repeats + reader->counters().corrupt, 0u);
+}
+
+// It asks once; then it passes over the one record, as the daemon says where the next intact one is.
+TEST(FileReading, WhatTheDaemonCannotMendIsReportedAndPassedOver) {
+  Rig rig;
+  auto producer = rig.producer({.name = {}, .send_timeout = 0ms});
+  const auto receipts = send_through(rig, *producer, 1000, 500);
+  rig.bus->damage_file(0, receipts[3].position, 0);  // state: free
+  rig.bus->damage_file(0, receipts[7].position + 100, 0xee);
+  int asked = 0;
+  rig.bus->set_mender([&](Position position) {
+    ++asked;
+    if (position == receipts[3].position) rig.bus->quarantine(position, receipts[4].position);
+    return false;
+  });
+  auto reader = rig.reader_from(From::earliest());
+  std::vector<int> numbers;
+  while (auto message = reader->next(0ms)) numbers.push_back(number_of(*message));
+  EXPECT_EQ(numbers.size(), 998u);
+  EXPECT_EQ(std::count(numbers.begin(), numbers.end(), 3) + std::count(numbers.begin(), numbers.end(), 7), 0);
+  EXPECT_EQ(asked, 2);
   EXPECT_EQ(reader->counters().corrupt, 2u);
 }
 

@@ -205,6 +205,11 @@ void LocalBus::damage_file(PartitionNumber number, Position at, std::uint8_t wit
   SLUICE_ASSERT(::pwrite(one.file.get(), &with, 1, static_cast<off_t>(at - one.file_base)) == 1);
 }
 
+void LocalBus::read_file(PartitionNumber number, Position at, std::uint8_t& into) {
+  Partition& one = partition(number);
+  SLUICE_ASSERT(::pread(one.file.get(), &into, 1, static_cast<off_t>(at - one.file_base)) == 1);
+}
+
 // ---- the connection ----
 
 void LocalBus::hang_up() {
@@ -336,11 +341,17 @@ Status LocalBus::open_partitions(std::string_view, bool produce, PartitionNumber
   return {};
 }
 
-Result<internal::LocateAnswer> LocalBus::locate(TopicId, PartitionNumber number, Position position) {
+Result<internal::LocateAnswer> LocalBus::locate(TopicId, PartitionNumber number, Position position, bool damaged) {
   const std::lock_guard lock(mutex_);
   ++locates_;
   Partition& one = *partitions_.at(number);
   internal::LocateAnswer answer;
+  if (damaged && mender_ && mender_(position)) return answer;
+  if (const auto quarantined = quarantined_.find(position); quarantined != quarantined_.end()) {
+    answer.kind = internal::LocateAnswer::Kind::skip;
+    answer.position = quarantined->second;
+    return answer;
+  }
   if (position < one.earliest) {
     answer.kind = internal::LocateAnswer::Kind::trimmed;
     answer.position = one.earliest;

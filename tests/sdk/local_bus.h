@@ -7,9 +7,12 @@
 
 #include <atomic>
 #include <cstdint>
+#include <functional>
+#include <map>
 #include <memory>
 #include <mutex>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sdk/bus_link.h"
@@ -61,6 +64,11 @@ class LocalBus final : public internal::BusLink {
   void refuse_reads(std::uint32_t count) { refused_reads_ = count; }
   // The bytes of the partition's file, to damage them.
   void damage_file(PartitionNumber number, Position at, std::uint8_t with);
+  void read_file(PartitionNumber number, Position at, std::uint8_t& into);
+
+  // Called for what a reader reports as damaged: true while it is not seen to.
+  void set_mender(std::function<bool(Position)> mender) { mender_ = std::move(mender); }
+  void quarantine(Position begin, Position end) { quarantined_[begin] = end; }
 
   // ---- BusLink
   std::uint64_t word() const override { return word_.load(std::memory_order_acquire); }
@@ -78,7 +86,8 @@ class LocalBus final : public internal::BusLink {
   Status close_reader(std::uint64_t, std::uint64_t) override { return {}; }
   Status open_partitions(std::string_view topic, bool produce, PartitionNumber first, const internal::GrantSink& sink,
                          Duration timeout) override;
-  Result<internal::LocateAnswer> locate(TopicId topic, PartitionNumber partition, Position position) override;
+  Result<internal::LocateAnswer> locate(TopicId topic, PartitionNumber partition, Position position,
+                                        bool damaged) override;
   Result<Position> seek_time(TopicId topic, PartitionNumber partition, std::uint64_t time_ns) override;
   Status report_sequences(TopicId topic, const std::vector<internal::SequenceReport>& reports,
                           Duration timeout) override;
@@ -109,6 +118,8 @@ class LocalBus final : public internal::BusLink {
   std::uint64_t opens_ = 0;
   std::uint32_t refused_reads_ = 0;
   bool memory_kept_ = false;
+  std::function<bool(Position)> mender_;
+  std::map<Position, Position> quarantined_;  // begin → end
 };
 
 }  // namespace sluice::test

@@ -23,6 +23,7 @@ _sluice_flags() {
     "topic create")
       echo "--partitions --durability --visibility --segment-size --slots $retention --claim-deadline --checksum --time" \
         "--publisher --consumer" ;;
+    "topic scrub") echo "--partition --json" ;;
     "topic alter") echo "--partitions $retention --yes" ;;
     "topic list" | "topic describe" | audit | status | config | "session list") echo "--json" ;;
     produce)
@@ -85,11 +86,11 @@ _sluice() {
   fi
   case "$command" in
     "") _sluice_words "topic produce consume audit msg status doctor config session" "$current" ;;
-    topic) _sluice_words "create list describe alter delete recover" "$current" ;;
+    topic) _sluice_words "create list describe alter delete recover scrub" "$current" ;;
     msg) _sluice_words "show" "$current" ;;
     session) _sluice_words "list kill" "$current" ;;
     consume) _sluice_words "$(_sluice_topics)" "$current" ;;
-    "topic describe" | "topic alter" | "topic delete" | "topic recover" | produce | audit)
+    "topic describe" | "topic alter" | "topic delete" | "topic recover" | "topic scrub" | produce | audit)
       [ "$arguments" -eq 0 ] && _sluice_words "$(_sluice_topics)" "$current" ;;
     "msg show")
       if [ "$arguments" -eq 0 ]; then

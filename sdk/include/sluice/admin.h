@@ -92,6 +92,26 @@ struct AuditReport {
   bool holds = false;  // every sum holds, and nothing was cut or quarantined
 };
 
+// What a scrub of a topic's log files found, or has found so far.
+struct ScrubRange {
+  PartitionNumber partition = 0;
+  Position begin;
+  Position end;
+  std::string reason;
+};
+struct ScrubReport {
+  std::uint64_t run = 0;  // counts in one daemon; 0: there was none
+  bool running = false;
+  std::uint32_t copies = 0;    // that were compared
+  std::uint64_t segments = 0;  // looked at
+  std::uint64_t bytes = 0;     // of one copy
+  std::uint64_t mended_segments = 0;
+  std::uint64_t mended_bytes = 0;  // written, on all copies
+  std::uint64_t damaged_bytes = 0;
+  std::vector<ScrubRange> damaged;  // intact on no copy, and not served; the first ones
+  std::vector<std::string> errors;  // what could not be looked at; the first ones
+};
+
 // One copy of the data directory.
 struct MirrorStatus {
   std::string path;

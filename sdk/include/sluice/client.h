@@ -58,6 +58,12 @@ class SLUICE_EXPORT Client {
   // what was not counts as lost memory, and whoever has the topic open attaches anew by itself. conflict (none is
   // poisoned) · would_block (its requests to the disk have not ended yet) · io · permission · not_found.
   Status recover_topic(std::string_view name, std::optional<PartitionNumber> partition = {});
+  // Has a topic's log files (of all partitions, or one) looked at, and what is damaged mended from another copy; goes
+  // on in the daemon after the answer, which says what was found so far. One that is under way goes on. not_found ·
+  // invalid (a volatile topic) · permission.
+  Result<ScrubReport> start_scrub(std::string_view name, std::optional<PartitionNumber> partition = {});
+  // How far the last one has come; `run` 0: there was none since the daemon started.
+  Result<ScrubReport> scrub(std::string_view name);
   Result<std::vector<TopicInfo>> topics();
   Result<TopicInfo> topic(std::string_view name);
   Result<AuditReport> audit(std::string_view topic);

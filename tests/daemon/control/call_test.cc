@@ -147,6 +147,23 @@ TEST_F(ControlCall, TopicsAreCreatedDescribedAlteredAndDeleted) {
   bus_.run([](test::FakeBus& bus) { EXPECT_EQ(bus.recovered, (std::vector<std::string>{"orders/all", "orders/1"})); });
   EXPECT_EQ(client_->recover_topic("nothing", {}).error().code(), ErrorCode::not_found);
 
+  const ScrubReport scrub = client_->scrub_topic("orders", 3, true).value();
+  EXPECT_EQ(scrub.run, 1u);
+  EXPECT_TRUE(scrub.running);
+  EXPECT_EQ(scrub.copies, 2u);
+  EXPECT_EQ(scrub.segments, 3u);
+  EXPECT_EQ(scrub.bytes, 4u);
+  EXPECT_EQ(scrub.mended_segments, 5u);
+  EXPECT_EQ(scrub.mended_bytes, 6u);
+  EXPECT_EQ(scrub.damaged_bytes, 7u);
+  ASSERT_EQ(scrub.damaged.size(), 1u);
+  EXPECT_EQ(scrub.damaged[0].partition, 3u);
+  EXPECT_EQ(scrub.damaged[0].end, Position(9));
+  EXPECT_EQ(scrub.damaged[0].reason, "a test");
+  EXPECT_EQ(scrub.errors, std::vector<std::string>{"an error"});
+  EXPECT_EQ(client_->scrub_topic("orders", {}, false).value().damaged[0].partition, 77u);
+  EXPECT_EQ(client_->scrub_topic("nothing", {}, true).error().code(), ErrorCode::not_found);
+
   EXPECT_EQ(client_->list_topics().value().size(), 1u);
   ASSERT_TRUE(client_->delete_topic("orders"));
   EXPECT_EQ(client_->delete_topic("orders").error().code(), ErrorCode::not_found);

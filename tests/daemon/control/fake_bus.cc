@@ -164,6 +164,24 @@ Status FakeBus::recover_topic(SessionId id, const std::string& name, std::option
   return {};
 }
 
+Result<session::ScrubReport> FakeBus::scrub_topic(SessionId id, const std::string& name,
+                                                  std::optional<PartitionNumber> partition, bool start) {
+  SLUICE_TRY(alive(id));
+  SLUICE_TRY(find(name));
+  session::ScrubReport report;
+  report.run = 1;
+  report.running = start;
+  report.copies = 2;
+  report.segments = 3;
+  report.bytes = 4;
+  report.mended_segments = 5;
+  report.mended_bytes = 6;
+  report.damaged_bytes = 7;
+  report.damaged.push_back({partition.value_or(77), Position(8), Position(9), "a test"});
+  report.errors.emplace_back("an error");
+  return report;
+}
+
 Result<std::vector<session::TopicInfo>> FakeBus::list_topics(SessionId id) {
   SLUICE_TRY(alive(id));
   std::vector<session::TopicInfo> list;
@@ -280,7 +298,7 @@ Result<std::vector<session::PartitionGrant>> FakeBus::open_partitions(SessionId 
   return grants;
 }
 
-Result<session::LocateAnswer> FakeBus::locate(SessionId id, TopicId, PartitionNumber, Position position) {
+Result<session::LocateAnswer> FakeBus::locate(SessionId id, TopicId, PartitionNumber, Position position, bool) {
   SLUICE_TRY(alive(id));
   session::LocateAnswer answer;
   switch (position.value) {

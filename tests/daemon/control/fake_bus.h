@@ -42,6 +42,8 @@ class FakeBus final : public session::BusInterface, public session::BusPoster {
   Status alter_topic(SessionId session, const std::string& name, core::TopicChange change) override;
   Status delete_topic(SessionId session, const std::string& name) override;
   Status recover_topic(SessionId session, const std::string& name, std::optional<PartitionNumber> partition) override;
+  Result<session::ScrubReport> scrub_topic(SessionId session, const std::string& name,
+                                           std::optional<PartitionNumber> partition, bool start) override;
   Result<std::vector<session::TopicInfo>> list_topics(SessionId session) override;
   Result<session::TopicInfo> describe_topic(SessionId session, const std::string& name) override;
   Result<session::ProducerGrant> open_producer(SessionId session, session::OpenProducer request) override;
@@ -51,8 +53,8 @@ class FakeBus final : public session::BusInterface, public session::BusPoster {
   Result<std::vector<session::PartitionGrant>> open_partitions(SessionId session, const std::string& topic,
                                                                session::Access access, PartitionNumber first,
                                                                std::uint32_t count) override;
-  Result<session::LocateAnswer> locate(SessionId session, TopicId topic, PartitionNumber partition,
-                                       Position position) override;
+  Result<session::LocateAnswer> locate(SessionId session, TopicId topic, PartitionNumber partition, Position position,
+                                       bool damaged) override;
   Result<Position> seek_time(SessionId session, TopicId topic, PartitionNumber partition, std::uint64_t time) override;
   Result<std::vector<session::PartitionRange>> end_positions(SessionId session, const std::string& topic) override;
   Status report_sequences(SessionId session, TopicId topic, std::vector<session::SequenceReport> reports) override;

@@ -12,6 +12,7 @@
 
 #include "daemon/log/index.h"
 #include "daemon/log/log_file.h"
+#include "daemon/log/segment_scrub.h"
 #include "tests/daemon/io/mirror_rig.h"
 #include "tests/daemon/log/log_rig.h"
 
@@ -28,6 +29,26 @@ using Bytes = std::vector<std::byte>;
 std::uint64_t runs(const char* variable, std::uint64_t normally) {
   const char* const text = std::getenv(variable);
   return text == nullptr ? normally : std::strtoull(text, nullptr, 10);
+}
+
+// Every step of a scrub of all that can be looked at; what is intact on no copy is quarantined.
+ScrubOutcome scrub_all(io::Disk& disk, PartitionLog& log) {
+  ScrubOutcome all;
+  for (const ScrubFile& file : log.scrub_files()) {
+    for (SegmentNumber segment(file.base.value / kRigSegmentSize); segment.value * kRigSegmentSize < file.end.value;
+         segment = segment.next()) {
+      SegmentScrub scrub(disk, log.options(), file, segment);
+      while (!scrub.step().value()) {
+      }
+      const ScrubOutcome outcome = scrub.take_outcome();
+      all.copies = std::max(all.copies, outcome.copies);
+      all.bytes += outcome.bytes;
+      all.mended_bytes += outcome.mended_bytes;
+      all.damaged.insert(all.damaged.end(), outcome.damaged.begin(), outcome.damaged.end());
+      EXPECT_TRUE(log.quarantine(file.base, outcome.damaged));
+    }
+  }
+  return all;
 }
 
 class Mirrors : public testing::Test {
@@ -230,17 +251,84 @@ TEST_F(Mirrors, AScrubMendsWhatRotsInClosedFiles) {
   Opened opened = open_log(disk(), options_at("/a"), records_.back().position + kRigFileSize);
   ASSERT_THAT(opened.report.repaired, IsEmpty());
   EXPECT_FALSE(serve(*opened.log, options_at("/a"), Position(0)).damage.empty());
-  MirrorRepairs repairs;
-  for (const auto& [base, end] : opened.log->closed_files())
-    for (SegmentNumber segment(base.value / kRigSegmentSize); segment.value * kRigSegmentSize < end.value;
-         segment = segment.next())
-      ASSERT_TRUE(scrub_segment(disk(), opened.log->options(), base, segment, repairs));
-  EXPECT_GT(repairs.bytes, 0u);
+  EXPECT_GT(scrub_all(disk(), *opened.log).mended_bytes, 0u);
   const Served served = serve(*opened.log, options_at("/a"), Position(0));
   EXPECT_THAT(served.damage, IsEmpty());
   EXPECT_TRUE(served.records == records_);
   forget(std::move(opened.log));
   for (const std::string& root : kRoots) expect_same_alone(root, records_);
+}
+
+TEST_F(Mirrors, AScrubBringsAClosedFileBackThatACopyHasLostOrCut) {
+  begin(6);
+  live(1, 3 * kRigFileSize, true);
+  restart();
+  Opened opened = open_log(disk(), options_at("/a"), records_.back().position + kRigFileSize);
+  ASSERT_TRUE(rig_->another()->unlink(log_at("/b", Position(0))));
+  mangle(log_at("/a", Position(kRigFileSize)), [](Bytes& bytes) { bytes.resize(5000); });
+  flip("/a", Position(kRigFileSize), Position(kRigFileSize) + 9);  // in the segment's header
+  EXPECT_GT(scrub_all(disk(), *opened.log).mended_bytes, 2 * kRigFileSize - 5000);
+  EXPECT_THAT(rig_->stale, IsEmpty());
+  EXPECT_THAT(list_files(*rig_->sim, options_at("/b").directory), testing::Not(testing::Contains(HasSubstr(".tmp"))));
+  forget(std::move(opened.log));
+  for (const std::string& root : kRoots) expect_same_alone(root, records_);
+}
+
+// A file that is still written to: the segments that are complete and durable are looked at.
+TEST_F(Mirrors, AScrubMendsCompleteSegmentsOfAnOpenFile) {
+  begin(7);
+  Opened opened = open_log(disk(), options_at("/a"));
+  LogWriter writer(disk(), *opened.log, options_at("/a"), 1, Position(0));
+  while (writer.end() < Position(2 * kRigSegmentSize + 3000)) {
+    writer.append_some(3000, writer.end().value);
+    ASSERT_TRUE(writer.sync());
+  }
+  flip("/a", Position(0), writer.records()[2].position + 9);
+  flip("/b", Position(0), writer.records()[5].position + 40);
+  const ScrubOutcome outcome = scrub_all(disk(), *opened.log);
+  EXPECT_EQ(outcome.bytes, 2 * kRigSegmentSize);
+  EXPECT_EQ(outcome.copies, 2u);
+  EXPECT_GT(outcome.mended_bytes, 0u);
+  EXPECT_THAT(outcome.damaged, IsEmpty());
+  const Served served = serve(*opened.log, options_at("/a"), Position(0));
+  EXPECT_THAT(served.damage, IsEmpty());
+  EXPECT_TRUE(served.records == writer.records());
+  forget(std::move(opened.log));
+}
+
+// Damage that is found while the log is open is not served from there on, in this life and the next one, and the
+// records around it are. With one copy and with two, in closed files and in open ones.
+TEST_F(Mirrors, WhatAScrubFindsIntactNowhereIsQuarantined) {
+  for (const std::vector<std::string>& roots : {std::vector<std::string>{"/a"}, kRoots}) {
+    for (const bool closed : {true, false}) {
+      SCOPED_TRACE(std::to_string(roots.size()) + (closed ? " closed" : " open"));
+      begin(8);
+      rig_ = std::make_unique<io::MirrorRig>(8);
+      rig_->start(roots);
+      Opened opened = open_log(disk(), options_at("/a"));
+      LogWriter writer(disk(), *opened.log, options_at("/a"), 1, Position(0));
+      while (writer.end() < Position(closed ? 5 * kRigFileSize : 3 * kRigSegmentSize)) {
+        writer.append_some(3000, writer.end().value);
+        ASSERT_TRUE(writer.sync());
+      }
+      for (const std::string& root : roots) flip(root, Position(0), writer.records()[4].position + 9);
+      const ScrubOutcome outcome = scrub_all(disk(), *opened.log);
+      ASSERT_THAT(outcome.damaged, SizeIs(1));
+      EXPECT_EQ(outcome.damaged[0].begin, writer.records()[4].position);
+      EXPECT_EQ(outcome.damaged[0].end, writer.records()[5].position);
+      std::vector<RigRecord> left = writer.records();
+      left.erase(left.begin() + 4);
+      EXPECT_TRUE(serve(*opened.log, options_at("/a"), Position(0)).records == left);
+      EXPECT_EQ(opened.log->damaged_bytes(), outcome.damaged[0].end - outcome.damaged[0].begin);
+      forget(std::move(opened.log));
+      rig_->start(roots);
+      Opened again = open_log(disk(), options_at("/a"));
+      const Served served = serve(*again.log, options_at("/a"), Position(0));
+      EXPECT_THAT(served.damage, IsEmpty());
+      EXPECT_TRUE(served.records == left) << served.records.size() << " of " << left.size();
+      forget(std::move(again.log));
+    }
+  }
 }
 
 // Power goes while the log is written, and while it is recovered, again and again. What a sync called durable is

@@ -67,6 +67,25 @@ TEST(Json, a_topic_names_its_settings_as_the_command_line_does) {
   EXPECT_EQ(j["partitions"][1]["committed"].get<std::uint64_t>(), UINT64_MAX);
 }
 
+TEST(Json, a_scrub_names_every_range_that_is_intact_nowhere) {
+  ScrubReport report;
+  report.copies = 2;
+  report.segments = 7;
+  report.mended_segments = 1;
+  report.damaged_bytes = 64;
+  report.damaged.push_back({3, Position(128), Position(192), "a reason"});
+  const Json j = to_json("orders", report);
+  EXPECT_EQ(j["topic"], "orders");
+  EXPECT_EQ(j["copies"], 2);
+  EXPECT_EQ(j["segments"], 7);
+  EXPECT_EQ(j["mended_segments"], 1);
+  ASSERT_EQ(j["damaged"].size(), 1u);
+  EXPECT_EQ(j["damaged"][0]["partition"], 3);
+  EXPECT_EQ(j["damaged"][0]["begin"], 128);
+  EXPECT_EQ(j["damaged"][0]["bytes"], 64);
+  EXPECT_TRUE(j["errors"].empty());
+}
+
 TEST(Json, doctor_is_ok_only_if_every_check_is) {
   EXPECT_EQ(to_json(std::vector<DoctorCheck>{{"a", true, "", ""}})["ok"], true);
   EXPECT_EQ(to_json(std::vector<DoctorCheck>{{"a", true, "", ""}, {"b", false, "", ""}})["ok"], false);
