@@ -81,7 +81,9 @@ class Opener {
     for (const Seen& seen : seen_) {
       if (seen.kind != Seen::Kind::member) continue;
       const bool same_generation = seen.state.generation == deciding_->state.generation;
-      const bool went_on_alone = seen.state.is_good(seen.state.self) && !seen.state.is_good(deciding_->state.self) &&
+      // Of one generation and the same members, the one that decides may be a stale copy itself: it knows that.
+      const bool went_on_alone = !same_generation && seen.state.is_good(seen.state.self) &&
+                                 !seen.state.is_good(deciding_->state.self) &&
                                  seen.state.find(deciding_->state.self) != nullptr;
       if (went_on_alone || (same_generation && !seen.state.same_members(deciding_->state)))
         return refuse(deciding_->root + " and " + seen.root +
@@ -135,7 +137,7 @@ class Opener {
     if (changed) ++set_.state.generation;
     // The good ones first: a copy that is to be filled must be known as stale before its own state says anything.
     for (const MirrorCopy& copy : set_.copies)
-      if (copy.good) SLUICE_TRY(create_mirror_state(disk_, copy.root, state_of(copy)));
+      if (copy.good) SLUICE_TRY(say_so(copy));
     for (MirrorCopy& copy : set_.copies) {
       if (copy.good || copy.absent) continue;
       if (Status made = create_mirror_state(disk_, copy.root, state_of(copy)); !made) {
@@ -144,6 +146,19 @@ class Opener {
       }
     }
     return {};
+  }
+
+  // In place where it can be: a start must not need room on a full disk.
+  Status say_so(const MirrorCopy& copy) {
+    const MirrorState state = state_of(copy);
+    const auto seen = std::find_if(seen_.begin(), seen_.end(), [&](const Seen& s) { return s.root == copy.root; });
+    const MirrorState& there = seen->state;
+    if (seen->kind == Seen::Kind::member && there.self == state.self) {
+      if (there.same_members(state)) return {};
+      // The other slot holds what it says now.
+      if (there.generation + 1 == state.generation) return write_mirror_state(disk_, copy.root, state);
+    }
+    return create_mirror_state(disk_, copy.root, state);
   }
 
   MirrorCopy copy_of(const Seen& seen) {

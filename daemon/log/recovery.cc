@@ -91,6 +91,7 @@ class Recovery {
   Status remove_index(const FileLook& file);
   Status set_aside(FileLook& file);
   bool is_taken(const std::string& aside) const;
+  std::string free_aside(const std::string& path) const;
   Status set_index_aside(const FileLook& file);
   Result<bool> save_index(FileLook& file);
   Recovered result();
@@ -513,11 +514,16 @@ bool Recovery::is_taken(const std::string& aside) const {
                      [&](const SetAside& torn) { return torn.path == aside; });
 }
 
+// Those that earlier starts have set aside are kept too: a copy may have brought the file back since (mirrors).
+std::string Recovery::free_aside(const std::string& path) const {
+  std::string aside = path + ".torn";
+  for (int n = 2; is_taken(aside); ++n) aside = path + ".torn." + std::to_string(n);
+  return aside;
+}
+
 Status Recovery::set_aside(FileLook& file) {
   file.file.reset();
-  const std::string aside = file.path + ".torn";
-  if (is_taken(aside))
-    return fail(ErrorCode::exists, "setting " + file.path + " aside: " + aside + " is there already: move it away");
+  const std::string aside = free_aside(file.path);
   if (file.index.garbled) SLUICE_TRY(set_index_aside(file));
   SLUICE_TRY(disk_.rename(file.path, aside));
   look_.set_aside.push_back({file.base, aside});
@@ -527,9 +533,7 @@ Status Recovery::set_aside(FileLook& file) {
 // The index can be made again, but whatever stands in its place is kept: it may be bytes that got there by mistake.
 Status Recovery::set_index_aside(const FileLook& file) {
   const std::string path = index_path(options_.directory, file.base);
-  std::string aside = path + ".torn";
-  // Those that earlier starts have set aside are kept too.
-  for (int n = 2; is_taken(aside); ++n) aside = path + ".torn." + std::to_string(n);
+  const std::string aside = free_aside(path);
   SLUICE_TRY(disk_.rename(path, aside));
   look_.set_aside.push_back({file.base, aside});
   return {};

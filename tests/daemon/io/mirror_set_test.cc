@@ -79,6 +79,24 @@ TEST_F(MirrorSetTest, ACopyThatWasMarkedStaleIsNotServedFrom) {
   EXPECT_THAT(good(rig_.open_set(kTwo)), ElementsAre("/a"));
 }
 
+TEST_F(MirrorSetTest, AFullDiskRefusesNoStart) {
+  ASSERT_TRUE(rig_.open_set(kTwo));
+  rig_.media->set_capacity(0);
+  EXPECT_EQ(good(rig_.open_set(kTwo)), kTwo);
+  // The state changes, too: there is a copy less.
+  remove_state("/b");
+  EXPECT_THAT(good(rig_.open_set(kTwo, {"/b"})), ElementsAre("/a"));
+}
+
+// It learns at the next start that it is stale, and may not be filled before the one after.
+TEST_F(MirrorSetTest, AStaleDataDirectoryRefusesNoStart) {
+  ASSERT_TRUE(rig_.open_set(kTwo));
+  rig_.start(kTwo);
+  ASSERT_TRUE(rig_.disk->mark_stale(0, "a test"));
+  rig_.disk.reset();
+  for (int start = 0; start < 3; ++start) EXPECT_THAT(good(rig_.open_set(kTwo)), ElementsAre("/b")) << start;
+}
+
 TEST_F(MirrorSetTest, AGoodCopyThatCannotBeSeenRefusesTheStart) {
   ASSERT_TRUE(rig_.open_set(kTwo));
   // Not configured any more.
