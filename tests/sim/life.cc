@@ -22,6 +22,7 @@ bool Life::run(std::uint32_t steps) {
 
 void Life::step() {
   machine_.now_ns += machine_.one_in(40) ? machine_.below(2'000'000'000) : machine_.below(2'000'000);
+  if (machine_.mirrored && machine_.one_in(3)) return mirrors_step();
   const std::uint64_t who = machine_.below(100);
   if (who < 45) return producer_step();
   if (who < 72) return turn(*units_[machine_.below(units_.size())]);
@@ -35,6 +36,7 @@ void Life::step() {
 
 void Life::misfortune() {
   if (disk_->is_dead()) return;
+  if (machine_.mirrored && machine_.one_in(2)) return mirrors_misfortune();
   switch (machine_.below(8)) {
     case 0:
       if (!machine_.scenario.tight_disk) return;
@@ -48,13 +50,13 @@ void Life::misfortune() {
       if (!std::exchange(short_writes_, true)) disk_->sim().inject(io::SimFault::short_write, 2);
       return;
     case 4:
-      if (!machine_.scenario.faulty_disk) return;
+      if (!machine_.scenario.faulty_disk || machine_.mirrored) return;
       machine_.tell("a sync will fail");
       disk_fault_ = true;
       disk_->sim().inject(io::SimFault::sync, 1);
       return;
     case 5:
-      if (!machine_.scenario.faulty_disk) return;
+      if (!machine_.scenario.faulty_disk || machine_.mirrored) return;
       machine_.tell("a write will fail");
       disk_fault_ = true;
       disk_->sim().inject(io::SimFault::write, 1);
@@ -115,6 +117,7 @@ void Life::observe(Unit& unit) {
 
 bool Life::stop() {
   machine_.media->set_capacity(kRoomToSpare);
+  end_filling();
   while (!producers_.empty()) {
     Producer& producer = producers_.back();
     if (producer.open && !producer.dead) producer.appenders[producer.open->partition]->abort(producer.open->claim);
@@ -153,9 +156,10 @@ bool Life::drain(const std::string& why) {
 
 // ---- a run
 
-Machine::Machine(std::uint64_t seed_number, bool tell_all)
+Machine::Machine(std::uint64_t seed_number, bool tell_all, bool two_copies)
     : seed(seed_number),
       verbose(tell_all),
+      mirrored(two_copies),
       random(seed_number),
       scenario([this] {
         Scenario chosen;

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "daemon/bus/audit_recovery.h"
+#include "daemon/log/segment_scrub.h"
 #include "daemon/spill/partition.h"
 #include "shm/ring/continuity.h"
 #include "tests/daemon/spill/rig.h"
@@ -83,6 +84,24 @@ class Life {
                std::unique_ptr<log::PartitionLog>& log, log::RecoveryReport& report);
   bool save(Unit& unit, const spill::Checkpoint& checkpoint);
 
+  // ---- two copies (life_mirrors.cc)
+  bool open_mirrors();
+  void tell_states() const;
+  void choose_victim();
+  void mirrors_step();
+  void fill_some();
+  void end_filling();
+  void scrub_some();
+  void begin_scrub(const log::PartitionLog& log, const log::ScrubFile& file, SegmentNumber segment);
+  // False: the power went, or there is no room.
+  bool end_scrub();
+  bool scrub_all();
+  // A reader has met damage: it is mended from the other copy. The power may go meanwhile.
+  struct PowerOff {};
+  bool mend_in(log::PartitionLog& log, Position position);
+  void mirrors_misfortune();
+  void rot();
+
   // ---- clients (life_clients.cc)
   bool add_producer(std::uint32_t cell, const std::string& name);
   std::optional<std::vector<spill::ProducerMark>> take_over(const std::string& name, ProducerId id);
@@ -133,6 +152,8 @@ class Life {
   std::vector<Producer> producers_;
   std::map<ProducerId, std::vector<spill::ProducerMark>> buried_;  // where they stood, by partition
   std::uint32_t next_name_ = 0;
+  std::unique_ptr<log::SegmentScrub> scrub_;
+  std::size_t stale_before_ = 0;
 };
 
 }  // namespace sluice::sim

@@ -345,15 +345,22 @@ bool Life::read_memory(Unit& unit) {
 
 void Life::read_some(Unit& unit) {
   if (!read_memory(unit)) return;
-  const auto next =
-      walk_segment(*unit.partition->log(), topic_.config.segment_size, unit.cursor, [&](const Found& found) {
-        Sequence expected;
-        if (found.aborted) return unit.continuity.on_abort(found.producer);
-        unit.truth->on_read(found.position, found.producer, found.sequence, ring::test::bytes(found.payload));
-        const auto verdict = unit.continuity.on_record(found.producer, found.sequence, expected);
-        check(verdict == ring::Continuity::Verdict::first || verdict == ring::Continuity::Verdict::next,
-              "a reader of files meets a gap or a repeat @" + std::to_string(found.position.value));
-      });
+  log::PartitionLog& log = *unit.partition->log();
+  const auto mend = [&](Position position) { return mend_in(log, position); };
+  const auto visit = [&](const Found& found) {
+    Sequence expected;
+    if (found.aborted) return unit.continuity.on_abort(found.producer);
+    unit.truth->on_read(found.position, found.producer, found.sequence, ring::test::bytes(found.payload));
+    const auto verdict = unit.continuity.on_record(found.producer, found.sequence, expected);
+    check(verdict == ring::Continuity::Verdict::first || verdict == ring::Continuity::Verdict::next,
+          "a reader of files meets a gap or a repeat @" + std::to_string(found.position.value));
+  };
+  std::optional<Position> next;
+  try {
+    next = walk_segment(log, topic_.config.segment_size, unit.cursor, mend, visit);
+  } catch (const PowerOff&) {
+    return;
+  }
   const Position start(unit.regions->memory().control->start_position);
   check(next || unit.cursor < start, "what has left memory is in no file @" + std::to_string(unit.cursor.value));
   if (next) ++machine_.reached.file_reads;

@@ -13,8 +13,11 @@ constexpr std::uint32_t kOpenAttemptsMax = 10'000;  // while a dead predecessor'
 }  // namespace
 
 Life::Life(Machine& machine) : machine_(machine), pins_(spill::test::MemoryKind::heap, kPins) {
+  const std::uint32_t depth = machine.scenario.queue_depth;
   disk_ = std::make_unique<ProcessDisk>(
-      io::SimDisk::Options{machine.random.next(), machine.scenario.queue_depth, machine.scenario.delay_reaps_max},
+      io::SimDisk::Options{machine.random.next(),
+                           machine.mirrored ? io::MirrorDisk::inner_queue_depth(depth, kMirrorRoots.size()) : depth,
+                           machine.scenario.delay_reaps_max},
       machine.media);
   store_losses_ = machine.store.power_losses();
 }
@@ -27,6 +30,7 @@ Life::~Life() {
 }
 
 void Life::kill() {
+  scrub_.reset();
   disk_->die();
   store_.reset();
 }
@@ -50,9 +54,11 @@ bool Life::start(bool power_may_go) {
   auto opened = machine_.store.open();
   check(opened.has_value(), "the store does not open");
   store_ = std::move(*opened);
+  if (machine_.mirrored && !open_mirrors()) return false;
   if (!open_topic()) return false;
   for (PartitionNumber number = 0; number < topic_.config.partitions; ++number)
     if (!open_partition(number)) return false;
+  if (machine_.mirrored && !scrub_all()) return false;
   if (!fresh_ && !survived(store_->forget_former_producers(topic_.id), "forgetting former producers")) return false;
   for (std::uint32_t cell = 0; cell < machine_.scenario.producers; ++cell) {
     const std::string name = machine_.one_in(3) ? "name" + std::to_string(next_name_++) : std::string();
@@ -144,7 +150,12 @@ bool Life::open_partition(PartitionNumber number) {
       report.damaged.empty(),
       "recovery calls rot what the power took: " + (report.damaged.empty() ? std::string() : report.damaged[0].reason) +
           " @" + (report.damaged.empty() ? std::string() : std::to_string(report.damaged[0].begin.value)));
-  std::vector<Found> found = walk_all(*log, topic_.config.segment_size);
+  std::vector<Found> found;
+  try {
+    found = walk_all(*log, topic_.config.segment_size, [&](Position position) { return mend_in(*log, position); });
+  } catch (const PowerOff&) {
+    return false;
+  }
   if (power_is_off()) return false;
   const std::size_t before = truth.message_count();
   for (const Found& each : found)

@@ -59,14 +59,11 @@ Position walk(const ring::SegmentView& segment, Position at, const std::function
 
 }  // namespace
 
-std::optional<Position> walk_segment(log::PartitionLog& log, std::uint64_t segment_size, Position at,
-                                     const std::function<void(Found)>& visit) {
-  const log::Located located = log.locate(at);
-  if (located.kind == log::Located::Kind::above) return std::nullopt;
-  if (located.kind == log::Located::Kind::skip) {
-    check(located.next > at, "the log skips back from @" + std::to_string(at.value));
-    return located.next;
-  }
+namespace {
+
+// All that is left of the segment from `at` on; its end, or the data's.
+Position read_segment(log::PartitionLog& log, std::uint64_t segment_size, const log::Located& located, Position at,
+                      std::vector<Found>& found) {
   const Position start(at.value / segment_size * segment_size);
   std::vector<std::byte> bytes(segment_size);
   const auto got = log.read(start, bytes);
@@ -77,13 +74,36 @@ std::optional<Position> walk_segment(log::PartitionLog& log, std::uint64_t segme
   check(layout::read_segment_header(bytes.data(), header) == layout::SegmentCheck::ok,
         "the log serves a segment without its header @" + std::to_string(start.value));
   const ring::SegmentView segment{bytes.data(), start, limit, start + segment_size, header.checksum, true};
-  return walk(segment, at, visit);
+  return walk(segment, at, [&](Found one) { found.push_back(std::move(one)); });
 }
 
-std::vector<Found> walk_all(log::PartitionLog& log, std::uint64_t segment_size) {
+}  // namespace
+
+std::optional<Position> walk_segment(log::PartitionLog& log, std::uint64_t segment_size, Position at, const Mend& mend,
+                                     const std::function<void(Found)>& visit) {
+  const log::Located located = log.locate(at);
+  if (located.kind == log::Located::Kind::above) return std::nullopt;
+  if (located.kind == log::Located::Kind::skip) {
+    check(located.next > at, "the log skips back from @" + std::to_string(at.value));
+    return located.next;
+  }
+  std::vector<Found> found;
+  Position end;
+  try {
+    end = read_segment(log, segment_size, located, at, found);
+  } catch (const Failure&) {
+    if (!mend(at)) throw;
+    found.clear();
+    end = read_segment(log, segment_size, located, at, found);
+  }
+  for (Found& one : found) visit(std::move(one));
+  return end;
+}
+
+std::vector<Found> walk_all(log::PartitionLog& log, std::uint64_t segment_size, const Mend& mend) {
   std::vector<Found> all;
   std::optional<Position> at = log.earliest();
-  while (at) at = walk_segment(log, segment_size, *at, [&](Found found) { all.push_back(std::move(found)); });
+  while (at) at = walk_segment(log, segment_size, *at, mend, [&](Found found) { all.push_back(std::move(found)); });
   return all;
 }
 

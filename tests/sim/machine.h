@@ -31,7 +31,8 @@ struct Scenario {
 };
 
 struct Machine {
-  Machine(std::uint64_t seed_number, bool tell);
+  // `mirrored`: two copies, of which one at a time is unlucky.
+  Machine(std::uint64_t seed_number, bool tell, bool two_copies);
   std::uint64_t below(std::uint64_t limit) { return random.below(limit); }
   // True once in `n`.
   bool one_in(std::uint64_t n) { return random.below(n) == 0; }
@@ -39,6 +40,7 @@ struct Machine {
 
   const std::uint64_t seed;
   const bool verbose;
+  const bool mirrored;
   io::SimRandom random;
   const Scenario scenario;
   std::shared_ptr<io::SimMedia> media;
@@ -48,6 +50,8 @@ struct Machine {
   // Holders that were fenced in some partitions, and then a life ended before their successor was attached in all: what
   // they sent above the fence counts for their name after a restart.
   std::set<ProducerId> half_fenced;
+  std::size_t victim = 0;  // the copy that everything but power losses happens to
+  bool mirrors_made = false;
   std::uint64_t now_ns = 1'000'000'000;
   // What the run reached, so that a test can say that it reached it.
   struct Reached {
@@ -63,8 +67,15 @@ struct Machine {
     std::uint64_t full_disks = 0;
     std::uint64_t file_reads = 0;
     std::uint64_t cut_messages = 0;
+    // With mirrors.
+    std::uint64_t rotten_bits = 0;
+    std::uint64_t mended = 0;  // segments
+    std::uint64_t stale = 0;
+    std::uint64_t filled = 0;
   } reached;
 };
+
+inline const std::vector<std::string> kMirrorRoots = {"/data", "/mirror"};
 
 // Runs one seed from its first life to its last. Throws Failure.
 void run_seed(Machine& machine);

@@ -6,24 +6,41 @@
 #pragma once
 
 #include <cerrno>
+#include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <utility>
 #include <vector>
 
+#include "daemon/io/mirror_disk.h"
+#include "daemon/io/mirror_set.h"
 #include "daemon/io/sim_disk.h"
 
 namespace sluice::sim {
 
 class ProcessDisk : public io::Disk {
  public:
-  ProcessDisk(io::SimDisk::Options options, std::shared_ptr<io::SimMedia> media)
-      : disk_(std::make_unique<io::SimDisk>(options, std::move(media))) {}
+  ProcessDisk(io::SimDisk::Options options, std::shared_ptr<io::SimMedia> media) {
+    auto sim = std::make_unique<io::SimDisk>(options, std::move(media));
+    sim_ = sim.get();
+    disk_ = std::move(sim);
+  }
+
+  // From here on it is several copies. Before anything is open.
+  Status open_mirrors(std::vector<std::string> roots, std::uint32_t queue_depth,
+                      std::function<std::uint64_t()> random) {
+    SLUICE_ASSIGN(io::MirrorSet set, io::open_mirror_set(*disk_, {std::move(roots), {}, std::move(random)}));
+    disk_ = std::make_unique<io::MirrorDisk>(std::move(disk_), std::move(set),
+                                             io::MirrorDisk::Options{.queue_depth = queue_depth, .on_stale = {}});
+    return {};
+  }
 
   void die() { disk_.reset(); }
   bool is_dead() const { return disk_ == nullptr; }
   // Only while alive.
-  io::SimDisk& sim() { return *disk_; }
+  io::SimDisk& sim() { return *sim_; }
+  io::MirrorDisk* mirrors() override { return disk_ ? disk_->mirrors() : nullptr; }
 
   Result<io::FileId> open(const std::string& path, io::OpenMode mode) override {
     return disk_ ? disk_->open(path, mode) : Result<io::FileId>(dead());
@@ -107,7 +124,8 @@ class ProcessDisk : public io::Disk {
     return accepted;
   }
 
-  std::unique_ptr<io::SimDisk> disk_;
+  std::unique_ptr<io::Disk> disk_;
+  io::SimDisk* sim_ = nullptr;         // it, or the one below it
   std::vector<std::uint64_t> tokens_;  // of requests in flight
 };
 

@@ -4,6 +4,7 @@
 //   sim_test                     the default number of seeds
 //   sim_test --seeds=N --from=M  so many, from that one on (SLUICE_TEST_LONG=1: 100,000)
 //   sim_test --seed=N            one, and tells what happens
+//   sim_test --mirrored ...      those with two copies of the data alone; without it, those after the others
 #include <signal.h>
 #include <unistd.h>
 
@@ -21,17 +22,19 @@ namespace sluice::sim {
 namespace {
 
 constexpr std::uint64_t kSeedsDefault = 2'000;
+constexpr std::uint64_t kMirroredSeedsDefault = 2'500;
 constexpr std::uint64_t kSeedsLong = 100'000;
 
-std::uint64_t seeds = kSeedsDefault;
+std::uint64_t seeds = 0;  // 0: each test's default
+bool only_mirrored = false;
 std::uint64_t from = 1;
 bool only_one = false;
 std::string program;
 char replay[512];
 
-void set_replay(std::uint64_t seed) {
-  std::snprintf(replay, sizeof replay, "replay it with: %s --seed=%llu\n", program.c_str(),
-                static_cast<unsigned long long>(seed));
+void set_replay(std::uint64_t seed, bool mirrored) {
+  std::snprintf(replay, sizeof replay, "replay it with: %s%s --seed=%llu\n", program.c_str(),
+                mirrored ? " --mirrored" : "", static_cast<unsigned long long>(seed));
 }
 
 // An assertion of the code under test aborts: the seed must be told all the same.
@@ -40,49 +43,78 @@ void on_abort(int) {
   ::signal(SIGABRT, SIG_DFL);
 }
 
-TEST(Simulation, KeepsWhatAReceiptHasPromised) {
-  Machine::Reached sum;
-  for (std::uint64_t seed = from; seed < from + seeds; ++seed) {
-    set_replay(seed);
-    Machine machine(seed, only_one);
+void add(Machine::Reached& sum, const Machine::Reached& reached) {
+  sum.messages += reached.messages;
+  sum.expired += reached.expired;
+  sum.repaired += reached.repaired;
+  sum.fences += reached.fences;
+  sum.power_losses += reached.power_losses;
+  sum.losses_in_recovery += reached.losses_in_recovery;
+  sum.kills += reached.kills;
+  sum.clean_stops += reached.clean_stops;
+  sum.poisoned += reached.poisoned;
+  sum.full_disks += reached.full_disks;
+  sum.file_reads += reached.file_reads;
+  sum.cut_messages += reached.cut_messages;
+  sum.rotten_bits += reached.rotten_bits;
+  sum.mended += reached.mended;
+  sum.stale += reached.stale;
+  sum.filled += reached.filled;
+}
+
+void print(const Machine::Reached& sum, std::uint64_t count) {
+  const auto number = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
+  std::printf(
+      "seeds %llu: messages %llu, cut by power losses %llu; power losses %llu, and in recoveries %llu; kills %llu, "
+      "clean stops %llu; claims expired %llu, of the dead %llu; fences %llu; poisoned %llu; full disks %llu; reads "
+      "from "
+      "files %llu; rotten bits %llu, mended segments %llu; copies stale %llu, filled %llu\n",
+      number(count), number(sum.messages), number(sum.cut_messages), number(sum.power_losses),
+      number(sum.losses_in_recovery), number(sum.kills), number(sum.clean_stops), number(sum.expired),
+      number(sum.repaired), number(sum.fences), number(sum.poisoned), number(sum.full_disks), number(sum.file_reads),
+      number(sum.rotten_bits), number(sum.mended), number(sum.stale), number(sum.filled));
+}
+
+void run_seeds(std::uint64_t count, bool mirrored, Machine::Reached& sum) {
+  for (std::uint64_t seed = from; seed < from + count; ++seed) {
+    set_replay(seed, mirrored);
+    Machine machine(seed, only_one, mirrored);
     try {
       run_seed(machine);
     } catch (const Failure& failure) {
       FAIL() << "seed " << seed << ": " << failure.what() << "\n" << replay;
     }
-    const Machine::Reached& reached = machine.reached;
-    sum.messages += reached.messages;
-    sum.expired += reached.expired;
-    sum.repaired += reached.repaired;
-    sum.fences += reached.fences;
-    sum.power_losses += reached.power_losses;
-    sum.losses_in_recovery += reached.losses_in_recovery;
-    sum.kills += reached.kills;
-    sum.clean_stops += reached.clean_stops;
-    sum.poisoned += reached.poisoned;
-    sum.full_disks += reached.full_disks;
-    sum.file_reads += reached.file_reads;
-    sum.cut_messages += reached.cut_messages;
+    add(sum, machine.reached);
   }
-  std::printf(
-      "seeds %llu: messages %llu, cut by power losses %llu; power losses %llu, and in recoveries %llu; kills %llu, "
-      "clean "
-      "stops %llu; claims expired %llu, of the dead %llu; fences %llu; poisoned %llu; full disks %llu; reads from "
-      "files %llu\n",
-      static_cast<unsigned long long>(seeds), static_cast<unsigned long long>(sum.messages),
-      static_cast<unsigned long long>(sum.cut_messages), static_cast<unsigned long long>(sum.power_losses),
-      static_cast<unsigned long long>(sum.losses_in_recovery), static_cast<unsigned long long>(sum.kills),
-      static_cast<unsigned long long>(sum.clean_stops), static_cast<unsigned long long>(sum.expired),
-      static_cast<unsigned long long>(sum.repaired), static_cast<unsigned long long>(sum.fences),
-      static_cast<unsigned long long>(sum.poisoned), static_cast<unsigned long long>(sum.full_disks),
-      static_cast<unsigned long long>(sum.file_reads));
-  if (only_one || seeds < kSeedsDefault) return;
+  print(sum, count);
+}
+
+TEST(Simulation, KeepsWhatAReceiptHasPromised) {
+  if (only_mirrored) GTEST_SKIP();
+  Machine::Reached sum;
+  const std::uint64_t count = seeds == 0 ? kSeedsDefault : seeds;
+  run_seeds(count, false, sum);
+  if (HasFatalFailure() || only_one || count < kSeedsDefault) return;
   // A simulation in which nothing happens proves nothing.
   EXPECT_GT(sum.messages, 100'000u);
-  for (const std::uint64_t count :
+  for (const std::uint64_t reached :
        {sum.cut_messages, sum.power_losses, sum.losses_in_recovery, sum.kills, sum.clean_stops, sum.expired,
         sum.repaired, sum.fences, sum.poisoned, sum.full_disks, sum.file_reads})
-    EXPECT_GT(count, 50u);
+    EXPECT_GT(reached, 50u);
+}
+
+TEST(Simulation, KeepsItOnTwoCopiesOfWhichOneIsUnlucky) {
+  if (only_one && !only_mirrored) GTEST_SKIP();
+  Machine::Reached sum;
+  const std::uint64_t count = seeds == 0 ? kMirroredSeedsDefault : seeds;
+  run_seeds(count, true, sum);
+  if (HasFatalFailure() || only_one || count < kMirroredSeedsDefault) return;
+  EXPECT_GT(sum.messages, 40'000u);
+  EXPECT_EQ(sum.poisoned, 0u);
+  for (const std::uint64_t reached :
+       {sum.cut_messages, sum.power_losses, sum.losses_in_recovery, sum.kills, sum.clean_stops, sum.file_reads,
+        sum.rotten_bits, sum.mended, sum.stale, sum.filled})
+    EXPECT_GT(reached, 50u);
 }
 
 }  // namespace
@@ -99,6 +131,7 @@ void take_arguments(int argc, char** argv) {
   const char* wants_long = std::getenv("SLUICE_TEST_LONG");
   if (wants_long != nullptr && std::strcmp(wants_long, "1") == 0) seeds = kSeedsLong;
   for (int i = 1; i < argc; ++i) {
+    only_mirrored |= std::strcmp(argv[i], "--mirrored") == 0;
     take_number(argv[i], "--seeds=", seeds);
     take_number(argv[i], "--from=", from);
     if (take_number(argv[i], "--seed=", from)) {
