@@ -153,6 +153,16 @@ void Statement::reset() {
 }
 
 Result<std::unique_ptr<Database>> Database::open(const std::string& path, std::uint32_t version, const char* schema) {
+  for (;;) {
+    auto database = open_once(path, version, schema);
+    if (database) (*database)->reserve_.fill();
+    const bool full = !database && database.error().code() == ErrorCode::would_block;
+    if (!full || !Reserve(path + ".reserve").spend()) return database;
+  }
+}
+
+Result<std::unique_ptr<Database>> Database::open_once(const std::string& path, std::uint32_t version,
+                                                      const char* schema) {
   SLUICE_TRY(refuse_newer_header(path, version));
   sqlite3* handle = nullptr;
   const int code =
@@ -246,6 +256,15 @@ Result<Statement*> Database::statement(const char* sql) {
 }
 
 Status Database::transaction(const char* what, const std::function<Status()>& body) {
+  for (;;) {
+    Status done = transaction_once(what, body);
+    if (done) reserve_.fill_again();
+    const bool full = !done && done.error().code() == ErrorCode::would_block && !failed_;
+    if (!full || !reserve_.spend()) return done;
+  }
+}
+
+Status Database::transaction_once(const char* what, const std::function<Status()>& body) {
   SLUICE_ASSIGN(Statement * begin, statement("BEGIN IMMEDIATE"));
   SLUICE_TRY(begin->run());
   Status done = body();

@@ -11,6 +11,7 @@
 //  3. After an I/O error nothing is written or read any more (failed): whether the last transaction is in the file is
 //  known
 //     after the next start only.
+//  4. A full disk is met with the reserve (reserve.h) first, and refuses only what that has no room for.
 // Lifetimes: a Statement belongs to its Database and is reset by whoever asks for it next.
 #pragma once
 
@@ -23,6 +24,7 @@
 #include <string>
 #include <string_view>
 
+#include "daemon/store/reserve.h"
 #include "shm/base/result.h"
 
 struct sqlite3;
@@ -73,7 +75,8 @@ class Database {
 
   // Prepared at the first call, then kept; reset and unbound. `sql` is a literal.
   Result<Statement*> statement(const char* sql);
-  // Runs `body` inside a transaction that is durable when this returns; rolls back what `body` refuses.
+  // Runs `body` inside a transaction that is durable when this returns; rolls back what `body` refuses. On a full disk
+  // again, with room from the reserve.
   Status transaction(const char* what, const std::function<Status()>& body);
   Status close();
   // The Error of SQLite's last answer on this connection. Marks the database failed if that was an I/O error.
@@ -83,7 +86,10 @@ class Database {
   sqlite3* handle() const { return handle_; }
 
  private:
-  Database(std::string path, sqlite3* handle) : path_(std::move(path)), handle_(handle) {}
+  Database(std::string path, sqlite3* handle) : path_(std::move(path)), reserve_(path_ + ".reserve"), handle_(handle) {}
+  static Result<std::unique_ptr<Database>> open_once(const std::string& path, std::uint32_t version,
+                                                     const char* schema);
+  Status transaction_once(const char* what, const std::function<Status()>& body);
   Status configure();
   Status check_version(std::uint32_t version, const char* schema);
   Status create_schema(std::uint32_t version, const char* schema);
@@ -91,6 +97,7 @@ class Database {
   Result<std::string> query_one(const char* sql, std::string_view what);
 
   std::string path_;
+  Reserve reserve_;
   sqlite3* handle_;
   std::map<std::string_view, std::unique_ptr<Statement>> statements_;
   bool failed_ = false;

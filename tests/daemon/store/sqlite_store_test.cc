@@ -14,6 +14,7 @@
 
 #include <gtest/gtest.h>
 
+#include "daemon/store/reserve.h"
 #include "daemon/store/store.h"
 
 namespace sluice::store {
@@ -63,6 +64,22 @@ class SqliteStoreTest : public testing::Test {
   fs::path directory_;
   std::string path_;
 };
+
+TEST_F(SqliteStoreTest, ItPutsRoomByAndGivesItBackInSteps) {
+  Reserve reserve((directory_ / "reserve").string());
+  EXPECT_FALSE(reserve.spend()) << "there is none yet";
+  reserve.fill();
+  EXPECT_EQ(reserve.size(), kReserveSize);
+  for (std::uint64_t left = kReserveSize; left != 0; left -= kReserveStep) {
+    EXPECT_EQ(reserve.size(), left);
+    EXPECT_TRUE(reserve.spend());
+  }
+  EXPECT_FALSE(reserve.spend());
+  reserve.fill();
+  EXPECT_EQ(reserve.size(), kReserveSize);
+  make_store();
+  EXPECT_EQ(Reserve(path_ + ".reserve").size(), kReserveSize) << "a store has one from its first start on";
+}
 
 TEST_F(SqliteStoreTest, a_newer_version_is_refused_and_not_a_byte_is_touched) {
   make_store();
