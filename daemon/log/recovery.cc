@@ -587,12 +587,11 @@ Result<Recovered> recover(io::Disk& disk, const LogOptions& options, Position sc
 Result<std::uint64_t> cut_log_file(io::Disk& disk, io::FileId file, Position base, Position data_end) {
   const std::uint64_t end = data_end - base;
   const std::uint64_t size = std::max<std::uint64_t>(layout::align_up(end, kDirectIoAlignment), kDirectIoAlignment);
-  const std::uint64_t block = size - kDirectIoAlignment;
-  std::array<std::byte, kDirectIoAlignment> bytes{};
+  static constexpr std::array<std::byte, kDirectIoAlignment> kZeros{};
   SLUICE_TRY(disk.truncate(file, size));
-  SLUICE_TRY(disk.read(file, block, std::span(bytes).first(end - block)));
-  // Writing the last block again, with zeros behind the data, syncs the new size with it.
-  SLUICE_TRY(disk.write_synced(file, block, bytes));
+  // Zeros behind the data; what is data stays as each copy has it (mirrors), for one of them may have rotted. Syncs the
+  // new size with it, also where nothing is left to be written.
+  SLUICE_TRY(disk.write_synced(file, end, std::span(kZeros).first(size - end)));
   return size;
 }
 

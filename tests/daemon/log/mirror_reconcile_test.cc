@@ -259,6 +259,19 @@ TEST_F(Mirrors, AScrubMendsWhatRotsInClosedFiles) {
   for (const std::string& root : kRoots) expect_same_alone(root, records_);
 }
 
+// A stop cuts the file in its last block: what one copy has rotten there must not get to the other.
+TEST_F(Mirrors, AStopDoesNotSpreadRot) {
+  begin(9);
+  Opened opened = open_log(disk(), options_at("/a"));
+  LogWriter writer(disk(), *opened.log, options_at("/a"), 1, Position(0));
+  writer.append_some(3000, 1);
+  ASSERT_TRUE(writer.sync());
+  flip("/a", Position(0), writer.records().back().position + 9);
+  records_ = writer.records();
+  ASSERT_TRUE(opened.log->close());
+  expect_whole();
+}
+
 TEST_F(Mirrors, AScrubBringsAClosedFileBackThatACopyHasLostOrCut) {
   begin(6);
   live(1, 3 * kRigFileSize, true);
