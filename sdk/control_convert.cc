@@ -219,6 +219,9 @@ BusStatus read_status(protocol::BusStatus::Reader in) {
   for (const auto mirror : in.getMirrors())
     status.mirrors.push_back({copy(mirror.getPath()), copy(mirror.getState()), copy(mirror.getReason()),
                               mirror.getFilledBytes(), mirror.getTotalBytes(), mirror.getFailedReads()});
+  status.scrub_passes = in.getScrubPasses();
+  status.scrub_mended_bytes = in.getScrubMendedBytes();
+  status.scrub_damaged_bytes = in.getScrubDamagedBytes();
   return status;
 }
 

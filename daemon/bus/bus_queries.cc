@@ -237,6 +237,9 @@ Result<session::BusStatus> Bus::status(SessionId session) {
   status.repair_ns_last = repair_ns_last_;
   status.disk_backend = disk_.features().backend;
   status.recovery = findings_;
+  status.scrub_passes = scrub_.passes();
+  status.scrub_mended_bytes = scrub_.mended_bytes();
+  status.scrub_damaged_bytes = scrub_.damaged_bytes();
   if (io::MirrorDisk* const mirrors = disk_.mirrors())
     for (const io::MirrorInfo& copy : mirrors->info())
       status.mirrors.push_back({copy.root,

@@ -306,6 +306,9 @@ void write_status(protocol::BusStatus::Builder out, const session::BusStatus& st
     mirrors[i].setTotalBytes(mirror.total_bytes);
     mirrors[i].setFailedReads(mirror.failed_reads);
   }
+  out.setScrubPasses(status.scrub_passes);
+  out.setScrubMendedBytes(status.scrub_mended_bytes);
+  out.setScrubDamagedBytes(status.scrub_damaged_bytes);
 }
 
 void write_check(protocol::DoctorCheck::Builder out, const session::DoctorCheck& check) {

@@ -202,6 +202,10 @@ struct BusStatus {
   std::string disk_backend;
   std::vector<std::string> recovery;
   std::vector<MirrorStatus> mirrors;  // the data directory first; empty without mirrors
+  // Of log files looked at again since the start.
+  std::uint64_t scrub_passes = 0;         // the slow pass has been through everything
+  std::uint64_t scrub_mended_bytes = 0;   // from another copy
+  std::uint64_t scrub_damaged_bytes = 0;  // intact on no copy
 };
 struct DoctorCheck {
   std::string name;

@@ -43,6 +43,9 @@ std::string status_text(const BusStatus& s) {
   row("socket", s.socket);
   row("disk", s.disk_backend + ", " + human_size(s.disk_bytes) + " in log files");
   for (const MirrorStatus& m : s.mirrors) row("copy", mirror_text(m));
+  if (s.scrub_mended_bytes != 0) row("mended", human_size(s.scrub_mended_bytes) + " from another copy");
+  if (s.scrub_damaged_bytes != 0)
+    row("damaged", coloured(1, Colour::red, human_size(s.scrub_damaged_bytes) + " intact on no copy"));
   row("memory", human_size(s.memory_bytes) + " of " + human_size(s.memory_budget_bytes));
   row("sessions", std::to_string(s.sessions));
   row("topics", std::to_string(s.topics) + " with " + std::to_string(s.partitions) + " partitions");

@@ -376,6 +376,9 @@ struct BusStatus {
   diskBackend @17 :Text;
   recovery @18 :List(Text);          # what the last start found, a line each
   mirrors @19 :List(Mirror);         # the copies of the data directory, itself the first; empty without mirrors
+  scrubPasses @20 :UInt64;           # times that the slow scrub has been through everything since the start
+  scrubMendedBytes @21 :UInt64;      # from another copy
+  scrubDamagedBytes @22 :UInt64;     # found, and intact on no copy
 }
 struct Mirror {
   path @0 :Text;

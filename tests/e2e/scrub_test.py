@@ -91,7 +91,9 @@ class Scrub(unittest.TestCase):
         self.expect_equal_copies()
         self.assertEqual(self.scrub(expect=0)["mended_segments"], 0)
         self.assertEqual(self.consume()[1], self.lines)
-        self.assertEqual([m["state"] for m in self.bus.json("status")["mirrors"]], ["good", "good"])
+        status = self.bus.json("status")
+        self.assertEqual([m["state"] for m in status["mirrors"]], ["good", "good"])
+        self.assertEqual(status["scrub"], {"passes": 0, "mended_bytes": report["mended_bytes"], "damaged_bytes": 0})
 
     def test_a_reader_notices_nothing_of_damage_that_a_copy_can_mend(self):
         self.start(mirrored=True)
@@ -128,6 +130,7 @@ class Scrub(unittest.TestCase):
                 self.assertEqual(report["damaged_bytes"], damaged["end"] - damaged["begin"])
                 self.assertEqual(path.read_bytes(), before, "it is kept as it is")
                 self.assertEqual(self.bus.partitions("t")[0]["quarantined_bytes"], damaged["bytes"])
+                self.assertEqual(self.bus.json("status")["scrub"]["damaged_bytes"], damaged["bytes"])
                 said = self.bus.sluice("topic", "scrub", "t", check=False)
                 self.assertEqual(said.returncode, 1)
                 self.assertTrue(re.search(rf"{damaged['begin']} +{damaged['end']}", said.stdout.decode()))

@@ -134,6 +134,9 @@ struct BusStatus {
   std::string disk_backend;
   std::vector<std::string> recovery;  // what the last start found, a line each
   std::vector<MirrorStatus> mirrors;  // the data directory first; empty without mirrors
+  // Log files looked at again since the start: whole passes of the slow scrub; what came from another copy; what is
+  // intact on none.
+  std::uint64_t scrub_passes = 0, scrub_mended_bytes = 0, scrub_damaged_bytes = 0;
 };
 struct DoctorCheck {
   std::string name;
