@@ -30,6 +30,8 @@ Life::~Life() {
 }
 
 void Life::kill() {
+  // What the objects do while they are taken apart is no time of the simulation: the power does not go in it.
+  if (!power_is_off()) disk_->sim().cut_power_after(0);
   scrub_.reset();
   disk_->die();
   store_.reset();
