@@ -111,6 +111,17 @@ void Process::kill() {
   pid_ = -1;
 }
 
+Client connect_to(const std::string& socket, std::string name) {
+  ConnectOptions options;
+  options.socket = socket;
+  options.client_name = std::move(name);
+  options.timeout = std::chrono::seconds(kHangSeconds);
+  options.control_timeout = std::chrono::seconds(kHangSeconds);
+  auto client = Client::connect(options);
+  if (!client) throw std::runtime_error(client.error().message());
+  return std::move(*client);
+}
+
 TestDaemon::TestDaemon() {
   std::string pattern = std::filesystem::temp_directory_path() / "sluice-test-XXXXXX";
   if (::mkdtemp(pattern.data()) == nullptr) throw std::runtime_error("no temporary directory");
@@ -159,14 +170,11 @@ int TestDaemon::stop() {
 }
 
 Client TestDaemon::connect(std::string name) {
-  ConnectOptions options;
-  options.socket = socket();
-  options.client_name = std::move(name);
-  options.timeout = std::chrono::seconds(kHangSeconds);
-  options.control_timeout = std::chrono::seconds(kHangSeconds);
-  auto client = Client::connect(options);
-  if (!client) throw std::runtime_error(client.error().message() + "\n" + log_tail());
-  return std::move(*client);
+  try {
+    return connect_to(socket(), std::move(name));
+  } catch (const std::runtime_error& error) {
+    throw std::runtime_error(std::string(error.what()) + "\n" + log_tail());
+  }
 }
 
 std::string TestDaemon::log_tail() const {

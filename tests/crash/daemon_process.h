@@ -56,6 +56,9 @@ class Process {
   pid_t pid_ = -1;
 };
 
+// A connection that waits as long as a test may hang. Throws where there is none.
+Client connect_to(const std::string& socket, std::string name);
+
 class TestDaemon {
  public:
   TestDaemon();
