@@ -37,6 +37,8 @@ class BusLoop final : public session::BusPoster {
   // Runs until stop() was called and everything is drained (or kDrainNsMax have passed).
   Status run(Bus& bus);
   void stop();
+  // Has it turn once, if it sleeps. Any thread.
+  void wake();
   // Grows by itself while the bus thread works, at least every kDaemonSleepNsMax. Any thread.
   std::uint64_t turns() const { return turns_.load(std::memory_order_relaxed); }
 
@@ -45,7 +47,6 @@ class BusLoop final : public session::BusPoster {
   bool run_inbox(Bus& bus);
   void sleep(Bus& bus, bool busy, std::uint64_t deadline_ns);
   void wait(std::uint64_t timeout_ns);
-  void wake();
 
   UniqueFd wake_;
   UniqueFd epoll_;

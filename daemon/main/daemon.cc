@@ -139,10 +139,11 @@ void reload(const Config& config) {
   spdlog::info("configuration reloaded, log_level={}; other settings take effect at the next start", fresh->log_level);
 }
 
-// Tells a service manager that asked for it that the bus thread is alive, and only while it is.
+// Tells a service manager that asked for it that the bus thread is alive, and only while it is. An idle one may sleep
+// for longer than the manager waits: it is woken, and has turned by the next look.
 class Watchdog {
  public:
-  explicit Watchdog(const bus::BusLoop& loop) : loop_(loop) {
+  explicit Watchdog(bus::BusLoop& loop) : loop_(loop) {
     std::uint64_t interval_us = 0;
     if (::sd_watchdog_enabled(1, &interval_us) > 0) pause_ns_ = interval_us * 1000 / 3;
   }
@@ -153,11 +154,14 @@ class Watchdog {
   }
   void look() {
     const std::uint64_t turns = loop_.turns();
-    if (std::exchange(turns_, turns) != turns) ::sd_notify(0, "WATCHDOG=1");
+    if (std::exchange(turns_, turns) != turns)
+      ::sd_notify(0, "WATCHDOG=1");
+    else
+      loop_.wake();
   }
 
  private:
-  const bus::BusLoop& loop_;
+  bus::BusLoop& loop_;
   std::uint64_t pause_ns_ = 0;
   std::uint64_t turns_ = 0;
 };
