@@ -14,7 +14,7 @@ build_packages=(
 )
 test_packages=(
   spin strace clang-14 libclang-rt-14-dev clang-format-14 clang-tidy-14 python3 mandoc bubblewrap
-  e2fsprogs qemu-system-common
+  e2fsprogs qemu-system-common mmdebstrap systemd-container
 )
 
 case "${1:-}" in
