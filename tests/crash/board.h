@@ -20,6 +20,12 @@ namespace sluice::test {
 inline constexpr std::uint32_t kWorkersMax = 1024;
 inline constexpr std::uint32_t kNotesMax = 1 << 21;  // of all workers that note receipts
 
+inline constexpr std::uint32_t kNoteUnwritten = 0;
+inline constexpr std::uint32_t kNoteCommitted = 1;
+inline constexpr std::uint32_t kNoteDurable = 2;
+inline constexpr std::uint32_t kNoteExpired = 3;  // its commit came too late: nothing was sent
+inline constexpr std::uint32_t kNoteSeen = 4;     // by a consumer: worker and counter are the sender's
+
 // A receipt as its holder knew it.
 struct Note {
   std::uint64_t counter;
@@ -28,7 +34,7 @@ struct Note {
   std::uint32_t producer;  // the id that it was sent under: another one after each restart of the daemon
   std::uint32_t worker;
   std::uint32_t partition;
-  // 0: being written · 1: committed · 2: durable. release by its worker, acquire by the test.
+  // kNote…: what became of the message. release by its worker, acquire by the test.
   std::atomic<std::uint32_t> state;
 };
 

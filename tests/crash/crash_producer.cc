@@ -7,6 +7,9 @@
 //           stopped one claim that is stopped (SIGSTOP to itself) before its commit, which must fail with
 //           claim_expired;
 //                   then COUNT messages
+//           late    by claim and commit, each claim held open for a while, until the board says stop; what became of
+//           each
+//                   message is noted: committed, or expired
 //           window  send_async, flushed every few messages; each receipt is noted with its position
 // Exit codes: 0 all sent · 1 a send failed in a way that the mode does not allow (the board says how) · 2 usage.
 #include <chrono>
@@ -40,6 +43,8 @@ class Runner {
     while (!finished()) {
       if (job_.mode == "window") {
         if (!send_window()) return 1;
+      } else if (job_.mode == "late") {
+        if (!send_late()) return 1;
       } else if (!send_one()) {
         return 1;
       }
@@ -95,6 +100,29 @@ class Runner {
     return true;
   }
 
+  // Whoever is stopped here is most likely stopped inside of a claim.
+  bool send_late() {
+    ++counter_;
+    self_.attempted.store(counter_, std::memory_order_release);
+    const std::string payload = make_payload(job_.worker, counter_);
+    auto claim = producer_.claim(payload.size(), options());
+    if (!claim) return complain(claim.error().message());
+    std::memcpy(claim->payload().data(), payload.data(), payload.size());
+    std::this_thread::sleep_for(std::chrono::milliseconds(1));
+    auto receipt = claim->commit();
+    if (!receipt && receipt.error().code() != ErrorCode::claim_expired) return complain(receipt.error().message());
+    if (receipt)
+      self_.confirmed.fetch_add(1, std::memory_order_release);
+    else
+      self_.failed.fetch_add(1, std::memory_order_relaxed);
+    Note* note = board_.new_note();
+    if (note == nullptr) return complain("the board is full");
+    note->counter = counter_;
+    note->worker = job_.worker;
+    note->state.store(receipt ? kNoteCommitted : kNoteExpired, std::memory_order_release);
+    return true;
+  }
+
   // The daemon may go away and come back at any time: what ends as unknown stays noted as committed.
   bool send_window() {
     std::vector<std::pair<Receipt, Note*>> window;
@@ -116,14 +144,14 @@ class Runner {
       note->producer = producer_.id().value;
       note->worker = job_.worker;
       note->partition = receipt->partition;
-      note->state.store(1, std::memory_order_release);
+      note->state.store(kNoteCommitted, std::memory_order_release);
       window.emplace_back(*receipt, note);
     }
     // If this fails, its memory was lost: the receipts below say which of them it had made durable.
     static_cast<void>(producer_.flush(std::chrono::seconds(60)).has_value());
     for (auto& [receipt, note] : window) {
       if (producer_.state(receipt) != ReceiptState::durable) continue;
-      note->state.store(2, std::memory_order_release);
+      note->state.store(kNoteDurable, std::memory_order_release);
       self_.durable.fetch_add(1, std::memory_order_release);
     }
     return true;

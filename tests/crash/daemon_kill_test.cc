@@ -174,7 +174,7 @@ class DaemonKill : public testing::Test {
     const std::uint32_t notes = std::min(board_->notes_used.load(), kNotesMax);
     for (std::uint32_t i = 0; i < notes; ++i) {
       const Note& note = board_->notes[i];
-      if (note.state.load(std::memory_order_acquire) == 0) continue;
+      if (note.state.load(std::memory_order_acquire) == kNoteUnwritten) continue;
       const RowKey key{topic_of(note.worker), note.partition, note.producer};
       Sent& of_row = sent[key];
       of_row.worker = note.worker;
@@ -245,7 +245,7 @@ TEST_F(DaemonKill, EveryDurableReceiptHolds) {
   for (std::uint32_t i = 0; i < notes; ++i) {
     const Note& note = board_->notes[i];
     const std::uint32_t state = note.state.load(std::memory_order_acquire);
-    if (state == 0) continue;
+    if (state == kNoteUnwritten) continue;
     const auto address = std::make_tuple(topic_of(note.worker), note.partition, note.position);
     const std::string text =
         std::get<0>(address) + "/" + std::to_string(note.partition) + "@" + std::to_string(note.position);
@@ -253,7 +253,7 @@ TEST_F(DaemonKill, EveryDurableReceiptHolds) {
     const auto at = found.at.find(address);
     const bool there = at != found.at.end() && at->second.worker == note.worker && at->second.counter == note.counter;
     EXPECT_TRUE(there || at == found.at.end()) << text << " is another message";
-    if (state == 2) {
+    if (state == kNoteDurable) {
       ++durable;
       EXPECT_TRUE(there) << text << " was durable, and is not there: message " << note.counter << " of worker "
                          << note.worker;
