@@ -141,7 +141,10 @@ class Loop final : public Host, private kj::TaskSet::ErrorHandler {
     for (;;) {
       UniqueFd socket(::accept4(listening_, nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
       if (socket) {
-        accept(std::move(socket));
+        // What one client meets must not end the loop for all of them.
+        KJ_IF_MAYBE (exception, kj::runCatchingExceptions([&] { accept(std::move(socket)); })) {
+          spdlog::warn("client refused: {}", to_error(*exception, "accepting a client").message());
+        }
         continue;
       }
       const int error = errno;
