@@ -60,7 +60,8 @@ std::unique_ptr<NotifyStore> NotifyStore::from_environment(Inheritance& inherite
 
 Status NotifyStore::keep(const std::string& name, int fd) {
   SLUICE_ASSERT(name.size() <= kHeldNameMax);
-  if (names_.count(name) == 0 && names_.size() >= capacity_)
+  settle();
+  if (names_.count(name) == 0 && held() >= capacity_)
     return fail(ErrorCode::quota, "keeping " + name + " over restarts: the store of " + std::to_string(capacity_) +
                                       " descriptors is full");
   SLUICE_TRY(send("FDSTORE=1\nFDPOLL=0\nFDNAME=" + name, &fd, 1));
@@ -71,7 +72,13 @@ Status NotifyStore::keep(const std::string& name, int fd) {
 
 void NotifyStore::drop(const std::string& name) {
   if (names_.erase(name) == 0) return;
-  static_cast<void>(send("FDSTOREREMOVE=1\nFDNAME=" + name, nullptr, 0).has_value());
+  undropped_.insert(name);
+  settle();
+}
+
+void NotifyStore::settle() {
+  while (!undropped_.empty() && send("FDSTOREREMOVE=1\nFDNAME=" + *undropped_.begin(), nullptr, 0))
+    undropped_.erase(undropped_.begin());
 }
 
 void NotifyStore::drop_all_but(const std::set<std::string>& names) {

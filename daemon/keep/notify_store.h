@@ -27,13 +27,17 @@ class NotifyStore final : public RegionKeeper {
   Status barrier() override;
   Result<UniqueFd> begin_barrier() override;
   std::uint64_t capacity() const override { return capacity_; }
-  std::uint64_t held() const override { return names_.size(); }
+  std::uint64_t held() const override { return names_.size() + undropped_.size(); }
 
  private:
   explicit NotifyStore(std::uint64_t capacity) : capacity_(capacity) {}
 
+  // Says what could not be said before.
+  void settle();
+
   const std::uint64_t capacity_;
   std::set<std::string> names_;
+  std::set<std::string> undropped_;  // dropped, and the manager does not know it yet
 };
 
 }  // namespace sluice::keep
