@@ -30,11 +30,12 @@ class BorrowedFile {
   int fd_;
 };
 
+// A size of 0 stands for all of it.
 std::string range_text(std::string_view doing, std::string_view what, std::size_t offset, std::size_t size) {
   std::string result(doing);
   result += ' ';
   result += what;
-  result += ", " + std::to_string(size) + " bytes at offset " + std::to_string(offset);
+  if (size != 0) result += ", " + std::to_string(size) + " bytes at offset " + std::to_string(offset);
   return result;
 }
 
