@@ -32,9 +32,10 @@ pid_t child_of(pid_t parent) {
   return child.empty() ? -1 : static_cast<pid_t>(std::stoi(child));
 }
 
-// The container's systemd: boot.sh starts systemd-nspawn, and that the container's first process.
-pid_t find_leader(pid_t boot) {
-  const pid_t nspawn = child_of(boot);
+// The container's systemd: unshare starts boot.sh, that systemd-nspawn, and that the container's first process.
+pid_t find_leader(pid_t unshare) {
+  const pid_t boot = child_of(unshare);
+  const pid_t nspawn = boot < 0 ? -1 : child_of(boot);
   const pid_t leader = nspawn < 0 ? -1 : child_of(nspawn);
   if (leader < 0 || first_word("/proc/" + std::to_string(leader) + "/comm") != "systemd") return -1;
   return leader;
@@ -44,7 +45,7 @@ pid_t find_leader(pid_t boot) {
 
 std::string why_no_container() {
   if (::geteuid() != 0) return "only root can boot a container";
-  for (const char* program : {"mmdebstrap", "systemd-nspawn", "nsenter", "setpriv"})
+  for (const char* program : {"mmdebstrap", "systemd-nspawn", "nsenter", "unshare"})
     if (run_command({"sh", "-c", std::string("command -v ") + program}).exit_code != 0)
       return std::string(program) + " is not installed";
   const CommandResult made = run_command({MAKE_ROOT_PATH, ROOT_PATH, BUILD_PATH});
@@ -61,7 +62,9 @@ Container::Container() {
   std::filesystem::create_directory(folder_ / "data");
   Process::Options options;
   options.log = folder_ / "boot.log";
-  boot_ = Process::start({"/usr/bin/unshare", "--mount", BOOT_PATH, ROOT_PATH, folder_ / "data", folder_.filename()},
+  // In a namespace of processes, whose end is the end of all in it, however this process ends.
+  boot_ = Process::start({"/usr/bin/unshare", "--mount", "--pid", "--fork", "--mount-proc", "--kill-child", BOOT_PATH,
+                          ROOT_PATH, folder_ / "data", folder_.filename()},
                          options);
   const auto booted = [&] {
     if (leader_ < 0) leader_ = find_leader(boot_.pid());
