@@ -19,6 +19,7 @@
 #include "daemon/control/bus_call.h"
 #include "daemon/control/connection.h"
 #include "daemon/control/convert.h"
+#include "daemon/control/guarded_stream.h"
 #include "daemon/control/listen_socket.h"
 #include "daemon/control/session_rpc.h"
 #include "shm/base/limits.h"
@@ -39,6 +40,11 @@ constexpr auto kLookPauseMin = 1 * kj::MILLISECONDS;
 constexpr auto kLookPauseMax = 1 * kj::SECONDS;
 // A client's message; the largest legitimate one names every partition of a topic.
 constexpr std::uint64_t kMessageWordsMax = 256 * 1024;
+// Answers that wait until a client reads them, and their bytes. Beyond it the client is hung up on. (KJ chains a
+// promise to each that waits, and takes the chain down by recursion: a few thousand are more than a thread's stack
+// holds.)
+constexpr std::size_t kUnreadAnswersMax = 4 * kCallsInFlightMax;
+constexpr std::size_t kUnreadBytesMax = 32 << 20;
 // Clients send no descriptors. One must be allowed, or none is sent either.
 constexpr unsigned kDescriptorsPerMessageFromClients = 1;
 
@@ -122,8 +128,19 @@ class Loop final : public Host, private kj::TaskSet::ErrorHandler {
     Served(kj::Own<kj::AsyncCapabilityStream> capability_stream, kj::Own<Connection> its_connection, Host& host)
         : connection(kj::mv(its_connection)),
           stream(kj::mv(capability_stream)),
-          network(*stream, kDescriptorsPerMessageFromClients, capnp::rpc::twoparty::Side::SERVER, options()),
-          rpc(capnp::makeRpcServer(network, make_bus_capability(host, *connection))) {}
+          network(stream, kDescriptorsPerMessageFromClients, capnp::rpc::twoparty::Side::SERVER, options()),
+          rpc(capnp::makeRpcServer(network, make_bus_capability(host, *connection))) {
+      stream.guard([this] { return reads_its_answers(); });
+    }
+
+    bool reads_its_answers() {
+      const std::size_t answers = network.getCurrentQueueCount(), bytes = network.getCurrentQueueSize();
+      if (answers <= kUnreadAnswersMax && bytes <= kUnreadBytesMax) return true;
+      spdlog::warn("client closed: it does not read its answers uid={} pid={} answers={} bytes={}",
+                   connection->peer().uid, connection->peer().pid, answers, bytes);
+      connection->close();
+      return false;
+    }
 
     static capnp::ReaderOptions options() {
       capnp::ReaderOptions result;
@@ -132,7 +149,7 @@ class Loop final : public Host, private kj::TaskSet::ErrorHandler {
     }
 
     kj::Own<Connection> connection;
-    kj::Own<kj::AsyncCapabilityStream> stream;
+    GuardedStream stream;
     capnp::TwoPartyVatNetwork network;
     capnp::RpcSystem<capnp::rpc::twoparty::VatId> rpc;
   };

@@ -10,7 +10,10 @@
 #include <thread>
 #include <vector>
 
+#include <capnp/message.h>
 #include <capnp/rpc-twoparty.h>
+#include <capnp/rpc.capnp.h>
+#include <capnp/serialize.h>
 #include <gtest/gtest.h>
 #include <kj/async-io.h>
 
@@ -210,6 +213,33 @@ TEST_F(Hostile, TooManyCallsAtOnceRunIntoAQuota) {
   EXPECT_EQ(last.getFailure().getCode(), static_cast<std::uint8_t>(ErrorCode::quota));
   bus_.block(false);
   EXPECT_EQ(calls.front().wait(client.wait_scope()).getFailure().getCode(), 0);
+}
+
+TEST_F(Hostile, AnswersThatAreNeverReadEndTheConnection) {
+  const auto good = connect();
+  const UniqueFd fd = raw();
+  const auto say = [&](auto fill) {
+    capnp::MallocMessageBuilder builder;
+    fill(builder.initRoot<capnp::rpc::Message>());
+    const auto flat = capnp::messageToFlatArray(builder);
+    return send(fd.get(), flat.asBytes().begin(), flat.asBytes().size(), MSG_NOSIGNAL) > 0;
+  };
+  ASSERT_TRUE(say([](auto message) { message.initBootstrap().setQuestionId(0); }));
+  // A method that there is not: each call is answered, and no answer is read.
+  constexpr std::uint32_t kCallsMax = 1'000'000;
+  std::uint32_t question = 1;
+  const auto call = [&](auto message) {
+    auto out = message.initCall();
+    out.setQuestionId(question);
+    out.initTarget().setImportedCap(0);
+    out.setInterfaceId(capnp::typeId<protocol::Bus>());
+    out.setMethodId(99);
+    out.initParams();
+  };
+  while (question < kCallsMax && say(call)) ++question;
+  EXPECT_GT(question, 100u) << "the calls are not answered";
+  EXPECT_LT(question, kCallsMax) << "it still listens";
+  EXPECT_TRUE(good->status());
 }
 
 TEST_F(Hostile, AClientThatLeavesDuringACallHarmsNobody) {
