@@ -164,7 +164,7 @@ void Keeper::set_environment(pid_t daemon) const {
   for (const Held& held : held_) names += (names.empty() ? "" : ":") + held.name;
   ::setenv("NOTIFY_SOCKET", notify_name_.c_str(), 1);
   ::setenv("FDSTORE", std::to_string(capacity_).c_str(), 1);
-  ::setenv("WATCHDOG_USEC", std::to_string(kKeeperWatchdogUs).c_str(), 1);
+  ::setenv("WATCHDOG_USEC", std::to_string(options_.watchdog_us).c_str(), 1);
   ::setenv("WATCHDOG_PID", std::to_string(daemon).c_str(), 1);
   ::setenv("LISTEN_PID", std::to_string(daemon).c_str(), 1);
   ::setenv("LISTEN_FDS", std::to_string(held_.size()).c_str(), 1);
@@ -320,7 +320,7 @@ void Keeper::read_signals() {
 
 std::uint64_t Keeper::next_deadline_ns() const {
   if (daemon_ < 0) return start_at_ns_;
-  return !watched_ ? UINT64_MAX : heard_ns_ + kKeeperWatchdogUs * 1000;
+  return !watched_ ? UINT64_MAX : heard_ns_ + options_.watchdog_us * 1000;
 }
 
 void Keeper::wait_for_events() {
@@ -334,7 +334,7 @@ void Keeper::wait_for_events() {
     read_signals();
     return;
   }
-  if (daemon_ > 0 && watched_ && monotonic_ns() >= heard_ns_ + kKeeperWatchdogUs * 1000) {
+  if (daemon_ > 0 && watched_ && monotonic_ns() >= heard_ns_ + options_.watchdog_us * 1000) {
     spdlog::error("daemon gives no sign of life, killing it pid={}", daemon_);
     ::kill(daemon_, SIGKILL);
     heard_ns_ = monotonic_ns();

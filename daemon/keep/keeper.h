@@ -24,6 +24,7 @@ inline constexpr std::uint64_t kKeeperWatchdogUs = 30'000'000;
 struct KeeperOptions {
   std::string binary;                  // absolute path of the daemon
   std::vector<std::string> arguments;  // argv, the first one included
+  std::uint64_t watchdog_us = kKeeperWatchdogUs;
 };
 
 // Returns the exit code to end with. Call it before any thread is started.

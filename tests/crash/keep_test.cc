@@ -132,6 +132,36 @@ TEST_F(Keep, ARestartGoesAsAKillDoes) {
   expect_unnoticed(AllTraffic::Away::stopped);
 }
 
+// Both go then, and the memory with them: but the daemon stops as if it was asked to.
+TEST_F(Keep, TheDeathOfTheKeeperLosesNothingThatWasSent) {
+  traffic_.expect_unnoticed(daemon_.connect(), AllTraffic::Away::briefly);
+  TopicConfig config;
+  config.name = "surviving";
+  config.partitions = 2;
+  ASSERT_TRUE(daemon_.connect().create_topic(config));
+  Traffic traffic(daemon_.connect("surviving"), "surviving", 3);
+  const int deaths = long_run() ? 100 : 3;
+  for (int death = 0; death < deaths; ++death) {
+    const std::uint64_t sent = traffic.sent(), received = traffic.received();
+    ASSERT_TRUE(wait_until([&] { return traffic.sent() > sent + 100 && traffic.received() > received; }));
+    daemon_.kill();
+    // Its daemon holds the directory until it has stopped.
+    ASSERT_TRUE(wait_until([&] { return daemon_.start(); })) << daemon_.log_tail();
+    EXPECT_TRUE(daemon_.connect().status().value().recovery.empty()) << daemon_.log_tail();
+  }
+  traffic.finish();
+  EXPECT_EQ("", traffic.trouble());
+  EXPECT_EQ(traffic.sent(), traffic.received());
+  EXPECT_EQ(0u, traffic.reader_counters().gaps + traffic.reader_counters().repeats);
+  const AuditReport report = daemon_.connect().audit("surviving").value();
+  EXPECT_TRUE(report.holds);
+  std::uint64_t data = 0;
+  for (const AuditRow& row : report.rows) data += row.data;
+  EXPECT_EQ(traffic.sent(), data);
+  std::printf("  %d deaths, %llu messages\n", deaths, static_cast<unsigned long long>(data));
+  EXPECT_EQ(0, daemon_.stop()) << daemon_.log_tail();
+}
+
 TEST_F(Keep, AClientThatDiesWhileTheDaemonIsAwayIsRepaired) {
   Board board;
   Process::Options options;
