@@ -2,7 +2,8 @@
 //
 //   sluice_hostile_client SOCKET TOPIC scribble COUNT SEED   random words over record headers of the topic's log
 //   sluice_hostile_client SOCKET TOPIC bells COUNT SEED      the same over its bells and its own session's region
-//   sluice_hostile_client SOCKET TOPIC attack-reader         everything that a reader's descriptors must not allow
+//   sluice_hostile_client SOCKET TOPIC claims COUNT SEED     claims that are held past their deadline, and one it dies
+//   in sluice_hostile_client SOCKET TOPIC attack-reader         everything that a reader's descriptors must not allow
 //   sluice_hostile_client SOCKET TOPIC attack-producer       the same with a producer's, and holes where that is
 //   allowed sluice_hostile_client SOCKET TOPIC publish|read          is it let in at all?
 //
@@ -16,6 +17,8 @@
 #include <unistd.h>
 
 #include <cerrno>
+#include <chrono>
+#include <csignal>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -137,6 +140,22 @@ void scribble(bool logs, std::uint64_t count, std::uint64_t seed) {
   std::printf("scribbled over %zu regions\n", targets.size());
 }
 
+void hold_claims(sluice::Producer& producer, std::uint64_t count, std::uint64_t seed) {
+  std::mt19937_64 random(seed);
+  std::uint64_t expired = 0;
+  for (std::uint64_t i = 0; i < count; ++i) {
+    auto claim = producer.claim(random() % 5000);
+    if (!claim) continue;
+    std::this_thread::sleep_for(std::chrono::milliseconds(random() % 300));
+    if (random() % 2 == 0) expired += !claim->commit();
+    if (i + 1 < count) continue;
+    std::printf("%llu claims expired\n", static_cast<unsigned long long>(expired));
+    std::fflush(stdout);
+    auto last = producer.claim(100);
+    ::raise(SIGKILL);
+  }
+}
+
 int refused(const sluice::Error& error) {
   std::printf("not let in: %s\n", error.message().c_str());
   return error.code() == sluice::ErrorCode::permission ? 4 : 1;
@@ -167,6 +186,7 @@ int main(int argc, char** argv) {
   if (!producer) return refused(producer.error());
   if (auto sent = producer->send("from one who means harm"); !sent) return refused(sent.error());
   if (verb == "attack-producer") attack();
+  if (verb == "claims") hold_claims(*producer, count, seed);
   if (verb == "scribble" || verb == "bells") scribble(verb == "scribble", count, seed);
   return 0;
 }

@@ -5,16 +5,15 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-#include <atomic>
 #include <csignal>
 #include <fstream>
 #include <sstream>
 #include <string>
-#include <thread>
 
 #include <gtest/gtest.h>
 
 #include "tests/crash/daemon_process.h"
+#include "tests/hostile/neighbours.h"
 
 namespace sluice::test {
 namespace {
@@ -78,79 +77,6 @@ class Hostile : public testing::Test {
   TestDaemon daemon_;
   std::string output_;
   int runs_ = 0;
-};
-
-// Publishes and reads a topic all the time, and notes what goes wrong with it.
-class Neighbours {
- public:
-  Neighbours(TestDaemon& daemon, std::string topic)
-      : topic_(std::move(topic)),
-        producing_([this, &daemon] { produce(daemon.connect()); }),
-        consuming_([this, &daemon] { consume(daemon.connect()); }) {}
-  ~Neighbours() { finish(); }
-  void finish() {
-    stop_ = true;
-    if (producing_.joinable()) producing_.join();
-    if (consuming_.joinable()) consuming_.join();
-  }
-
-  std::atomic<std::uint64_t> sent = 0, read = 0, corrupt = 0, failures = 0;
-  std::string place, failure;  // after finish(): where bytes were noticed that cannot be right; the last error
-
- private:
-  void produce(Client client) {
-    ProducerOptions options;
-    options.send_timeout = 1s;
-    auto producer = client.producer(topic_, options);
-    while (!stop_) {
-      if (!producer) {
-        producer = client.producer(topic_, options);
-      } else {
-        const auto receipt = producer->send("number " + std::to_string(sent.load() + 1));
-        if (receipt) {
-          ++sent;
-        } else {
-          ++failures;
-        }
-      }
-      std::this_thread::sleep_for(50us);
-    }
-  }
-
-  void consume(Client client) {
-    ReaderOptions options;
-    options.from = From::earliest();
-    options.on_loss = [this](const LossEvent& event) {
-      if (event.kind != LossEvent::Kind::corrupt) return;
-      ++corrupt;
-      place = event.address.to_string() + ": " + event.reason;
-    };
-    auto reader = client.reader({topic_}, options);
-    while (!stop_ || (reader && failures == 0 && corrupt == 0 && read < sent)) {
-      if (!reader) {
-        reader = client.reader({topic_}, options);
-        std::this_thread::sleep_for(1ms);
-        continue;
-      }
-      auto handled = reader->poll(64, 50ms, [this](const Message& message) {
-        std::uint64_t sum = 0;  // touches each byte, as a consumer would
-        for (const std::byte byte : message.payload()) sum += static_cast<std::uint64_t>(byte);
-        touched_ = touched_ + sum;
-        ++read;
-      });
-      if (!handled && handled.error().code() != ErrorCode::timed_out) {
-        failure = handled.error().message();
-        ++failures;
-        std::this_thread::sleep_for(1ms);
-        if (stop_) return;
-      }
-    }
-  }
-
-  const std::string topic_;
-  std::atomic<bool> stop_ = false;
-  std::atomic<std::uint64_t> touched_ = 0;
-  std::thread producing_, consuming_;
 };
 
 TEST_F(Hostile, WordsOverHeadersHarmOneTopicAndAreNoticedWithTheirPlace) {
