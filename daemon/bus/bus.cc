@@ -325,7 +325,8 @@ Status Bus::create_topic(SessionId session_id, core::TopicRequest request) {
   SLUICE_ASSIGN(const TopicId id, store_.create_topic(config, now));
   const std::string name = config.name;
   if (auto opened = open_topic({id, std::move(config), now}, true); !opened) {
-    static_cast<void>(delete_topic(session_id, name));
+    if (auto removed = remove_topic(name); !removed)
+      spdlog::error("half a topic stays topic={} reason={}", name, removed.error().message());
     return opened;
   }
   spdlog::info("topic created topic={} id={} partitions={} uid={}", name, id.value, by_id_[id]->config().partitions,
@@ -368,6 +369,12 @@ void Bus::take_back_partitions(Topic& topic) {
 Status Bus::delete_topic(SessionId session_id, const std::string& name) {
   SLUICE_ASSIGN(session::Session * session, live_session(session_id));
   SLUICE_TRY(require_operator(*session, "deleting topic " + name));
+  SLUICE_TRY(remove_topic(name));
+  spdlog::info("topic deleted topic={} uid={}", name, session->peer().uid);
+  return {};
+}
+
+Status Bus::remove_topic(const std::string& name) {
   SLUICE_ASSIGN(Topic * topic, find_topic(name));
   SLUICE_TRY(store_.delete_topic(topic->id()));
   for (PartitionUnit& unit : topic->partitions()) unit.partition->close_gate(layout::Gate::deleted);
@@ -376,7 +383,6 @@ Status Bus::delete_topic(SessionId session_id, const std::string& name) {
       spdlog::error("files of a deleted topic not set aside topic={} reason={}", name, aside.error().message());
   }
   drop_partitions(*topic);
-  spdlog::info("topic deleted topic={} id={} uid={}", name, topic->id().value, session->peer().uid);
   by_id_.erase(topic->id());
   const auto found = topics_.find(name);
   dying_.push_back(std::move(found->second));

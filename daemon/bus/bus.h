@@ -161,6 +161,7 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   Result<Topic*> find_topic(TopicId id) const;
   Result<PartitionUnit*> find_partition(TopicId id, PartitionNumber number) const;
   Status check_room(const core::TopicConfig& config, std::uint64_t partitions, const std::string& doing) const;
+  Status remove_topic(const std::string& name);
   void take_back_partitions(Topic& topic);
   Status require_operator(const session::Session& session, std::string_view doing) const;
 

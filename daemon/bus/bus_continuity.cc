@@ -161,9 +161,11 @@ Status Bus::check_keeper_room(std::uint64_t partitions, const std::string& doing
   const std::uint64_t free = keeper_->capacity() - std::min(keeper_->capacity(), keeper_->held());
   if (by_handle_.size() + partitions <= most && partitions * kDescriptorsPerPartition <= free) return {};
   return fail(ErrorCode::quota, doing + ": " + std::to_string(by_handle_.size()) + " partitions are there, and " +
-                                    std::to_string(most) +
-                                    " can be kept over a restart of the daemon; use fewer, or start sluiced with "
-                                    "--no-keeper (under systemd: without SLUICE_FDSTORE_MAX)");
+                                    std::to_string(most) + " can be kept over a restart of the daemon, in " +
+                                    std::to_string(keeper_->capacity()) + " descriptors of at most " +
+                                    std::to_string(keep::kHeldMax) +
+                                    " (systemd: FileDescriptorStoreMax and SLUICE_FDSTORE_MAX; the keeper: the limit "
+                                    "on open files); use fewer partitions, or start sluiced with --no-keeper");
 }
 
 Status Bus::begin_table() {

@@ -151,7 +151,14 @@ Checkpoint Partition::checkpoint_now() const {
 void Partition::request_checkpoint() {
   if (volatile_) return;
   note_checkpoint();
-  if (pending_checkpoint_->upto <= durable()) ready_checkpoint_ = std::exchange(pending_checkpoint_, std::nullopt);
+  release_checkpoint();
+}
+
+// What it says is durable by now. An attach told a new holder where the old one's last record stood, which may be above
+// the frontier: with those records lost, the next holder must hear of less.
+void Partition::release_checkpoint() {
+  if (!pending_checkpoint_ || std::max(pending_checkpoint_->upto, attach_point_) > durable()) return;
+  ready_checkpoint_ = std::exchange(pending_checkpoint_, std::nullopt);
 }
 
 std::optional<core::AuditRow> Partition::report(ProducerId producer, Sequence last) {
@@ -189,8 +196,7 @@ void Partition::publish_durable() {
                    added.error().message());
   }
   summaries_.erase(summaries_.begin(), done);
-  if (pending_checkpoint_ && pending_checkpoint_->upto <= durable)
-    ready_checkpoint_ = std::exchange(pending_checkpoint_, std::nullopt);
+  release_checkpoint();
   if (pending_note_ && pending_note_->upto <= durable) {
     noted_ = std::exchange(pending_note_, std::nullopt);
     environment_.notes->note(memory_.handle, *noted_);
@@ -344,6 +350,7 @@ Result<Position> Partition::append_fence(ProducerId old_id, ProducerId new_id) {
 
 void Partition::attach_name(ProducerId producer, const std::string& name, ProducerMark mark) {
   audit_.on_attach(producer, name, mark.sequence.next());
+  if (mark.sequence.value != 0) attach_point_ = std::max(attach_point_, tail() + kTailLagMax);
   if (!mark.bookmark.empty()) scan_.set_bookmark(producer, std::move(mark));
 }
 

@@ -156,6 +156,7 @@ class Partition {
   std::optional<Position> find_fence(ProducerId old_id) const;
   void publish_durable();
   void note_checkpoint();
+  void release_checkpoint();
 
   // Constant after construction.
   const ring::PartitionMemory memory_;
@@ -176,6 +177,7 @@ class Partition {
   std::vector<log::SegmentSummary> summaries_;   // scanned, not durable yet
   std::optional<Checkpoint> pending_checkpoint_;
   std::optional<Checkpoint> ready_checkpoint_;
+  Position attach_point_;                   // above all that a producer was told of when it attached under a name
   std::optional<Checkpoint> pending_note_;  // for AuditNotes: not durable yet
   std::uint64_t pending_note_at_ns_ = 0;    // when it was taken
   std::optional<Checkpoint> noted_;         // the last one

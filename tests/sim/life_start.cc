@@ -199,24 +199,9 @@ bool Life::open_partition(PartitionNumber number) {
   return fresh_ || save(*units_.back(), checkpoint);
 }
 
-// As Topic::save_checkpoint: bookmarks of the holders alone.
 bool Life::save(Unit& unit, const spill::Checkpoint& checkpoint) {
-  store::AuditSnapshot snapshot;
-  snapshot.upto = checkpoint.upto;
-  snapshot.rows = checkpoint.rows;
-  std::map<std::string, ProducerId> holders;
-  std::map<ProducerId, std::string> names;
-  for (const core::AuditRow& row : checkpoint.rows) {
-    if (row.name.empty()) continue;
-    names[row.producer] = row.name;
-    holders[row.name] = std::max(holders[row.name], row.producer);
-  }
-  for (const auto& [producer, mark] : checkpoint.bookmarks) {
-    const auto name = names.find(producer);
-    if (name != names.end() && holders[name->second] == producer)
-      snapshot.bookmarks.push_back({name->second, mark.sequence, mark.bookmark});
-  }
-  return survived(store_->save_audit_snapshot(topic_.id, unit.number, snapshot), "saving an audit snapshot");
+  return survived(store_->save_audit_snapshot(topic_.id, unit.number, bus::snapshot_of(checkpoint)),
+                  "saving an audit snapshot");
 }
 
 }  // namespace sluice::sim

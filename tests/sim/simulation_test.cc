@@ -8,6 +8,7 @@
 #include <signal.h>
 #include <unistd.h>
 
+#include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
@@ -24,6 +25,9 @@ namespace {
 constexpr std::uint64_t kSeedsDefault = 2'000;
 constexpr std::uint64_t kMirroredSeedsDefault = 2'500;
 constexpr std::uint64_t kSeedsLong = 100'000;
+// With two copies; each found a defect beyond the default's seeds: a name's mark that was saved before its
+// records were durable (13,400), and two of the simulation itself.
+constexpr std::array<std::uint64_t, 3> kMendedMirroredSeeds = {4'987, 13'400, 20'331};
 
 std::uint64_t seeds = 0;  // 0: each test's default
 bool only_mirrored = false;
@@ -75,18 +79,27 @@ void print(const Machine::Reached& sum, std::uint64_t count) {
       number(sum.rotten_bits), number(sum.mended), number(sum.stale), number(sum.filled));
 }
 
-void run_seeds(std::uint64_t count, bool mirrored, Machine::Reached& sum) {
-  for (std::uint64_t seed = from; seed < from + count; ++seed) {
-    set_replay(seed, mirrored);
-    Machine machine(seed, only_one, mirrored);
-    try {
-      run_seed(machine);
-    } catch (const Failure& failure) {
-      FAIL() << "seed " << seed << ": " << failure.what() << "\n" << replay;
-    }
-    add(sum, machine.reached);
+void run_one(std::uint64_t seed, bool mirrored, Machine::Reached& sum) {
+  set_replay(seed, mirrored);
+  Machine machine(seed, only_one, mirrored);
+  try {
+    run_seed(machine);
+  } catch (const Failure& failure) {
+    FAIL() << "seed " << seed << ": " << failure.what() << "\n" << replay;
   }
+  add(sum, machine.reached);
+}
+
+void run_seeds(std::uint64_t count, bool mirrored, Machine::Reached& sum) {
+  for (std::uint64_t seed = from; seed < from + count && !testing::Test::HasFatalFailure(); ++seed)
+    run_one(seed, mirrored, sum);
   print(sum, count);
+}
+
+TEST(Simulation, SeedsThatFoundADefectStayMended) {
+  if (only_one) GTEST_SKIP();
+  Machine::Reached sum;
+  for (const std::uint64_t seed : kMendedMirroredSeeds) run_one(seed, true, sum);
 }
 
 TEST(Simulation, KeepsWhatAReceiptHasPromised) {

@@ -62,7 +62,8 @@ TEST(BusAudit, WhatRetentionTakesIsCountedForEver) {
     rig.work();
   }
   const TopicId topic = rig.bus().describe_topic(client.id, BusRig::kTopic).value().record.id;
-  EXPECT_EQ(rig.bus().locate(client.id, topic, 0, Position(0), false).value().kind, session::LocateAnswer::Kind::trimmed);
+  EXPECT_EQ(rig.bus().locate(client.id, topic, 0, Position(0), false).value().kind,
+            session::LocateAnswer::Kind::trimmed);
   rig.kill_and_start();
   EXPECT_EQ(rig.counts_of(sender.id).data, 30'000u);
   EXPECT_TRUE(rig.audit().holds);
