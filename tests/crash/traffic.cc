@@ -29,8 +29,8 @@ TopicConfig config_of(const std::string& topic) {
 
 }  // namespace
 
-Traffic::Traffic(Client client, std::string topic, std::uint32_t worker)
-    : topic_(std::move(topic)), worker_(worker), client_(std::move(client)) {
+Traffic::Traffic(Client client, std::string topic, std::uint32_t worker, std::chrono::milliseconds pause)
+    : topic_(std::move(topic)), worker_(worker), pause_(pause), client_(std::move(client)) {
   sender_ = std::thread([this] { send(); });
   receiver_ = std::thread([this] { receive(); });
 }
@@ -49,7 +49,6 @@ void Traffic::complain(const std::string& what) {
   stop_ = true;
 }
 
-// A few thousand a second: the ring must have room for all that comes while the daemon is away.
 void Traffic::send() {
   ProducerOptions options;
   options.send_timeout = 60s;
@@ -63,7 +62,7 @@ void Traffic::send() {
       if (!receipt) return complain(receipt.error().message());
       ++sent_;
     }
-    std::this_thread::sleep_for(2ms);
+    std::this_thread::sleep_for(pause_);
   }
   if (const Status flushed = producer->flush(60s); !flushed) complain(flushed.error().message());
   producer_counters_ = producer->counters();
@@ -97,14 +96,14 @@ const std::vector<std::string>& AllTraffic::topics() {
   return topics;
 }
 
-void AllTraffic::start(const std::function<Client(const std::string&)>& connect) {
+void AllTraffic::start(const std::function<Client(const std::string&)>& connect, std::chrono::milliseconds pause) {
   Client client = connect("setup");
   for (const std::string& topic : topics()) {
     const Status made = client.create_topic(config_of(topic));
     ASSERT_TRUE(made.has_value()) << made.error().message();
   }
   for (std::uint32_t i = 0; i < topics().size(); ++i)
-    traffic_.push_back(std::make_unique<Traffic>(connect(topics()[i]), topics()[i], i));
+    traffic_.push_back(std::make_unique<Traffic>(connect(topics()[i]), topics()[i], i, pause));
 }
 
 std::uint64_t AllTraffic::sent() const {

@@ -5,6 +5,7 @@
 #pragma once
 
 #include <atomic>
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
@@ -21,7 +22,10 @@ namespace sluice::test {
 
 class Traffic {
  public:
-  Traffic(Client client, std::string topic, std::uint32_t worker);
+  // Between its bursts of eight messages it pauses: the ring must have room for all that comes while the daemon is
+  // away.
+  Traffic(Client client, std::string topic, std::uint32_t worker,
+          std::chrono::milliseconds pause = std::chrono::milliseconds(2));
   ~Traffic();
   Traffic(const Traffic&) = delete;
   Traffic& operator=(const Traffic&) = delete;
@@ -45,6 +49,7 @@ class Traffic {
 
   const std::string topic_;
   const std::uint32_t worker_;
+  const std::chrono::milliseconds pause_;
   Client client_;
   std::mutex mutex_;
   std::string trouble_;  // guarded by mutex_ until finish()
@@ -63,8 +68,9 @@ class AllTraffic {
  public:
   static const std::vector<std::string>& topics();
 
-  // Creates the topics, and starts.
-  void start(const std::function<Client(const std::string&)>& connect);
+  // Creates the topics, and starts. `pause`: as Traffic's; so many milliseconds are room for as many seconds, nearly.
+  void start(const std::function<Client(const std::string&)>& connect,
+             std::chrono::milliseconds pause = std::chrono::milliseconds(2));
   std::uint64_t sent() const;
   std::uint64_t sent(std::size_t topic) const { return traffic_[topic]->sent(); }
   // Each gets further.

@@ -1,4 +1,6 @@
 // Memory that outlives its daemon: the next one reads the slots, and goes on, or says what does not hold together.
+#include "shm/ring/kept_slots.h"
+
 #include <algorithm>
 #include <functional>
 #include <vector>
@@ -6,7 +8,6 @@
 #include <gtest/gtest.h>
 
 #include "shm/layout/segment.h"
-#include "shm/ring/kept_slots.h"
 #include "tests/shm/ring/test_partition.h"
 
 namespace sluice::ring::test {
@@ -113,8 +114,7 @@ TEST(KeptSlots, what_does_not_hold_together_is_told) {
        {}},
       {"a slot that is not there",
        [](TestPartition& p) {
-         p.control().slot_table[0].store(
-             layout::SlotEntry::make(SegmentNumber(0), 4, layout::SlotState::ready).bits);
+         p.control().slot_table[0].store(layout::SlotEntry::make(SegmentNumber(0), 4, layout::SlotState::ready).bits);
        },
        {}},
       {"a gap",
