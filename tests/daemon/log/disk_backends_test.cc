@@ -106,7 +106,7 @@ TEST_P(LogOnDisk, AFileIsUsedAgainUnlessAClientHasIt) {
   EXPECT_FALSE(exists(*disk_, path));
   EXPECT_TRUE(exists(*disk_, temporary_path(path)));
   write_until(Position(4 * kRigFileSize + 100));
-  EXPECT_TRUE(opened.log->target(writer.end())->reused);
+  EXPECT_TRUE(opened.log->target(writer.end()).value().reused);
   EXPECT_EQ(serve(*opened.log, options, opened.log->earliest()).damage, std::vector<std::string>());
 }
 

@@ -64,7 +64,7 @@ class PowerLossRun {
       case 1: return writer.drain() && writer.sync();
       case 2: {
         const bool prepared = log.prepare_next(writer.end()).has_value();
-        if (prepared) reused_ += log.target(writer.end())->reused;
+        if (const auto target = log.target(writer.end()); target) reused_ += target->reused;
         return prepared || !disk_.power_is_off();
       }
       case 3: return trim(log);

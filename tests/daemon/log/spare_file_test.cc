@@ -44,7 +44,7 @@ class SpareFileTest : public testing::Test {
     const std::vector<std::string> names = list_files(*disk_, options_.directory);
     return std::count_if(names.begin(), names.end(), [](const std::string& name) { return name.ends_with(".tmp"); });
   }
-  bool is_reused(Position position) { return opened_.log->target(position)->reused; }
+  bool is_reused(Position position) { return opened_.log->target(position).value().reused; }
   // As kill -9.
   void kill() {
     forget(std::move(opened_.log));
@@ -71,10 +71,10 @@ class SpareFileTest : public testing::Test {
 TEST_F(SpareFileTest, ATakenFileBecomesTheNextOne) {
   write_and_retain();
   EXPECT_EQ(opened_.log->file_bytes(), (opened_.log->file_count() + 1) * kRigFileSize);
+  EXPECT_FALSE(is_reused(Position(5 * kRigFileSize))) << "it was made before";
   write_until(Position(6 * kRigFileSize + kRigSegmentSize));
   EXPECT_EQ(temporaries(), 0);
   EXPECT_TRUE(is_reused(Position(6 * kRigFileSize)));
-  EXPECT_FALSE(is_reused(Position(5 * kRigFileSize)));
   expect_served(opened_, opened_.log->earliest(), opened_.log->end());
 }
 
