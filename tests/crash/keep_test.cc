@@ -89,10 +89,9 @@ TEST_F(Keep, NobodyNoticesADeathAtAnyFailpoint) {
   for (const auto& [name, hits] : kFailpoints) {
     std::ofstream(failpoints_) << name << "=kill@~" << hits;
     const std::uint64_t before = deaths();
-    std::atomic<bool> done{false};
-    std::thread visitor([&] {
+    std::jthread visitor([&](const std::stop_token& done) {
       // Sessions that come and go: claims to sweep, regions to keep.
-      while (!done) {
+      while (!done.stop_requested()) {
         ConnectOptions options;
         options.socket = daemon_.socket();
         options.timeout = 60s;
@@ -112,7 +111,7 @@ TEST_F(Keep, NobodyNoticesADeathAtAnyFailpoint) {
       return deaths() >= before + killed + rounds;
     });
     std::filesystem::remove(failpoints_);
-    done = true;
+    visitor.request_stop();
     visitor.join();
     ASSERT_TRUE(died) << name << " is never passed: " << daemon_.log_tail();
     ASSERT_NO_FATAL_FAILURE(all_get_on()) << name;
