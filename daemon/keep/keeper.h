@@ -17,7 +17,7 @@
 
 namespace sluice::keep {
 
-inline constexpr std::uint32_t kStartsFailedMax = 5;
+inline constexpr std::uint32_t kStartsFailedMax = 20;
 // A daemon that says nothing for so long is killed and started again.
 inline constexpr std::uint64_t kKeeperWatchdogUs = 30'000'000;
 
