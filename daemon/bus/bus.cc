@@ -177,13 +177,15 @@ void Bus::run_retention(std::uint64_t now_ns) {
 }
 
 void Bus::retain(const Topic& topic, PartitionUnit& unit, std::uint64_t wall_ns) {
-  if (!topic.has_retention()) return;
+  if (topic.is_volatile()) return;
+  // Without limits nothing goes, but a file that was kept to be used again does, when nobody has needed it.
   const log::RetentionLimits limits{topic.config().retention_bytes, topic.config().retention_time_ns};
   spill::Partition& partition = *unit.partition;
   if (auto retained = partition.retain(limits, wall_ns, unit.counted); !retained) {
     spdlog::error("retention failed partition={} reason={}", partition.identity().name, retained.error().message());
     return;
   }
+  if (!topic.has_retention()) return;
   if (auto dropped = store_.drop_fences_below(topic.id(), partition.identity().partition, partition.earliest());
       !dropped)
     spdlog::error("fences not trimmed partition={} reason={}", partition.identity().name, dropped.error().message());

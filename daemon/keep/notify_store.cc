@@ -61,6 +61,8 @@ std::unique_ptr<NotifyStore> NotifyStore::from_environment(Inheritance& inherite
 Status NotifyStore::keep(const std::string& name, int fd) {
   SLUICE_ASSERT(name.size() <= kHeldNameMax);
   settle();
+  if (undropped_.count(name) != 0)  // its removal, said later, would take this one
+    return fail(ErrorCode::io, "keeping " + name + " over restarts: the manager does not take that the last one goes");
   if (names_.count(name) == 0 && held() >= capacity_)
     return fail(ErrorCode::quota, "keeping " + name + " over restarts: the store of " + std::to_string(capacity_) +
                                       " descriptors is full");

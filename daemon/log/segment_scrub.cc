@@ -29,8 +29,6 @@ struct SegmentScrub::Copy {
   bool begun = false;
   std::optional<Error> unreadable;
   SegmentOutcome outcome;
-
-  std::string temporary() const { return path + ".tmp"; }
 };
 
 SegmentScrub::SegmentScrub(io::Disk& disk, LogOptions options, ScrubFile file, SegmentNumber segment)
@@ -47,7 +45,7 @@ SegmentScrub::SegmentScrub(io::Disk& disk, LogOptions options, ScrubFile file, S
 SegmentScrub::~SegmentScrub() {
   for (const auto& copy : copies_) {
     copy->file.reset();
-    if (copy->in_the_making) static_cast<void>(disk_.unlink(copy->temporary()).has_value());
+    if (copy->in_the_making) static_cast<void>(disk_.unlink(temporary_path(copy->path)).has_value());
   }
 }
 
@@ -184,8 +182,9 @@ Result<bool> SegmentScrub::lengthen_some() {
 }
 
 Status SegmentScrub::make_missing(Copy& copy, const Copy& from) {
-  if (Status gone = disk_.unlink(copy.temporary()); !gone && gone.error().code() != ErrorCode::not_found) return gone;
-  SLUICE_ASSIGN(copy.file, open_file(disk_, copy.temporary(), io::OpenMode::create));
+  const std::string temporary = temporary_path(copy.path);
+  if (Status gone = disk_.unlink(temporary); !gone && gone.error().code() != ErrorCode::not_found) return gone;
+  SLUICE_ASSIGN(copy.file, open_file(disk_, temporary, io::OpenMode::create));
   copy.in_the_making = true;
   copy.missing = false;
   return disk_.allocate(copy.file.id(), from.size);
@@ -194,7 +193,7 @@ Status SegmentScrub::make_missing(Copy& copy, const Copy& from) {
 Status SegmentScrub::finish_growing(Copy& copy) {
   outcome_.told.push_back(copy.path + (copy.in_the_making ? ": copied" : ": its end copied") + " from another copy");
   if (!copy.in_the_making) return {};
-  SLUICE_TRY(disk_.rename(copy.temporary(), copy.path));
+  SLUICE_TRY(disk_.rename(temporary_path(copy.path), copy.path));
   copy.in_the_making = false;
   return disk_.sync_directory(copy.directory);
 }

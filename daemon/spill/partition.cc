@@ -71,6 +71,7 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
 
 void Partition::adopt(const KeptMemory& kept) {
   scan_.adopt(slots_.prepared(), kept.segment_records);
+  attach_point_ = tail() + kTailLagMax;  // what the last daemon has told is in the counts that were taken over
   if (writer_) {
     log_->set_durable(kept.resume);
     if (!kept.poison.empty()) writer_->poison(kept.poison, 0);

@@ -18,13 +18,6 @@ constexpr TopicId kTopic(7);
 constexpr PartitionNumber kPartition = 3;
 constexpr Incarnation kIncarnation(99);
 
-std::uint64_t fill(Appender& appender) {
-  std::uint64_t sent = 0;
-  Appended appended;
-  while (appender.append({bytes(text_of(sent, 500)), {}, 0}, appended) == AppendResult::ok) ++sent;
-  return sent;
-}
-
 Result<KeptSlots> read(const TestPartition& partition, Position resume = Position(0)) {
   return read_kept_slots(partition.memory, kTopic, kPartition, kIncarnation, resume);
 }

@@ -10,13 +10,6 @@ namespace {
 
 constexpr std::uint64_t kSegment = kSegmentSizeMin;
 
-std::uint64_t fill(Appender& appender) {
-  std::uint64_t sent = 0;
-  Appended appended;
-  while (appender.append({bytes(text_of(sent, 500)), {}, 0}, appended) == AppendResult::ok) ++sent;
-  return sent;
-}
-
 TEST(Reclaim, a_ring_goes_round_many_times_without_loss) {
   TestPartition partition({.flags = layout::kTopicFlagChecksums});
   Appender appender = partition.appender(1, 0);

@@ -263,4 +263,12 @@ inline std::string text_of(std::uint64_t seed, std::size_t size) {
   return text;
 }
 
+// Appends records of 500 bytes until there is no room. Returns how many.
+inline std::uint64_t fill(Appender& appender) {
+  std::uint64_t sent = 0;
+  Appended appended;
+  while (appender.append({bytes(text_of(sent, 500)), {}, 0}, appended) == AppendResult::ok) ++sent;
+  return sent;
+}
+
 }  // namespace sluice::ring::test
