@@ -107,6 +107,27 @@ class ControlClient {
   Result<std::vector<PartitionRange>> end_positions(std::string_view topic, Duration timeout = {});
   Status report_sequences(TopicId topic, const std::vector<SequenceReport>& reports, Duration timeout = {});
 
+  // ---- consumer groups
+  Status create_group(const GroupConfig& config, Duration timeout = {});
+  Status alter_group(std::string_view name, const GroupChange& change, Duration timeout = {});
+  Status delete_group(std::string_view name, Duration timeout = {});
+  Status pause_group(std::string_view name, bool pause, Duration timeout = {});
+  Result<std::vector<GroupInfo>> describe_groups(std::string_view name, Duration timeout = {});  // empty: all
+  Result<GroupReason> explain_group(std::string_view name, Duration timeout = {});
+  Result<std::vector<SeekMove>> seek_group(std::string_view name, std::string_view topic, const From& to, bool execute,
+                                           bool force, Duration timeout = {});
+  Result<MemberGrant> join_group(const JoinGroup& request, Duration timeout = {});
+  // A member of an older generation is gone already: that is no error.
+  Status leave_group(std::uint64_t member, std::uint64_t generation, Duration timeout = {});
+  Result<std::vector<Assignment>> assignments(std::uint64_t member, Duration timeout = {});
+  Status save_acks(std::uint64_t member, Duration timeout = {});
+  Result<std::vector<DeadLetterCount>> count_dead_letters(std::string_view group, Duration timeout = {});
+  Result<std::vector<DeadLetter>> list_dead_letters(std::string_view group, std::uint64_t after_id, std::uint32_t limit,
+                                                    Duration timeout = {});
+  Result<std::vector<RedriveOutcome>> redrive(std::string_view group, const RedriveOptions& options,
+                                              Duration timeout = {});
+  Result<std::uint64_t> purge_dead_letters(std::string_view group, Duration timeout = {});
+
   Result<AuditReport> audit(std::string_view topic, Duration timeout = {});
   Result<BusStatus> status(Duration timeout = {});
   Result<std::vector<DoctorCheck>> doctor(bool quick, Duration timeout = {});

@@ -14,7 +14,9 @@
 #include "shm/base/result.h"
 #include "shm/base/types.h"
 #include "sluice/admin.h"
+#include "sluice/group.h"
 #include "sluice/producer.h"
+#include "sluice/reader.h"
 
 namespace sluice::internal {
 
@@ -68,6 +70,61 @@ struct LocateAnswer {
   UniqueFd file;
   Position base;
   Position data_end;
+};
+
+// What a member has in its hands when it comes back to a daemon that does not know it.
+struct HeldPartition {
+  TopicId topic;
+  PartitionNumber partition = 0;
+  Position acked;
+  Position oldest;  // 0: none in hand
+  Position newest;
+};
+struct HeldMessage {
+  TopicId topic;
+  PartitionNumber partition = 0;
+  Position position;
+  std::uint32_t delivered = 0;
+  std::uint32_t failed = 0;
+  bool started = false;
+};
+struct JoinGroup {
+  std::string group;
+  GroupMode mode = GroupMode::ordered;
+  bool must_exist = false;
+  std::vector<std::string> topics;
+  std::string tag;
+  From from;
+  std::uint32_t in_flight_max = 0;
+  std::vector<HeldPartition> held_partitions;
+  std::vector<HeldMessage> held_messages;
+};
+struct MemberGrant {
+  std::uint64_t member = 0;
+  UniqueFd region;    // layout::MemberRegion, read-write
+  UniqueFd readable;  // eventfd
+  GroupConfig config;
+  std::shared_ptr<SessionMemory> memory;  // of the session that joined
+};
+struct Repeat {
+  Position position;
+  std::uint32_t delivered = 0;
+  std::uint32_t failed = 0;
+};
+struct PositionRange {
+  Position begin;
+  Position end;
+};
+struct Assignment {
+  std::uint32_t cell = 0;
+  std::uint64_t generation = 0;
+  std::string topic;
+  TopicId topic_id;
+  PartitionNumber partition = 0;
+  Position start;
+  Position careful_until;
+  std::vector<PositionRange> settled;
+  std::vector<Repeat> repeats;
 };
 
 struct SequenceReport {

@@ -25,6 +25,7 @@
 #include "daemon/bus/partition_regions.h"
 #include "daemon/bus/scrub.h"
 #include "daemon/bus/topic.h"
+#include "daemon/delivery/delivery.h"
 #include "daemon/io/disk.h"
 #include "daemon/keep/kept_table.h"
 #include "daemon/keep/region_keeper.h"
@@ -115,6 +116,8 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   Result<std::vector<session::SessionInfo>> list_sessions(SessionId session) override;
   Status kill_session(SessionId session, SessionId victim) override;
   Result<std::string> config(SessionId session) override;
+
+  session::GroupInterface& groups() override { return delivery_; }
 
   // ---- spill::Attached
   bool is_producer_alive(ProducerId producer) const override;
@@ -214,6 +217,7 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   std::vector<SessionId> replaced_sessions_;      // their connections are to be closed
   MirrorKeeper mirror_keeper_;
   Scrub scrub_;
+  delivery::Delivery delivery_;
   bool stopping_ = false;
 };
 

@@ -24,6 +24,7 @@
 #include "daemon/core/audit.h"
 #include "daemon/core/topic.h"
 #include "daemon/session/access.h"
+#include "daemon/session/group_interface.h"
 #include "shm/base/fd.h"
 #include "shm/base/result.h"
 #include "shm/base/types.h"
@@ -271,6 +272,9 @@ class BusInterface {
                                      std::uint64_t time_ns) = 0;
   virtual Result<std::vector<PartitionRange>> end_positions(SessionId session, const std::string& topic) = 0;
   virtual Status report_sequences(SessionId session, TopicId topic, std::vector<SequenceReport> reports) = 0;
+
+  // Consumer groups.
+  virtual GroupInterface& groups() = 0;
 
   virtual Result<AuditReport> audit(SessionId session, const std::string& topic) = 0;
   virtual Result<BusStatus> status(SessionId session) = 0;

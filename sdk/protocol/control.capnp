@@ -109,6 +109,231 @@ interface Session {
   # mended from another copy where one is damaged; one that is under way goes on. Answers what was found so far: ask again
   # without `start` until it is not running any more. What is intact nowhere is quarantined.
   scrubTopic @21 (name :Text, partition :UInt32, all :Bool, start :Bool) -> (response :ScrubResponse);
+
+  # ---- consumer groups
+  createGroup @22 (config :GroupConfig) -> (done :Done);
+  alterGroup @23 (name :Text, change :GroupChange) -> (done :Done);
+  deleteGroup @24 (name :Text) -> (done :Done);
+  pauseGroup @25 (name :Text, pause :Bool) -> (done :Done);
+  describeGroups @26 (name :Text) -> (groups :List(GroupInfo), failure :Failure);   # empty name: all
+  explainGroup @27 (name :Text) -> (response :ExplainResponse);
+  seekGroup @28 (request :SeekGroup) -> (moves :List(SeekResult), failure :Failure);
+  # A member of a group, made if it is not there. Joining again after a lost answer makes a second member, which ends with
+  # its session: the first one is left.
+  joinGroup @29 (request :JoinGroup) -> (response :JoinGroupResponse);
+  leaveGroup @30 (memberId :UInt64) -> (done :Done);
+  # What the member has now; asked for when its region's `assignments` has changed.
+  assignments @31 (memberId :UInt64) -> (assignments :List(Assignment), failure :Failure);
+  # Answered once everything that the member has settled so far is in the store.
+  saveAcks @32 (memberId :UInt64) -> (done :Done);
+  countDeadLetters @33 (group :Text) -> (counts :List(DeadLetterCount), failure :Failure);  # empty: all groups
+  listDeadLetters @34 (group :Text, afterId :UInt64, limit :UInt32) -> (letters :List(DeadLetter), failure :Failure);
+  redrive @35 (request :Redrive) -> (outcomes :List(RedriveOutcome), failure :Failure);
+  purgeDeadLetters @36 (group :Text) -> (purged :UInt64, failure :Failure);
+}
+
+enum GroupMode {
+  ordered @0;
+  shared @1;
+}
+enum Strict {
+  none @0;
+  key @1;
+  partition @2;
+}
+struct Backoff {
+  stepsNs @0 :List(UInt64);          # empty: exponential
+  firstNs @1 :UInt64;
+  maxNs @2 :UInt64;
+}
+struct GroupConfig {
+  name @0 :Text;
+  mode @1 :GroupMode;
+  ackTimeoutNs @2 :UInt64;           # 0 in createGroup, here and below: the default
+  memberTimeoutNs @3 :UInt64;
+  maxAttempts @4 :UInt32;
+  backoff @5 :Backoff;               # all zero: the default
+  strict @6 :Strict;
+  hold @7 :Bool;
+}
+struct GroupChange {
+  # 0 or absent: as it is.
+  ackTimeoutNs @0 :UInt64;
+  memberTimeoutNs @1 :UInt64;
+  maxAttempts @2 :UInt32;
+  setBackoff @3 :Bool;
+  backoff @4 :Backoff;
+  setStrict @5 :Bool;
+  strict @6 :Strict;
+  setHold @7 :Bool;
+  hold @8 :Bool;
+}
+struct GroupStart {
+  union {
+    latest @0 :Void;
+    earliest @1 :Void;
+    timeNs @2 :UInt64;
+    position @3 :UInt64;             # in `partition`; the others begin at earliest
+  }
+  partition @4 :UInt32;
+}
+
+struct HeldPartition {
+  topicId @0 :UInt32;
+  partition @1 :UInt32;
+  acked @2 :UInt64;
+  oldest @3 :UInt64;                 # 0: none in hand
+  newest @4 :UInt64;
+}
+struct HeldMessage {
+  topicId @0 :UInt32;
+  partition @1 :UInt32;
+  position @2 :UInt64;
+  delivered @3 :UInt32;
+  failed @4 :UInt32;
+  started @5 :Bool;
+}
+struct JoinGroup {
+  group @0 :Text;
+  mode @1 :GroupMode;                # of a group that is made by this call
+  mustExist @2 :Bool;
+  topics @3 :List(Text);             # names, or patterns with *
+  tag @4 :Text;
+  start @5 :GroupStart;              # where the group has no cursor yet
+  inFlightMax @6 :UInt32;
+  # What a member of an earlier daemon has in its hands: it goes on with it.
+  heldPartitions @7 :List(HeldPartition);
+  heldMessages @8 :List(HeldMessage);
+}
+struct MemberGrant {
+  memberId @0 :UInt64;
+  region @1 :Descriptor;             # layout::MemberRegion, read-write
+  readable @2 :Descriptor;           # eventfd: written when an armed member has something to read
+  config @3 :GroupConfig;
+}
+struct JoinGroupResponse {
+  union {
+    grant @0 :MemberGrant;
+    failure @1 :Failure;
+  }
+}
+
+struct PositionRange {
+  begin @0 :UInt64;
+  end @1 :UInt64;
+}
+struct Repeat {
+  position @0 :UInt64;
+  delivered @1 :UInt32;
+  failed @2 :UInt32;
+}
+struct Assignment {
+  cell @0 :UInt32;                   # index in the member's region
+  generation @1 :UInt64;
+  topic @2 :Text;
+  topicId @3 :UInt32;
+  partition @4 :UInt32;
+  start @5 :UInt64;                  # read from here on; snaps to the next record
+  carefulUntil @6 :UInt64;           # below it one message at a time is handed out
+  settled @7 :List(PositionRange);   # above `start`: not to be handed out
+  repeats @8 :List(Repeat);          # above `start`: told with the message
+}
+
+struct MemberInfo {
+  memberId @0 :UInt64;
+  sessionId @1 :UInt64;
+  pid @2 :Int32;
+  clientName @3 :Text;
+  partitions @4 :UInt32;
+  inFlight @5 :UInt32;
+  inFlightMax @6 :UInt32;
+  idleNs @7 :UInt64;                 # since its last call
+  hung @8 :Bool;
+}
+struct GroupPartitionInfo {
+  topic @0 :Text;
+  topicId @1 :UInt32;
+  partition @2 :UInt32;
+  memberId @3 :UInt64;               # 0: nobody's, or everybody's
+  cursor @4 :UInt64;
+  end @5 :UInt64;
+  lagMessages @6 :UInt64;
+  lagBytes @7 :UInt64;
+  oldestAgeNs @8 :UInt64;
+  ready @9 :UInt64;
+  inFlight @10 :UInt64;
+  retrying @11 :UInt64;
+  parked @12 :UInt64;
+  producedPerS @13 :Float64;
+  consumedPerS @14 :Float64;
+  catchUpNs @15 :UInt64;             # UINT64_MAX: never at these rates
+}
+struct GroupInfo {
+  config @0 :GroupConfig;
+  paused @1 :Bool;
+  epoch @2 :UInt64;                  # raised by each forced seek
+  subscriptions @3 :List(Text);
+  members @4 :List(MemberInfo);
+  partitions @5 :List(GroupPartitionInfo);
+}
+struct GroupReason {
+  well @0 :Bool;
+  cause @1 :Text;                    # a word for scripts
+  sentence @2 :Text;
+  advice @3 :Text;
+}
+struct ExplainResponse {
+  union {
+    reason @0 :GroupReason;
+    failure @1 :Failure;
+  }
+}
+struct SeekGroup {
+  group @0 :Text;
+  topic @1 :Text;                    # empty: all that it has cursors in
+  to @2 :GroupStart;
+  execute @3 :Bool;
+  force @4 :Bool;
+}
+struct SeekResult {
+  topic @0 :Text;
+  partition @1 :UInt32;
+  from @2 :UInt64;
+  to @3 :UInt64;
+}
+
+struct DeadLetterCount {
+  group @0 :Text;
+  parked @1 :UInt64;
+  redriven @2 :UInt64;
+  purged @3 :UInt64;
+}
+struct DeadLetter {
+  id @0 :UInt64;                     # in the group, ascending
+  group @1 :Text;
+  topic @2 :Text;                    # where it comes from
+  partition @3 :UInt32;
+  position @4 :UInt64;
+  parkedAt @5 :UInt64;               # in partition 0 of dlq.<group>
+  reason @6 :Text;
+  delivered @7 :UInt32;
+  failed @8 :UInt32;
+  parkedNs @9 :UInt64;
+  state @10 :Text;                   # parked, redriven, purged
+}
+struct Redrive {
+  group @0 :Text;
+  filter @1 :List(KeyValue);         # topic, partition, position, reason (contains), id
+  rate @2 :UInt32;                   # messages a second; 0: at once
+  dryRun @3 :Bool;
+}
+struct KeyValue {
+  key @0 :Text;
+  value @1 :Text;
+}
+struct RedriveOutcome {
+  letter @0 :DeadLetter;
+  outcome @1 :Text;
 }
 
 enum Access {

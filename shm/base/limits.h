@@ -48,6 +48,28 @@ inline constexpr std::uint32_t kKeySizeMax = 16 * 1024;
 inline constexpr std::uint32_t kTagSizeMax = 255;
 inline constexpr std::uint32_t kBookmarkSizeMax = 1024;
 
+inline constexpr std::uint32_t kGroupsMax = 4096;
+inline constexpr std::uint32_t kGroupNameSizeMax = 190;     // its dead letters' topic is dlq.<group>
+inline constexpr std::uint32_t kGroupMembersMax = 1024;     // of one group
+inline constexpr std::uint32_t kMembersMax = 4096;          // in one daemon
+inline constexpr std::uint32_t kMemberPatternsMax = 64;     // topics and patterns of one member
+inline constexpr std::uint32_t kMemberCellsMax = 1024;      // partitions that one member has at a time
+inline constexpr std::uint32_t kDeliverySlotsMax = 4096;    // references in one member's hands
+inline constexpr std::uint32_t kOutcomesMax = 16384;        // that wait for the daemon
+inline constexpr std::uint32_t kReasonSizeMax = 256;        // of a nack, bytes
+inline constexpr std::uint32_t kInFlightMaxDefault = 1024;  // messages in one member's hands
+inline constexpr std::uint32_t kAckRangesMax = 4096;        // acked apart above a cursor, of one partition
+inline constexpr std::uint32_t kPendingMax = 100'000;       // of one group's partition: waiting for another delivery
+inline constexpr std::uint32_t kBackoffStepsMax = 32;
+inline constexpr std::uint32_t kMaxAttemptsDefault = 16;
+inline constexpr std::uint64_t kBackoffFirstNsDefault = 100'000'000;
+inline constexpr std::uint64_t kBackoffMaxNsDefault = 30'000'000'000;
+inline constexpr std::uint64_t kAckTimeoutNsDefault = 30'000'000'000;
+inline constexpr std::uint64_t kMemberTimeoutNsDefault = 30'000'000'000;
+inline constexpr std::uint64_t kHandOverNsMax = 5'000'000'000;  // a member finishes what it holds of a partition
+inline constexpr std::uint64_t kAckSaveNsMax = 200'000'000;     // an ack is in the store after it at the latest
+inline constexpr std::uint64_t kRejoinNsMax = 2'000'000'000;    // a new daemon waits for the members of the last one
+
 inline constexpr std::size_t kMirrorCopiesMax = 4;      // the data directory and its mirrors
 inline constexpr std::size_t kMirrorPathSizeMax = 900;  // of a root, bytes: all of them fit one slot of mirror.state
 

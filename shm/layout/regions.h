@@ -16,8 +16,8 @@ namespace sluice::layout {
 
 inline constexpr std::uint32_t kRegionVersion = 1;
 
-// kept_table is the daemon's own, and never handed out (daemon/keep).
-enum class RegionKind : std::uint32_t { control = 1, log = 2, bell = 3, session = 4, kept_table = 5 };
+// kept_table is the daemon's own, and never handed out (daemon/keep). member: member_region.h.
+enum class RegionKind : std::uint32_t { control = 1, log = 2, bell = 3, session = 4, kept_table = 5, member = 6 };
 constexpr std::uint64_t region_magic(RegionKind kind) {
   return 0x00'47'45'52'43'55'4c'53 | (static_cast<std::uint64_t>(kind) << 56);  // "SLUCREG" + kind
 }

@@ -15,7 +15,9 @@
 
 #include "shm/base/result.h"
 #include "sluice/admin.h"
+#include "sluice/consumer.h"
 #include "sluice/export.h"
+#include "sluice/group.h"
 #include "sluice/producer.h"
 #include "sluice/reader.h"
 
@@ -50,6 +52,9 @@ class SLUICE_EXPORT Client {
   // not_found, permission, quota, no_memory.
   Result<Producer> producer(std::string_view topic, ProducerOptions options = {});
   Result<Reader> reader(std::vector<std::string> topics, ReaderOptions options = {});
+  // A member of options.group. `topics`: names, or patterns in which * stands for any characters (new topics that match
+  // are taken up by themselves). conflict: the group has another mode or tag.
+  Result<Consumer> consumer(std::vector<std::string> topics, ConsumerOptions options);
 
   Status create_topic(const TopicConfig& config);  // exists, invalid, quota, no_memory
   Status alter_topic(std::string_view name, const TopicChange& change);
@@ -64,6 +69,24 @@ class SLUICE_EXPORT Client {
   Result<ScrubReport> start_scrub(std::string_view name, std::optional<PartitionNumber> partition = {});
   // How far the last one has come; `run` 0: there was none since the daemon started.
   Result<ScrubReport> scrub(std::string_view name);
+  Status create_group(const GroupConfig& config);  // exists, invalid, quota
+  Status alter_group(std::string_view name, const GroupChange& change);
+  // Its cursors, its messages that wait for a retry and its dead letters' list go; the topic dlq.<group> stays.
+  Status delete_group(std::string_view name);
+  Status pause_group(std::string_view name, bool pause);
+  Result<std::vector<GroupInfo>> groups();
+  Result<GroupInfo> group(std::string_view name);
+  Result<GroupReason> explain_group(std::string_view name);
+  // Moves the group's cursors, in one topic or (empty) all, while it runs. Without `execute` it tells what would
+  // happen. conflict: a position below what the group's ledgers have forgotten needs `force`.
+  Result<std::vector<SeekMove>> seek_group(std::string_view name, std::string_view topic, const From& to, bool execute,
+                                           bool force = false);
+  Result<std::vector<DeadLetterCount>> dead_letter_counts(std::string_view group = {});
+  // In order of their ids, from the first above `after_id` on.
+  Result<std::vector<DeadLetter>> dead_letters(std::string_view group, std::uint64_t after_id, std::uint32_t limit);
+  Result<std::vector<RedriveOutcome>> redrive(std::string_view group, const RedriveOptions& options);
+  Result<std::uint64_t> purge_dead_letters(std::string_view group);  // how many
+
   Result<std::vector<TopicInfo>> topics();
   Result<TopicInfo> topic(std::string_view name);
   Result<AuditReport> audit(std::string_view topic);
