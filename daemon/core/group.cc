@@ -102,8 +102,9 @@ bool matches(std::string_view pattern, std::string_view topic) {
 }
 
 Status check_pattern(std::string_view pattern) {
-  const bool right = !pattern.empty() && pattern.size() <= kTopicNameSizeMax &&
-                     std::all_of(pattern.begin(), pattern.end(), [](char c) { return c == '*' || is_name_character(c); });
+  const bool right =
+      !pattern.empty() && pattern.size() <= kTopicNameSizeMax &&
+      std::all_of(pattern.begin(), pattern.end(), [](char c) { return c == '*' || is_name_character(c); });
   if (right) return {};
   return fail(ErrorCode::invalid, "\"" + std::string(pattern) + "\" is neither a topic's name nor a pattern of one");
 }

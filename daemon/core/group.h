@@ -37,7 +37,7 @@ struct Backoff {
 struct GroupConfig {
   std::string name;
   GroupMode mode = GroupMode::ordered;
-  std::uint64_t ack_timeout_ns = kAckTimeoutNsDefault;  // from its hand-out to its outcome; extend() moves it
+  std::uint64_t ack_timeout_ns = kAckTimeoutNsDefault;        // from its hand-out to its outcome; extend() moves it
   std::uint64_t member_timeout_ns = kMemberTimeoutNsDefault;  // alive, messages in hand, and no call for so long: hung
   std::uint32_t max_attempts = kMaxAttemptsDefault;           // failed so often: parked
   Backoff backoff;

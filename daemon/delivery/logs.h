@@ -43,8 +43,8 @@ struct LogMessage {
 // A walk over a log: what it passed, and where it goes on.
 struct LogWalk {
   std::vector<LogRecord> records;
-  Position next;         // everything below was looked at
-  bool at_end = false;   // of what consumers may see now
+  Position next;        // everything below was looked at
+  bool at_end = false;  // of what consumers may see now
 };
 
 class Logs {

@@ -36,9 +36,9 @@ struct JoinGroup {
   std::string group;
   core::GroupMode mode = core::GroupMode::ordered;  // of a group that is made by this call
   bool must_exist = false;
-  std::vector<std::string> topics;  // names or patterns, at most kMemberPatternsMax
-  std::string tag;                  // only messages with it; all members of a group name the same
-  core::GroupStart start;           // where the group has no cursor yet
+  std::vector<std::string> topics;                    // names or patterns, at most kMemberPatternsMax
+  std::string tag;                                    // only messages with it; all members of a group name the same
+  core::GroupStart start;                             // where the group has no cursor yet
   std::uint32_t in_flight_max = kInFlightMaxDefault;  // messages in its hands, 1 to kDeliverySlotsMax
   std::vector<HeldPartition> held_partitions;         // at a daemon that is new
   std::vector<HeldMessage> held_messages;
@@ -66,8 +66,8 @@ struct Assignment {
   std::string topic;
   TopicId topic_id;
   PartitionNumber partition = 0;
-  Position start;          // read from here on; snaps to the next record
-  Position careful_until;  // below it one message at a time is in the application's hands
+  Position start;                      // read from here on; snaps to the next record
+  Position careful_until;              // below it one message at a time is in the application's hands
   std::vector<PositionRange> settled;  // above `start`, ascending: not to be handed out
   std::vector<Repeat> repeats;         // above `start`: counts to be told with the message
 };
@@ -134,12 +134,12 @@ struct SeekResult {
 };
 
 struct DeadLetter {
-  std::uint64_t id = 0;    // in the group, ascending
+  std::uint64_t id = 0;  // in the group, ascending
   std::string group;
-  std::string topic;       // where it comes from
+  std::string topic;  // where it comes from
   PartitionNumber partition = 0;
   Position position;
-  Position parked_at;      // in partition 0 of dlq.<group>
+  Position parked_at;  // in partition 0 of dlq.<group>
   std::string reason;
   std::uint32_t delivered = 0;
   std::uint32_t failed = 0;

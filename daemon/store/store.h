@@ -16,6 +16,7 @@
 
 #include "daemon/core/audit.h"
 #include "daemon/core/topic.h"
+#include "daemon/store/group_store.h"
 #include "shm/base/result.h"
 #include "shm/base/types.h"
 
@@ -54,10 +55,8 @@ class StoreCopy {
   virtual Result<bool> step(std::uint32_t pages) = 0;
 };
 
-class Store {
+class Store : public GroupStore {
  public:
-  virtual ~Store() = default;
-
   // Commits since the store was made. Of two copies the one with more holds all of the other.
   virtual Result<std::uint64_t> commits() = 0;
   // Begins a copy at `path`, in place of what is there. It must end before this store does.

@@ -9,7 +9,8 @@
 //     takes it for this member's word about itself. What the daemon wrote it never reads back.
 //  2. A cell's member words count only while the cell's generation is the one that the daemon gave. After it was taken
 //     back they are refused, so a late member can neither lose nor settle what is another's.
-//  3. An outcome is in its ring before `acked` moves past its record: the daemon reads `acked` first (acquire), then the
+//  3. An outcome is in its ring before `acked` moves past its record: the daemon reads `acked` first (acquire), then
+//  the
 //     ring, so a message that is passed is settled or known to be unsettled.
 //  4. A slot of a delivery is used again only after the daemon has seen its outcome, or the member's end.
 #pragma once
@@ -55,9 +56,9 @@ struct DeliverySlot {
   std::uint32_t kind;      // DeliveryKind
   std::uint32_t topic_id;
   std::uint32_t partition;
-  std::uint32_t delivered;  // times, this one included
-  std::uint32_t failed;     // times
-  std::uint32_t alone;      // 1: under suspicion; handed out while nothing else is in the application's hands
+  std::uint32_t delivered;    // times, this one included
+  std::uint32_t failed;       // times
+  std::uint32_t alone;        // 1: under suspicion; handed out while nothing else is in the application's hands
   std::uint64_t reserved[2];  // 0
 };
 static_assert(std::is_standard_layout_v<DeliverySlot> && sizeof(DeliverySlot) == 64);
@@ -74,9 +75,9 @@ inline constexpr std::uint64_t kDelayByPolicy = 0xffff'ffff'ffff'ffff;
 
 // One outcome. Its reason, if any, follows in the next entries, 32 bytes each.
 struct OutcomeEntry {
-  std::uint64_t target;    // by cell: the record's position; by slot: the delivery's stamp
-  std::uint64_t argument;  // as the verb says; ack by cell: the record's end
-  std::uint32_t place;     // index of the cell, or of the slot with kPlaceIsSlot
+  std::uint64_t target;       // by cell: the record's position; by slot: the delivery's stamp
+  std::uint64_t argument;     // as the verb says; ack by cell: the record's end
+  std::uint32_t place;        // index of the cell, or of the slot with kPlaceIsSlot
   std::uint32_t generation;   // by cell: lower half of the cell's generation
   std::uint32_t reason_size;  // bytes
   std::uint8_t verb;          // OutcomeVerb
@@ -96,7 +97,7 @@ struct MemberRegion {
   std::atomic<std::uint32_t> assignments;  // bumped when cells were given or wanted back: ask for the list
   std::atomic<std::uint32_t> ended;        // 1: no member any more (timed out, group deleted): join again
   std::atomic<std::uint32_t> reserved0;
-  std::atomic<std::uint64_t> delivered;  // entries of `ring` that were ever published; release
+  std::atomic<std::uint64_t> delivered;      // entries of `ring` that were ever published; release
   std::atomic<std::uint64_t> outcomes_read;  // entries of `outcomes` that were ever read; release: they may be reused
   // ---- member → daemon
   alignas(kWriterDistance) std::atomic<std::uint32_t> asleep;  // 1: it sleeps on `news`; taken down by the daemon
@@ -109,10 +110,11 @@ struct MemberRegion {
   alignas(kWriterDistance) std::atomic<std::uint32_t> daemon_armed;
   // ---- tables
   alignas(kWriterDistance) AssignmentCell cells[kMemberCellsMax];
-  DeliverySlot slots[kDeliverySlotsMax];           // daemon
-  std::uint32_t ring[kDeliverySlotsMax];           // daemon: indexes of slots, by `delivered` modulo the size
-  std::atomic<std::uint64_t> started[kDeliverySlotsMax];  // member: stamp of the delivery that the application has begun
-  OutcomeEntry outcomes[kOutcomesMax];             // member, by `outcomes_written` modulo the size
+  DeliverySlot slots[kDeliverySlotsMax];  // daemon
+  std::uint32_t ring[kDeliverySlotsMax];  // daemon: indexes of slots, by `delivered` modulo the size
+  std::atomic<std::uint64_t>
+      started[kDeliverySlotsMax];       // member: stamp of the delivery that the application has begun
+  OutcomeEntry outcomes[kOutcomesMax];  // member, by `outcomes_written` modulo the size
 };
 static_assert(std::is_standard_layout_v<MemberRegion>);
 static_assert(offsetof(MemberRegion, news) == 128 && offsetof(MemberRegion, delivered) == 144);

@@ -45,9 +45,9 @@ class SLUICE_EXPORT Delivery {
   Message message_;
   std::uint32_t delivered_ = 1;
   std::uint32_t failed_ = 0;
-  std::uint32_t place_ = 0;       // of the consumer: which cell or slot
-  std::uint64_t stamp_ = 0;       // of the assignment or delivery
-  std::uint64_t index_ = 0;       // in the consumer's own list
+  std::uint32_t place_ = 0;  // of the consumer: which cell or slot
+  std::uint64_t stamp_ = 0;  // of the assignment or delivery
+  std::uint64_t index_ = 0;  // in the consumer's own list
 };
 
 struct Rebalance {
@@ -61,10 +61,10 @@ struct Rebalance {
 };
 
 struct ConsumerOptions {
-  std::string group;                     // made if it is not there
-  GroupMode mode = GroupMode::ordered;   // of a group that is made now
-  From from = From::latest();            // where the group has no cursor yet
-  std::string tag;                       // only messages with it; all members of a group name the same
+  std::string group;                    // made if it is not there
+  GroupMode mode = GroupMode::ordered;  // of a group that is made now
+  From from = From::latest();           // where the group has no cursor yet
+  std::string tag;                      // only messages with it; all members of a group name the same
   WaitStrategy wait = WaitStrategy::spin_then_sleep;
   Duration spin_time = std::chrono::microseconds(30);
   std::uint32_t in_flight_max = 1024;  // messages in this member's hands; beyond it next() and poll() hand out no more
@@ -74,14 +74,14 @@ struct ConsumerOptions {
 };
 
 struct ConsumerCounters {
-  std::uint64_t messages = 0;   // handed out
-  std::uint64_t bytes = 0;      // of their payload
+  std::uint64_t messages = 0;  // handed out
+  std::uint64_t bytes = 0;     // of their payload
   std::uint64_t acked = 0;
-  std::uint64_t nacked = 0;     // rejected ones included
-  std::uint64_t stale = 0;      // outcomes that were refused
-  std::uint64_t repeated = 0;   // handed out again
-  std::uint64_t gaps = 0;       // sequence numbers missing
-  std::uint64_t repeats = 0;    // sequence numbers met twice
+  std::uint64_t nacked = 0;    // rejected ones included
+  std::uint64_t stale = 0;     // outcomes that were refused
+  std::uint64_t repeated = 0;  // handed out again
+  std::uint64_t gaps = 0;      // sequence numbers missing
+  std::uint64_t repeats = 0;   // sequence numbers met twice
   std::uint64_t corrupt = 0;
   std::uint64_t expired_bytes = 0;  // of log, gone by retention before it was read
   std::uint64_t rebalances = 0;

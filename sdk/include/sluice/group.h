@@ -32,8 +32,8 @@ struct Backoff {
 struct GroupConfig {
   std::string name;
   GroupMode mode = GroupMode::ordered;
-  std::optional<Duration> ack_timeout;     // from hand-out to outcome (30 s); extend() moves it
-  std::optional<Duration> member_timeout;  // alive, messages in hand, and no call for so long: hung (30 s)
+  std::optional<Duration> ack_timeout;        // from hand-out to outcome (30 s); extend() moves it
+  std::optional<Duration> member_timeout;     // alive, messages in hand, and no call for so long: hung (30 s)
   std::optional<std::uint32_t> max_attempts;  // failed so often: parked (16)
   std::optional<Backoff> backoff;             // (100 ms doubling to 30 s)
   Strict strict = Strict::none;               // ordered groups alone

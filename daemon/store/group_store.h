@@ -1,0 +1,113 @@
+// What the store keeps of consumer groups: configuration, how far each partition was settled, what waits for another
+// delivery, and the list of dead letters. A part of Store (store.h); its rules hold here too.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "daemon/core/group.h"
+#include "shm/base/result.h"
+#include "shm/base/types.h"
+
+namespace sluice::store {
+
+struct GroupRecord {
+  std::uint64_t id = 0;  // never given again
+  core::GroupConfig config;
+  bool paused = false;
+  std::uint64_t epoch = 0;    // raised by each forced seek
+  std::uint32_t members = 0;  // that it had when this was saved: a new daemon waits for them
+  std::string tag;            // that its members ask for
+  std::vector<std::string> subscriptions;
+};
+
+struct GroupPosition {
+  TopicId topic;
+  PartitionNumber partition = 0;
+  auto operator<=>(const GroupPosition&) const = default;
+};
+
+struct GroupCursor {
+  GroupPosition place;
+  Position cursor;
+  std::vector<std::pair<Position, Position>> settled;  // above the cursor, ascending, disjoint
+};
+
+// A message that is settled for the cursor's sake, and comes again.
+struct GroupPending {
+  GroupPosition place;
+  Position position;
+  std::uint64_t order = 0;  // of its hand-out among those of one key
+  std::uint32_t delivered = 0;
+  std::uint32_t failed = 0;
+  std::uint64_t due_ns = 0;    // wall clock
+  std::uint64_t key_hash = 0;  // 0: none
+  std::uint32_t state = 0;     // core's own: waiting, suspect, parking, …
+  std::uint64_t letter = 0;    // of a redriven dead letter: its id; 0: none
+  std::string reason;
+};
+
+enum class LetterState : std::uint8_t { parked = 0, redriven = 1, purged = 2 };
+struct DeadLetterRecord {
+  std::uint64_t id = 0;  // in its group, ascending; given by add
+  GroupPosition origin;
+  Position position;         // of the origin
+  std::string origin_topic;  // its name, which outlives the topic
+  Position parked_at;        // in the group's dead letters' topic
+  std::uint32_t delivered = 0;
+  std::uint32_t failed = 0;
+  std::uint64_t parked_ns = 0;  // wall clock
+  std::string reason;
+  LetterState state = LetterState::parked;
+};
+struct DeadLetterCounts {
+  std::uint64_t parked = 0;
+  std::uint64_t redriven = 0;
+  std::uint64_t purged = 0;
+};
+
+// What changed of one group since its last save. All saves of one call are one transaction.
+struct GroupSave {
+  std::uint64_t group = 0;
+  std::vector<GroupCursor> cursors;                                  // upserts, with their settled ranges
+  std::vector<GroupPosition> dropped_cursors;                        // with everything pending in them
+  std::vector<GroupPending> pending;                                 // upserts by place and position
+  std::vector<std::pair<GroupPosition, Position>> not_pending;       // deletes; applied before the upserts
+  std::vector<DeadLetterRecord> letters;                             // new ones; the id is given here (last + 1, …)
+  std::vector<std::pair<std::uint64_t, LetterState>> letter_states;  // id → state
+
+  bool empty() const {
+    return cursors.empty() && dropped_cursors.empty() && pending.empty() && not_pending.empty() && letters.empty() &&
+           letter_states.empty();
+  }
+};
+
+struct GroupState {
+  std::vector<GroupCursor> cursors;
+  std::vector<GroupPending> pending;  // by place and position
+};
+
+class GroupStore {
+ public:
+  virtual ~GroupStore() = default;
+
+  virtual Result<std::vector<GroupRecord>> groups() = 0;
+  // Gives a fresh id (the record's is not looked at). exists if a group of that name is there.
+  virtual Result<std::uint64_t> create_group(const GroupRecord& record) = 0;
+  // All of it but the id and the name. not_found.
+  virtual Status update_group(const GroupRecord& record) = 0;
+  // With cursors, pending messages and letters.
+  virtual Status delete_group(std::uint64_t group) = 0;
+  virtual Result<GroupState> group_state(std::uint64_t group) = 0;
+  virtual Status save_groups(const std::vector<GroupSave>& saves) = 0;
+  // In order of their ids, from the first above `after` on.
+  virtual Result<std::vector<DeadLetterRecord>> dead_letters(std::uint64_t group, std::uint64_t after,
+                                                             std::uint32_t limit) = 0;
+  virtual Result<DeadLetterCounts> count_dead_letters(std::uint64_t group) = 0;
+  // Drops letters that are redriven or purged, all but the newest `keep`, so that the list stays bounded. Their counts
+  // stay.
+  virtual Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) = 0;
+};
+
+}  // namespace sluice::store
