@@ -4,6 +4,7 @@
 #include <cstring>
 
 #include "shm/base/assert.h"
+#include "shm/layout/member_region.h"
 #include "shm/region/memfd.h"
 
 namespace sluice::region {
@@ -33,6 +34,7 @@ std::string_view kind_name(RegionKind kind) {
     case RegionKind::bell: return "bell";
     case RegionKind::session: return "session";
     case RegionKind::kept_table: return "kept table";
+    case RegionKind::member: return "member";
   }
   return "unnamed";
 }
@@ -50,6 +52,7 @@ std::uint64_t size_min(RegionKind kind) {
     case RegionKind::bell: return sizeof(layout::BellRegion);
     case RegionKind::session: return sizeof(layout::SessionRegion);
     case RegionKind::kept_table: return sizeof(RegionHeader);
+    case RegionKind::member: return sizeof(layout::MemberRegion);
   }
   return sizeof(RegionHeader);
 }
