@@ -45,7 +45,8 @@ inline constexpr std::uint64_t kWantedBack = std::uint64_t{1} << 63;
 enum class DeliveryKind : std::uint32_t {
   message = 1,    // a record for the application
   unblock = 2,    // strict groups: nothing of this key (0: of the partition) is held back any more
-  withdrawn = 3,  // the delivery `stamp` is another's by now: its outcome will be refused
+  withdrawn = 3,  // the delivery `stamp` is another's by now, or (stamp 0) what was read directly at `position`: its
+                  // outcome will be refused
 };
 
 // A reference to a record, or a note about one. Written by the daemon before its index is in the ring.
@@ -86,9 +87,7 @@ struct OutcomeEntry {
 static_assert(std::is_standard_layout_v<OutcomeEntry> && sizeof(OutcomeEntry) == 32);
 static_assert(offsetof(OutcomeEntry, place) == 16 && offsetof(OutcomeEntry, verb) == 28);
 inline constexpr std::uint32_t kPlaceIsSlot = 0x8000'0000;
-constexpr std::uint32_t reason_entries(std::uint32_t reason_size) {
-  return (reason_size + sizeof(OutcomeEntry) - 1) / sizeof(OutcomeEntry);
-}
+constexpr std::uint32_t reason_entries(std::uint32_t reason_size) { return (reason_size + 31) / 32; }
 
 struct MemberRegion {
   RegionHeader header;
