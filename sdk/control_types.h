@@ -125,6 +125,8 @@ struct Assignment {
   Position careful_until;
   std::vector<PositionRange> settled;
   std::vector<Repeat> repeats;
+  std::vector<std::uint64_t> blocked_keys;
+  bool blocked = false;
 };
 
 struct SequenceReport {

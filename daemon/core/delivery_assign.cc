@@ -66,7 +66,7 @@ void DeliveryMachine::assign(const Place& place, Partition& partition, MemberId 
   partition.promised = 0;
   partition.words = CellWords{partition.acks.cursor(), Position(0), Position(0), 0, 0, 0};
   partition.oldest_since_ns = now_ns;
-  actions_.emplace_back(Assign{id, cell, place, partition.generation, partition.acks.cursor()});
+  actions_.emplace_back(Assign{id, cell, place, partition.generation});
 }
 
 void DeliveryMachine::want_back(Partition& partition, MemberId promised, std::uint64_t now_ns) {

@@ -250,6 +250,13 @@ std::optional<Place> DeliveryMachine::place_of_cell(MemberId id, std::uint32_t c
   return found == member->second.cells.end() ? std::nullopt : std::optional(found->second);
 }
 
+std::vector<std::pair<std::uint32_t, std::uint64_t>> DeliveryMachine::cells(MemberId id) const {
+  std::vector<std::pair<std::uint32_t, std::uint64_t>> cells;
+  if (const auto member = members_.find(id); member != members_.end())
+    for (const auto& [cell, place] : member->second.cells) cells.emplace_back(cell, partitions_.at(place).generation);
+  return cells;
+}
+
 std::uint64_t DeliveryMachine::stamp_of(MemberId id, std::uint32_t slot) const {
   const auto member = members_.find(id);
   return member == members_.end() || slot >= member->second.slots.size() ? 0 : member->second.slots[slot].stamp;

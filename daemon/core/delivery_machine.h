@@ -111,6 +111,8 @@ class DeliveryMachine {
   MemberView view(MemberId member) const;
   std::optional<Place> place_of_cell(MemberId member, std::uint32_t cell) const;
   std::optional<AssignmentView> assignment(const Place& place) const;
+  // Its cells, with the generation of each.
+  std::vector<std::pair<std::uint32_t, std::uint64_t>> cells(MemberId member) const;
   // The stamp that a slot holds, 0: none.
   std::uint64_t stamp_of(MemberId member, std::uint32_t slot) const;
   // Slots in use, with how long they are out is the caller's to know.

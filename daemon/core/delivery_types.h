@@ -38,6 +38,8 @@ struct CellWords {
   std::uint64_t settled = 0;
   std::uint64_t released = 0;  // generation that it gives back
   std::uint32_t in_flight = 0;
+
+  bool operator==(const CellWords&) const = default;
 };
 
 enum class Verb : std::uint8_t { ack, nack, reject, extend, defer };
@@ -88,7 +90,6 @@ struct Assign {
   std::uint32_t cell = 0;
   Place place;
   std::uint64_t generation = 0;
-  Position start;
 };
 struct WantBack {
   MemberId member = 0;

@@ -60,16 +60,19 @@ struct PositionRange {
   Position begin;
   Position end;
 };
+inline constexpr std::uint32_t kByReference = 0xffff'ffff;  // as a cell: not read directly
 struct Assignment {
   std::uint32_t cell = 0;
   std::uint64_t generation = 0;
   std::string topic;
   TopicId topic_id;
   PartitionNumber partition = 0;
-  Position start;                      // read from here on; snaps to the next record
-  Position careful_until;              // below it one message at a time is in the application's hands
-  std::vector<PositionRange> settled;  // above `start`, ascending: not to be handed out
-  std::vector<Repeat> repeats;         // above `start`: counts to be told with the message
+  Position start;                           // read from here on; snaps to the next record
+  Position careful_until;                   // below it one message at a time is in the application's hands
+  std::vector<PositionRange> settled;       // above `start`, ascending: not to be handed out
+  std::vector<Repeat> repeats;              // above `start`: counts to be told with the message
+  std::vector<std::uint64_t> blocked_keys;  // strict by key: hashes of keys that wait
+  bool blocked = false;                     // strict by partition: nothing is read until it is unblocked
 };
 
 struct MemberInfo {

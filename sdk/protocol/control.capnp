@@ -19,6 +19,7 @@ $Cxx.namespace("sluice::protocol");
 const protocolVersion :UInt32 = 1;
 const grantPartitionsMax :UInt32 = 64;
 const daemonDefault :UInt64 = 0xffffffffffffffff;  # in createTopic: as the daemon's configuration says
+const byReference :UInt32 = 0xffffffff;  # as the cell of an assignment
 const noCursor :UInt32 = 0xffffffff;   # as a cursor's cell: read this partition, but nothing waits for it
 
 struct Failure {
@@ -228,7 +229,7 @@ struct Repeat {
   failed @2 :UInt32;
 }
 struct Assignment {
-  cell @0 :UInt32;                   # index in the member's region
+  cell @0 :UInt32;                   # index in the member's region; byReference: it is not read directly
   generation @1 :UInt64;
   topic @2 :Text;
   topicId @3 :UInt32;
@@ -237,6 +238,8 @@ struct Assignment {
   carefulUntil @6 :UInt64;           # below it one message at a time is handed out
   settled @7 :List(PositionRange);   # above `start`: not to be handed out
   repeats @8 :List(Repeat);          # above `start`: told with the message
+  blockedKeys @9 :List(UInt64);      # strict by key: hashes of keys that wait
+  blocked @10 :Bool;                 # strict by partition: nothing is read until it is unblocked
 }
 
 struct MemberInfo {

@@ -55,6 +55,7 @@ inline constexpr std::uint32_t kMembersMax = 4096;          // in one daemon
 inline constexpr std::uint32_t kMemberPatternsMax = 64;     // topics and patterns of one member
 inline constexpr std::uint32_t kMemberCellsMax = 1024;      // partitions that one member has at a time
 inline constexpr std::uint32_t kDeliverySlotsMax = 4096;    // references in one member's hands
+inline constexpr std::uint32_t kNoteSlotsMax = 256;         // notes that it has not read
 inline constexpr std::uint32_t kOutcomesMax = 16384;        // that wait for the daemon
 inline constexpr std::uint32_t kReasonSizeMax = 256;        // of a nack, bytes
 inline constexpr std::uint32_t kInFlightMaxDefault = 1024;  // messages in one member's hands

@@ -7,8 +7,8 @@
 // Invariants
 //  1. Nothing in here decides anything for others: the daemon copies each word once, clamps it to what can be true, and
 //     takes it for this member's word about itself. What the daemon wrote it never reads back.
-//  2. A cell's member words count only while the cell's generation is the one that the daemon gave. After it was taken
-//     back they are refused, so a late member can neither lose nor settle what is another's.
+//  2. A cell's member words count only if the member has said that they are of the generation that the daemon gave
+//     (`accepted`), and while that stands. A late member can neither lose nor settle what is another's.
 //  3. An outcome is in its ring before `acked` moves past its record: the daemon reads `acked` first (acquire), then
 //  the
 //     ring, so a message that is passed is settled or known to be unsettled.
@@ -35,11 +35,13 @@ struct AssignmentCell {
   std::atomic<std::uint64_t> newest;     // position of the newest one that was handed out, 0: none yet
   std::atomic<std::uint64_t> settled;    // messages, since the generation began
   std::atomic<std::uint64_t> released;   // the generation that it has given back: the last word of it
+  std::atomic<std::uint64_t> read;       // position of its next read
+  std::atomic<std::uint64_t> accepted;   // the generation that the words of this line are of: set once they are
   std::atomic<std::uint32_t> in_flight;  // messages in the application's hands
   std::uint32_t reserved;                // 0
 };
 static_assert(std::is_standard_layout_v<AssignmentCell> && sizeof(AssignmentCell) == 2 * kWriterDistance);
-static_assert(offsetof(AssignmentCell, acked) == 128 && offsetof(AssignmentCell, in_flight) == 168);
+static_assert(offsetof(AssignmentCell, acked) == 128 && offsetof(AssignmentCell, in_flight) == 184);
 inline constexpr std::uint64_t kWantedBack = std::uint64_t{1} << 63;
 
 enum class DeliveryKind : std::uint32_t {
@@ -89,6 +91,8 @@ static_assert(offsetof(OutcomeEntry, place) == 16 && offsetof(OutcomeEntry, verb
 inline constexpr std::uint32_t kPlaceIsSlot = 0x8000'0000;
 constexpr std::uint32_t reason_entries(std::uint32_t reason_size) { return (reason_size + 31) / 32; }
 
+inline constexpr std::uint64_t kRecalled = 0xffff'ffff'ffff'ffff;
+
 struct MemberRegion {
   RegionHeader header;
   // ---- daemon → member
@@ -109,10 +113,12 @@ struct MemberRegion {
   alignas(kWriterDistance) std::atomic<std::uint32_t> daemon_armed;
   // ---- tables
   alignas(kWriterDistance) AssignmentCell cells[kMemberCellsMax];
-  DeliverySlot slots[kDeliverySlotsMax];  // daemon
+  // Daemon. Deliveries of messages have the first kDeliverySlotsMax, other notes those behind them.
+  DeliverySlot slots[kDeliverySlotsMax + kNoteSlotsMax];
   std::uint32_t ring[kDeliverySlotsMax];  // daemon: indexes of slots, by `delivered` modulo the size
-  std::atomic<std::uint64_t>
-      started[kDeliverySlotsMax];       // member: stamp of the delivery that the application has begun
+  // Of messages. Daemon, before it publishes: 0. Member, by compare-and-swap 0 → stamp, before it hands the message
+  // out; daemon, by compare-and-swap 0 → kRecalled: the message is another's, and there is no outcome to come.
+  std::atomic<std::uint64_t> started[kDeliverySlotsMax];
   OutcomeEntry outcomes[kOutcomesMax];  // member, by `outcomes_written` modulo the size
 };
 static_assert(std::is_standard_layout_v<MemberRegion>);
