@@ -1,11 +1,4 @@
-// Which partition a key belongs to. This must never change: a key's messages are in order only as long as every
-// program, of whatever version, sends them to the same partition.
-//
-//   hash      = FNV-1a, 64 bits, over the key's bytes: start 0xcbf29ce484222325, for each byte: hash ^= byte,
-//               hash *= 0x100000001b3 (modulo 2^64)
-//   finalise    hash ^= hash >> 33; hash *= 0xff51afd7ed558ccd; hash ^= hash >> 33; hash *= 0xc4ceb9fe1a85ec53;
-//               hash ^= hash >> 33 (the finaliser of MurmurHash3: FNV's low bits alone spread short keys badly)
-//   partition = hash modulo the number of partitions
+// Which partition a key belongs to: its hash (shm/base/key_hash.h) modulo the number of partitions.
 //
 // Thread safety: pure functions.
 #pragma once
@@ -13,23 +6,12 @@
 #include <cstdint>
 #include <string_view>
 
+#include "shm/base/key_hash.h"
 #include "shm/base/types.h"
 
 namespace sluice::internal {
 
-constexpr std::uint64_t key_hash(std::string_view key) {
-  std::uint64_t hash = 0xcbf29ce484222325;
-  for (const char c : key) {
-    hash ^= static_cast<unsigned char>(c);
-    hash *= 0x100000001b3;
-  }
-  hash ^= hash >> 33;
-  hash *= 0xff51afd7ed558ccd;
-  hash ^= hash >> 33;
-  hash *= 0xc4ceb9fe1a85ec53;
-  hash ^= hash >> 33;
-  return hash;
-}
+using sluice::key_hash;
 
 constexpr PartitionNumber partition_of_key(std::string_view key, std::uint32_t partitions) {
   return static_cast<PartitionNumber>(key_hash(key) % partitions);

@@ -26,7 +26,8 @@ Bus::Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, s
       wake_fd_(wake_fd),
       started_ns_(realtime_ns()),
       mirror_keeper_(disk.mirrors(), settings_.mirror_store, settings_.mirrors),
-      scrub_(disk, settings_.mirror_scrub_ns) {
+      scrub_(disk, settings_.mirror_scrub_ns),
+      delivery_(logs_, *this, store) {
   budget_.limit = settings_.memory_budget;
 }
 
@@ -46,7 +47,9 @@ Status Bus::open_topics() {
   SLUICE_TRY(directory_.remove_deleted(disk_));
   SLUICE_ASSIGN(std::vector<core::TopicRecord> records, store_.topics());
   for (core::TopicRecord& record : records) SLUICE_TRY(open_topic(std::move(record), false));
-  return {};
+  SLUICE_ASSIGN(own_producer_, next_producer_id());
+  producers_[own_producer_] = {SessionId(0), TopicId(0)};
+  return delivery_.load(incarnation_, realtime_ns());
 }
 
 OpenContext Bus::open_context() {
@@ -137,8 +140,10 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
   turn.progressed |= hang_up_replaced();
   turn.progressed |= mirror_keeper_.do_work(now_ns);
   if (!stopping_) turn.progressed |= scrub_.do_work(by_id_, now_ns);
+  turn.progressed |= delivery_.do_work(now_ns);
   if (now_ns >= retention_at_ns_) run_retention(now_ns);
-  for (const std::uint64_t deadline : {retention_at_ns_, mirror_keeper_.deadline_ns(), scrub_.deadline_ns()})
+  for (const std::uint64_t deadline :
+       {retention_at_ns_, mirror_keeper_.deadline_ns(), scrub_.deadline_ns(), delivery_.deadline_ns()})
     if (deadline != 0 && (turn.deadline_ns == 0 || deadline < turn.deadline_ns)) turn.deadline_ns = deadline;
   return turn;
 }
@@ -149,6 +154,7 @@ void Bus::enforce_pin_quota(const PartitionUnit& unit) {
   for (const SessionId session : sessions_->revoke_over_quota(unit.handle, quota)) {
     spdlog::warn("session ended: it holds more than {} slots of a partition that needs them session={} partition={}",
                  quota, session.value, unit.partition->identity().name);
+    delivery_.session_ended(session, false);
     if (settings_.on_revoked) settings_.on_revoked(session);
   }
 }
@@ -181,13 +187,14 @@ void Bus::retain(const Topic& topic, PartitionUnit& unit, std::uint64_t wall_ns)
   // Without limits nothing goes, but a file that was kept to be used again does, when nobody has needed it.
   const log::RetentionLimits limits{topic.config().retention_bytes, topic.config().retention_time_ns};
   spill::Partition& partition = *unit.partition;
-  if (auto retained = partition.retain(limits, wall_ns, unit.counted); !retained) {
+  const PartitionNumber number = partition.identity().partition;
+  const Position keep_from = std::min(unit.counted, delivery_.held_from(topic.id(), number).value_or(unit.counted));
+  if (auto retained = partition.retain(limits, wall_ns, keep_from); !retained) {
     spdlog::error("retention failed partition={} reason={}", partition.identity().name, retained.error().message());
     return;
   }
   if (!topic.has_retention()) return;
-  if (auto dropped = store_.drop_fences_below(topic.id(), partition.identity().partition, partition.earliest());
-      !dropped)
+  if (auto dropped = store_.drop_fences_below(topic.id(), number, partition.earliest()); !dropped)
     spdlog::error("fences not trimmed partition={} reason={}", partition.identity().name, dropped.error().message());
 }
 
@@ -215,6 +222,7 @@ bool Bus::bury_deleted() {
 
 void Bus::arm(std::uint32_t flag) {
   for (const auto& [handle, partition] : by_handle_) ring::Bell(partition->memory()).daemon_arms(flag);
+  delivery_.arm();
 }
 
 void Bus::disarm() {
@@ -248,6 +256,7 @@ Status Bus::finish_stop() {
   const auto keep = [&](Status status) {
     if (!status && first) first = std::move(status);
   };
+  keep(delivery_.finish());
   for (auto& [name, topic] : topics_) {
     for (PartitionUnit& unit : topic->partitions()) {
       spill::Partition& partition = *unit.partition;
@@ -314,6 +323,14 @@ Status Bus::check_room(const core::TopicConfig& config, std::uint64_t partitions
 
 Status Bus::create_topic(SessionId session_id, core::TopicRequest request) {
   SLUICE_ASSIGN(session::Session * session, live_session(session_id));
+  SLUICE_ASSIGN(const TopicId id, make_topic(std::move(request)));
+  const core::TopicConfig& config = by_id_[id]->config();
+  spdlog::info("topic created topic={} id={} partitions={} uid={}", config.name, id.value, config.partitions,
+               session->peer().uid);
+  return {};
+}
+
+Result<TopicId> Bus::make_topic(core::TopicRequest request) {
   core::TopicConfig config = core::complete(std::move(request), settings_.topic_defaults);
   SLUICE_TRY(core::check(config));
   SLUICE_TRY(session::AccessList::resolve(config.publishers));
@@ -329,11 +346,10 @@ Status Bus::create_topic(SessionId session_id, core::TopicRequest request) {
   if (auto opened = open_topic({id, std::move(config), now}, true); !opened) {
     if (auto removed = remove_topic(name); !removed)
       spdlog::error("half a topic stays topic={} reason={}", name, removed.error().message());
-    return opened;
+    return fail(std::move(opened).error());
   }
-  spdlog::info("topic created topic={} id={} partitions={} uid={}", name, id.value, by_id_[id]->config().partitions,
-               session->peer().uid);
-  return {};
+  delivery_.topics_changed();
+  return id;
 }
 
 Status Bus::alter_topic(SessionId session_id, const std::string& name, core::TopicChange change) {
@@ -348,6 +364,7 @@ Status Bus::alter_topic(SessionId session_id, const std::string& name, core::Top
   retention_at_ns_ = 0;
   Status added = add_partitions(*topic, true);
   if (!added) take_back_partitions(*topic);
+  delivery_.topics_changed();
   return added;
 }
 
@@ -389,6 +406,7 @@ Status Bus::remove_topic(const std::string& name) {
   const auto found = topics_.find(name);
   dying_.push_back(std::move(found->second));
   topics_.erase(found);
+  delivery_.topics_changed();
   return {};
 }
 

@@ -19,6 +19,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "daemon/bus/bus_logs.h"
 #include "daemon/bus/data_directory.h"
 #include "daemon/bus/kept_state.h"
 #include "daemon/bus/mirror_keeper.h"
@@ -61,7 +62,10 @@ struct TurnResult {
   std::uint64_t deadline_ns = 0;  // monotonic; 0: none
 };
 
-class Bus final : public session::BusInterface, public spill::Attached, public spill::AuditNotes {
+class Bus final : public session::BusInterface,
+                  public spill::Attached,
+                  public spill::AuditNotes,
+                  public delivery::Delivery::Sessions {
  public:
   // Opens everything that the store knows. `wake_fd`: the eventfd by which clients wake the bus thread. With a keeper,
   // memory and sessions outlive this daemon; `inherited` is what the one before has left, and goes on if all of it fits
@@ -124,8 +128,12 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   std::optional<Position> reader_cursor_min(std::uint32_t handle) const override;
   // ---- spill::AuditNotes
   void note(std::uint32_t handle, const spill::Checkpoint& checkpoint) override;
+  // ---- delivery::Delivery::Sessions
+  Result<session::Session*> live(SessionId session) const override { return live_session(session); }
+  Status require_operator(const session::Session& session, std::string_view doing) const override;
 
  private:
+  friend class BusLogs;
   struct LiveProducer {
     SessionId session;
     TopicId topic;
@@ -164,9 +172,9 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   Result<Topic*> find_topic(TopicId id) const;
   Result<PartitionUnit*> find_partition(TopicId id, PartitionNumber number) const;
   Status check_room(const core::TopicConfig& config, std::uint64_t partitions, const std::string& doing) const;
+  Result<TopicId> make_topic(core::TopicRequest request);
   Status remove_topic(const std::string& name);
   void take_back_partitions(Topic& topic);
-  Status require_operator(const session::Session& session, std::string_view doing) const;
 
   Status lease_producer_ids();
   Result<ProducerId> next_producer_id();
@@ -217,6 +225,8 @@ class Bus final : public session::BusInterface, public spill::Attached, public s
   std::vector<SessionId> replaced_sessions_;      // their connections are to be closed
   MirrorKeeper mirror_keeper_;
   Scrub scrub_;
+  ProducerId own_producer_;  // of the daemon's own messages
+  BusLogs logs_{*this};
   delivery::Delivery delivery_;
   bool stopping_ = false;
 };

@@ -88,6 +88,7 @@ void Bus::repair(session::Session& session) {
   const auto hung_up = hung_up_at_ns_.find(session.id());
   end_producers(session);
   session.clear_pins();
+  delivery_.session_ended(session.id(), true);
   const std::uint64_t took = monotonic_ns() - (hung_up == hung_up_at_ns_.end() ? began : hung_up->second);
   if (!session.producers().empty()) {
     repair_ns_last_ = took;
@@ -137,12 +138,18 @@ Status Bus::kill_session(SessionId session_id, SessionId victim_id) {
   if (victim->peer().uid != session->peer().uid)
     SLUICE_TRY(require_operator(*session, "ending session " + std::to_string(victim_id.value)));
   victim->revoke();
+  delivery_.session_ended(victim_id, false);
   return note(*victim);
 }
 
 bool Bus::is_producer_alive(ProducerId producer) const { return producers_.count(producer) != 0; }
 
-std::optional<Position> Bus::reader_cursor_min(std::uint32_t handle) const { return sessions_->min_cursor(handle); }
+std::optional<Position> Bus::reader_cursor_min(std::uint32_t handle) const {
+  const std::optional<Position> readers = sessions_->min_cursor(handle);
+  const spill::PartitionIdentity& identity = by_handle_.at(handle)->identity();
+  const std::optional<Position> groups = delivery_.cursor_min(identity.topic, identity.partition);
+  return readers && groups ? std::min(*readers, *groups) : groups ? groups : readers;
+}
 
 // ---- producers
 

@@ -1,34 +1,111 @@
+// Consumer groups in the daemon: all of them, their control calls, their turn.
+//
+// Owner: the bus thread. Calls come from the control server through session::BusInterface::groups().
+//
+// Invariants
+//  1. A member belongs to one session; it ends with it, at the latest.
+//  2. Ack state is in the store kAckSaveNsMax after a change at the latest, and before save_acks() answers.
 #pragma once
 
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <vector>
+
+#include "daemon/delivery/dead_letters.h"
+#include "daemon/delivery/group.h"
+#include "daemon/delivery/lag.h"
+#include "daemon/delivery/logs.h"
 #include "daemon/session/group_interface.h"
+#include "daemon/session/session.h"
+#include "daemon/store/group_store.h"
 
 namespace sluice::delivery {
 
 class Delivery final : public session::GroupInterface {
  public:
-  Status create_group(SessionId, core::GroupConfig) override { return none(); }
-  Status alter_group(SessionId, const std::string&, core::GroupChange) override { return none(); }
-  Status delete_group(SessionId, const std::string&) override { return none(); }
-  Status pause_group(SessionId, const std::string&, bool) override { return none(); }
-  Result<std::vector<session::GroupInfo>> describe_groups(SessionId, const std::string&) override { return none(); }
-  Result<session::GroupReason> explain_group(SessionId, const std::string&) override { return none(); }
-  Result<std::vector<session::SeekResult>> seek_group(SessionId, session::SeekGroup) override { return none(); }
-  Result<session::MemberGrant> join_group(SessionId, session::JoinGroup) override { return none(); }
-  Status leave_group(SessionId, std::uint64_t) override { return none(); }
-  Result<std::vector<session::Assignment>> assignments(SessionId, std::uint64_t) override { return none(); }
-  Status save_acks(SessionId, std::uint64_t) override { return none(); }
-  Result<std::vector<session::DeadLetterCount>> count_dead_letters(SessionId, const std::string&) override {
-    return none();
-  }
-  Result<std::vector<session::DeadLetter>> list_dead_letters(SessionId, const std::string&, std::uint64_t,
-                                                             std::uint32_t) override {
-    return none();
-  }
-  Result<std::vector<session::RedriveOutcome>> redrive(SessionId, session::Redrive) override { return none(); }
-  Result<std::uint64_t> purge_dead_letters(SessionId, const std::string&) override { return none(); }
+  // What is asked of the caller's session: who it is, and whether it may do what operators may.
+  class Sessions {
+   public:
+    virtual ~Sessions() = default;
+    virtual Result<session::Session*> live(SessionId session) const = 0;
+    virtual Status require_operator(const session::Session& session, std::string_view doing) const = 0;
+  };
+
+  Delivery(Logs& logs, const Sessions& sessions, store::GroupStore& store)
+      : logs_(logs), sessions_(sessions), store_(store), letters_(logs, store) {}
+
+  // Everything that the store knows. The topics are open.
+  Status load(Incarnation incarnation, std::uint64_t seed);
+  // Topics or partitions were made or deleted.
+  void topics_changed();
+  // Its members end. `dead`: proven.
+  void session_ended(SessionId session, bool dead);
+
+  // ---- the turn
+  bool do_work(std::uint64_t now_ns);
+  std::uint64_t deadline_ns() const;
+  void arm();
+  // What is settled and durable goes to the store, once and for all.
+  Status finish();
+
+  // ---- what others must keep
+  // The slowest group's cursor: memory of a volatile topic waits for it.
+  std::optional<Position> cursor_min(TopicId topic, PartitionNumber partition) const;
+  // Retention must not go beyond it: the lowest that a group with `hold` has not settled.
+  std::optional<Position> held_from(TopicId topic, PartitionNumber partition) const;
+
+  // ---- session::GroupInterface
+  Status create_group(SessionId session, core::GroupConfig config) override;
+  Status alter_group(SessionId session, const std::string& name, core::GroupChange change) override;
+  Status delete_group(SessionId session, const std::string& name) override;
+  Status pause_group(SessionId session, const std::string& name, bool pause) override;
+  Result<std::vector<session::GroupInfo>> describe_groups(SessionId session, const std::string& name) override;
+  Result<session::GroupReason> explain_group(SessionId session, const std::string& name) override;
+  Result<std::vector<session::SeekResult>> seek_group(SessionId session, session::SeekGroup request) override;
+  Result<session::MemberGrant> join_group(SessionId session, session::JoinGroup request) override;
+  Status leave_group(SessionId session, std::uint64_t member) override;
+  Result<std::vector<session::Assignment>> assignments(SessionId session, std::uint64_t member) override;
+  Status save_acks(SessionId session, std::uint64_t member) override;
+  Result<std::vector<session::DeadLetterCount>> count_dead_letters(SessionId session,
+                                                                   const std::string& group) override;
+  Result<std::vector<session::DeadLetter>> list_dead_letters(SessionId session, const std::string& group,
+                                                             std::uint64_t after_id, std::uint32_t limit) override;
+  Result<std::vector<session::RedriveOutcome>> redrive(SessionId session, session::Redrive request) override;
+  Result<std::uint64_t> purge_dead_letters(SessionId session, const std::string& group) override;
 
  private:
-  static tl::unexpected<Error> none() { return fail(ErrorCode::internal, "groups: not in this build"); }
+  struct MemberRef {
+    SessionId session;
+    Group* group = nullptr;
+  };
+
+  Result<Group*> find(const std::string& name) const;
+  Result<Group*> make_group(core::GroupConfig config);
+  Result<Group*> group_of(SessionId session, std::uint64_t member) const;
+  Status may_consume(const session::Session& session, const Group& group) const;
+  Status check_join(const session::JoinGroup& request) const;
+  void drop_ended(Group& group);
+  // Of all groups that have changed.
+  Status save(const Now& now);
+  Status store_members(Group& group);
+  session::GroupInfo info_of(Group& group, const Now& now);
+
+  Logs& logs_;
+  const Sessions& sessions_;
+  store::GroupStore& store_;
+  Incarnation incarnation_;
+  std::uint64_t seed_ = 0;
+  std::map<std::string, std::unique_ptr<Group>> groups_;
+  std::unordered_map<std::uint64_t, MemberRef> members_;
+  DeadLetters letters_;
+  Rates rates_;
+  std::uint64_t next_member_ = 1;
+  std::uint64_t save_at_ns_ = 0;  // 0: nothing is to be saved
+  std::uint64_t save_retry_ns_ = 0;
 };
 
 }  // namespace sluice::delivery

@@ -89,7 +89,7 @@ Result<Position> Group::start_of(const TopicView& topic, PartitionNumber partiti
       SLUICE_ASSIGN(const Position earliest, logs_.earliest(topic.id, partition));
       if (partition != start.partition) return earliest;
       SLUICE_ASSIGN(const Position end, logs_.end(topic.id, partition));
-      return std::clamp(start.position, earliest, std::max(earliest, end));
+      return logs_.snap(topic.id, partition, std::clamp(start.position, earliest, std::max(earliest, end)));
     }
   }
   return fail(ErrorCode::internal, "a group's start of an unknown kind");
@@ -332,12 +332,21 @@ std::uint64_t Group::deadline_ns() const {
   return deadline;
 }
 
-bool Group::arm() {
-  // Shared groups hand out as soon as there is room; the others' members are looked at by the clock.
-  if (record_.config.mode != core::GroupMode::shared) return true;
+// Shared groups hand out as soon as there is room; the members of others are looked at by the clock.
+void Group::arm() {
+  if (record_.config.mode != core::GroupMode::shared) return;
   for (auto& [id, member] : members_)
     if (member.region->has_news()) member.region->arm();
-  return true;
+}
+
+void Group::hear(core::MemberId id, const Now& now) {
+  if (Attached* member = find(id)) listen_to(id, *member, true, now);
+  carry_out(now);
+}
+
+void Group::hear_all(const Now& now) {
+  for (auto& [id, member] : members_) listen_to(id, member, true, now);
+  carry_out(now);
 }
 
 bool Group::carry_out(const Now&) {

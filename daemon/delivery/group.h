@@ -81,8 +81,11 @@ class Group {
   // Reads what members have said, decides, tells them. True if anything was done.
   bool do_work(const Now& now);
   std::uint64_t deadline_ns() const;
-  // The daemon is about to sleep: whoever has news from now on wakes it. False: there is some already.
-  bool arm();
+  // What a member, or each of them, has said by now.
+  void hear(core::MemberId id, const Now& now);
+  void hear_all(const Now& now);
+  // The daemon is about to sleep: whoever has news from now on wakes it.
+  void arm();
   std::vector<Parking> take_parkings() { return std::exchange(parkings_, {}); }
   // Members that were ended by the rules since the last call.
   std::vector<core::MemberId> take_ended() { return std::exchange(ended_, {}); }

@@ -61,10 +61,12 @@ class Logs {
   virtual Result<Position> end(TopicId topic, PartitionNumber partition) const = 0;
   // Everything below is on stable storage (volatile topics: as end()).
   virtual Result<Position> durable(TopicId topic, PartitionNumber partition) const = 0;
+  // The first record at or behind that position; end() if there is none.
+  virtual Result<Position> snap(TopicId topic, PartitionNumber partition, Position position) = 0;
   // The first record of that time or later; end() if there is none.
   virtual Result<Position> at_time(TopicId topic, PartitionNumber partition, std::uint64_t time_ns) = 0;
 
-  // Up to `count` records from `from` on (a record's start, or snaps to the next one) of those that consumers see;
+  // Up to `count` records from `from` on (a record's start, or the end of one) of those that consumers see;
   // `tag` empty: all. Bounded work: it may stop before the end with fewer.
   virtual Result<LogWalk> walk(TopicId topic, PartitionNumber partition, Position from, std::uint32_t count,
                                std::string_view tag) = 0;
@@ -74,6 +76,9 @@ class Logs {
   virtual Result<std::uint64_t> count(TopicId topic, PartitionNumber partition, Position from, Position to) = 0;
   // Committed records since the topic exists.
   virtual std::uint64_t produced(TopicId topic, PartitionNumber partition) const = 0;
+
+  // The process of the producer whose claim holds up the partition's end; nothing: none does.
+  virtual std::optional<std::int32_t> open_claim(TopicId topic, PartitionNumber partition) const = 0;
 
   // ---- dead letters
   // Makes the topic if it is not there (one partition, as durable as can be).

@@ -69,6 +69,7 @@ class FilePartitionLog final : public PartitionLog {
   std::vector<io::FileId> files_between(Position from, Position to) const override;
   void set_durable(Position position) override { durable_ = std::max(durable_, position); }
   Status add_summary(const SegmentSummary& summary) override;
+  Result<std::uint64_t> records_between(SegmentNumber first, SegmentNumber last) const override;
 
   Located locate(Position position) const override;
   Result<UniqueFd> open_for_client(const Located& located) override { return disk_.open_for_client(located.path); }
@@ -355,6 +356,28 @@ Position FilePartitionLog::segment_at_time(std::uint64_t time_ns) const {
     if (summed_up < data_end) return summed_up;
   }
   return durable_;
+}
+
+Result<std::uint64_t> FilePartitionLog::records_between(SegmentNumber first, SegmentNumber last) const {
+  const auto sum = [&](const std::vector<SegmentSummary>& summaries) {
+    std::uint64_t records = 0;
+    for (const SegmentSummary& summary : summaries)
+      if (summary.segment >= first && summary.segment < last) records += summary.records;
+    return records;
+  };
+  std::uint64_t records = 0;
+  for (const LogFile& file : files_) {
+    if (file.file_end() <= segment_start(first) || file.base >= segment_start(last)) continue;
+    if (!file.recovered) {
+      records += sum(file.summaries);
+    } else if (file.base >= segment_start(first) && file.file_end() <= segment_start(last)) {
+      records += file.records;
+    } else {
+      SLUICE_ASSIGN(const IndexContent index, read_index(disk_, options_.directory, index_key(options_, file.base)));
+      records += sum(index.segments);
+    }
+  }
+  return records;
 }
 
 // ---- damage that is found while the log is open

@@ -146,6 +146,8 @@ class PartitionLog {
   virtual Position end() const = 0;       // durable end
   // The start of the first segment that may hold a record of that time or later; end() if there is none.
   virtual Position segment_at_time(std::uint64_t time_ns) const = 0;
+  // Committed records of the segments [first, last) that add_summary() or an earlier start has told of.
+  virtual Result<std::uint64_t> records_between(SegmentNumber first, SegmentNumber last) const = 0;
   // What a scrub looks at, ascending: closed files, and the complete and durable segments of the others.
   virtual std::vector<ScrubFile> scrub_files() const = 0;
   virtual bool has_file(Position base) const = 0;

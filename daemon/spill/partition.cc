@@ -333,20 +333,59 @@ FenceMark Partition::finish_fence(ProducerId old_id, Position position) {
 Result<Position> Partition::append_fence(ProducerId old_id, ProducerId new_id) {
   layout::TrailerBuilder trailer;
   trailer.fence({old_id, new_id, Sequence(0)});
-  ring::Appender appender(memory_, ProducerId(0), own_pin_, true, Sequence(1));
+  SLUICE_ASSIGN(const ring::Appended appended,
+                append_record(ProducerId(0), Sequence(1), {{}, trailer.finish(), realtime_coarse_ns()},
+                              layout::RecordKind::fence, "attaching a producer name again on "));
+  return appended.position;
+}
+
+Result<ring::Appended> Partition::append_own(ProducerId producer, std::span<const std::byte> payload,
+                                             std::span<const std::byte> trailer) {
+  Sequence& next = own_sequences_.try_emplace(producer, Sequence(1)).first->second;
+  SLUICE_ASSIGN(const ring::Appended appended,
+                append_record(producer, next, {payload, trailer, realtime_coarse_ns()}, layout::RecordKind::data,
+                              "appending a message of the daemon's own to "));
+  next = appended.sequence.next();
+  return appended;
+}
+
+Result<ring::Appended> Partition::append_record(ProducerId producer, Sequence sequence, const ring::Content& content,
+                                                layout::RecordKind kind, std::string_view doing) {
+  ring::Appender appender(memory_, producer, own_pin_, true, sequence);
   ring::Appended appended;
   ring::AppendResult result = ring::AppendResult::no_room;
   for (std::uint32_t step = 0; step <= kPrepareStepsMax && result == ring::AppendResult::no_room; ++step) {
-    result = appender.append({{}, trailer.finish(), realtime_coarse_ns()}, appended, layout::RecordKind::fence);
+    result = appender.append(content, appended, kind);
     if (result == ring::AppendResult::no_room) {
       retire();
       prepare();
     }
   }
-  if (result == ring::AppendResult::ok) return appended.position;
-  if (result == ring::AppendResult::gate_closed) return fail(ErrorCode::io, identity_.name + ": " + reason());
-  return fail(ErrorCode::would_block,
-              "attaching a producer name again on " + identity_.name + ": the ring is full; try again");
+  const std::string what = std::string(doing) + identity_.name;
+  switch (result) {
+    case ring::AppendResult::ok: return appended;
+    case ring::AppendResult::gate_closed: return fail(ErrorCode::io, what + ": " + reason());
+    case ring::AppendResult::too_large:
+      return fail(ErrorCode::too_large, what + ": it takes more than the topic allows for one message");
+    case ring::AppendResult::no_room:
+    case ring::AppendResult::claim_expired: break;
+  }
+  return fail(ErrorCode::would_block, what + ": the ring is full; try again");
+}
+
+std::optional<ring::SegmentView> Partition::memory_view(SegmentNumber segment) const {
+  if (!slots_.is_ready(segment)) return std::nullopt;
+  const bool verify = (memory_.control->flags & layout::kTopicFlagChecksums) != 0;
+  ring::SegmentView view = ring::view_of(memory_, segment, slots_.slot_of(segment), verify);
+  view.checksum = slots_.segment_checksum(segment);  // the one in memory can be written by producers
+  return view;
+}
+
+Result<std::uint64_t> Partition::records_between(SegmentNumber first, SegmentNumber last) const {
+  SLUICE_ASSIGN(std::uint64_t records, log_->records_between(first, last));
+  for (const log::SegmentSummary& summary : summaries_)
+    if (summary.segment >= first && summary.segment < last) records += summary.records;
+  return records;
 }
 
 void Partition::attach_name(ProducerId producer, const std::string& name, ProducerMark mark) {

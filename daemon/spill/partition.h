@@ -15,7 +15,10 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <span>
 #include <string>
+#include <string_view>
+#include <utility>
 #include <vector>
 
 #include "daemon/core/audit.h"
@@ -122,6 +125,21 @@ class Partition {
   const PartitionIdentity& identity() const { return identity_; }
   core::PartitionAudit& audit() { return audit_; }
   log::PartitionLog* log() { return log_.get(); }
+  // Consumers see nothing that is not durable.
+  bool is_visible_durable() const { return visible_durable_; }
+  bool is_fenced(ProducerId producer, Position position) const {
+    const auto fence = scan_.fence_of(producer);
+    return fence && position >= *fence;
+  }
+  // A segment that is in memory, for this thread to read while nothing else of the partition is called.
+  std::optional<ring::SegmentView> memory_view(SegmentNumber segment) const;
+  // Committed records of the complete segments [first, last). Not of volatile ones: nobody sums those up.
+  Result<std::uint64_t> records_between(SegmentNumber first, SegmentNumber last) const;
+  ProducerId halted_at() const { return scan_.halted_at(); }
+  // The daemon's own message, of a producer that is its own. would_block: no room now; io (the gate is closed);
+  // too_large.
+  Result<ring::Appended> append_own(ProducerId producer, std::span<const std::byte> payload,
+                                    std::span<const std::byte> trailer);
   // Lets the log go, with its files and their locks, so that it can be opened anew. The partition must be poisoned and
   // idle; nothing comes of it any more but what is in memory.
   void release_log();
@@ -151,6 +169,8 @@ class Partition {
   Position prepare_target() const;
   std::uint64_t room_deadline_ns(std::uint64_t now_ns) const;
   Result<Position> append_fence(ProducerId old_id, ProducerId new_id);
+  Result<ring::Appended> append_record(ProducerId producer, Sequence sequence, const ring::Content& content,
+                                       layout::RecordKind kind, std::string_view doing);
   FenceMark finish_fence(ProducerId old_id, Position position);
   void adopt(const KeptMemory& kept);
   std::optional<Position> find_fence(ProducerId old_id) const;
@@ -177,12 +197,13 @@ class Partition {
   std::vector<log::SegmentSummary> summaries_;   // scanned, not durable yet
   std::optional<Checkpoint> pending_checkpoint_;
   std::optional<Checkpoint> ready_checkpoint_;
-  Position attach_point_;                   // above all that a producer was told of when it attached under a name
-  std::optional<Checkpoint> pending_note_;  // for AuditNotes: not durable yet
-  std::uint64_t pending_note_at_ns_ = 0;    // when it was taken
-  std::optional<Checkpoint> noted_;         // the last one
-  std::uint64_t checkpoint_segment_ = 0;    // segments since the last one
-  std::atomic<std::uint64_t> own_pin_{0};   // for the daemon's own records; nobody needs to see it
+  Position attach_point_;                         // above all that a producer was told of when it attached under a name
+  std::optional<Checkpoint> pending_note_;        // for AuditNotes: not durable yet
+  std::uint64_t pending_note_at_ns_ = 0;          // when it was taken
+  std::optional<Checkpoint> noted_;               // the last one
+  std::uint64_t checkpoint_segment_ = 0;          // segments since the last one
+  std::atomic<std::uint64_t> own_pin_{0};         // for the daemon's own records; nobody needs to see it
+  std::map<ProducerId, Sequence> own_sequences_;  // of append_own(): the next one
   std::string memory_error_;
 };
 

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "daemon/core/group.h"
@@ -105,6 +106,8 @@ class GroupStore {
   virtual Result<std::vector<DeadLetterRecord>> dead_letters(std::uint64_t group, std::uint64_t after,
                                                              std::uint32_t limit) = 0;
   virtual Result<DeadLetterCounts> count_dead_letters(std::uint64_t group) = 0;
+  // Letters that are parked now, by the partition they come from.
+  virtual Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> count_parked(std::uint64_t group) = 0;
   // Drops letters that are redriven or purged, all but the newest `keep`, so that the list stays bounded. Their counts
   // stay.
   virtual Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) = 0;

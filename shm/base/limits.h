@@ -53,6 +53,7 @@ inline constexpr std::uint32_t kGroupNameSizeMax = 190;     // its dead letters'
 inline constexpr std::uint32_t kGroupMembersMax = 1024;     // of one group
 inline constexpr std::uint32_t kMembersMax = 4096;          // in one daemon
 inline constexpr std::uint32_t kMemberPatternsMax = 64;     // topics and patterns of one member
+inline constexpr std::uint32_t kGroupPatternsMax = 1024;    // subscriptions of one group
 inline constexpr std::uint32_t kMemberCellsMax = 1024;      // partitions that one member has at a time
 inline constexpr std::uint32_t kDeliverySlotsMax = 4096;    // references in one member's hands
 inline constexpr std::uint32_t kNoteSlotsMax = 256;         // notes that it has not read

@@ -1,0 +1,49 @@
+// Walking over a partition's records inside the daemon, wherever their bytes are: in memory, or in log files.
+//
+// Owner: the bus thread; for one call of its caller, in which nothing is retired or written. Nothing that producers
+// could have written is trusted (shm/ring/scanner.h); what fails its checks is passed over.
+//
+// Cost: files are read in chunks that begin small and double, so that one record costs one small read.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include "daemon/spill/partition.h"
+#include "shm/base/result.h"
+#include "shm/base/types.h"
+#include "shm/ring/scanner.h"
+
+namespace sluice::bus {
+
+class LogWalker {
+ public:
+  // From `from` on (a segment's start, or a record's start or end), below `end`.
+  LogWalker(spill::Partition& partition, Position from, Position end) : partition_(partition), at_(from), end_(end) {}
+
+  // The next record that consumers see, valid until the next call. False: there is none below the end. io: its file
+  // cannot be read.
+  Result<bool> next(ring::RecordView& record);
+  // Everything below was looked at.
+  Position position() const { return at_; }
+
+ private:
+  // Makes view_ cover the position, or moves it to where there is data. False: at the end.
+  Result<bool> place();
+  Result<bool> place_in_file();
+  Result<bool> load(std::uint64_t size);
+  bool is_for_consumers(const ring::RecordView& record) const;
+
+  spill::Partition& partition_;
+  Position at_;
+  const Position end_;
+  bool placed_ = false;
+  bool in_file_ = false;
+  ring::SegmentView view_;
+  std::uint64_t chunk_size_ = 0;
+  Position data_end_;
+  std::vector<std::byte> buffer_;
+};
+
+}  // namespace sluice::bus
