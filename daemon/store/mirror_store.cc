@@ -93,6 +93,34 @@ class FileMirrorStore final : public MirrorStore {
   Status save_audit_rows(TopicId topic, const std::vector<ReportedRow>& rows) override {
     return write([&](Store& s) { return s.save_audit_rows(topic, rows); });
   }
+  Result<std::vector<GroupRecord>> groups() override {
+    return read([](Store& s) { return s.groups(); });
+  }
+  Result<std::uint64_t> create_group(const GroupRecord& record) override {
+    return write([&](Store& s) { return s.create_group(record); });
+  }
+  Status update_group(const GroupRecord& record) override {
+    return write([&](Store& s) { return s.update_group(record); });
+  }
+  Status delete_group(std::uint64_t group) override {
+    return write([&](Store& s) { return s.delete_group(group); });
+  }
+  Result<GroupState> group_state(std::uint64_t group) override {
+    return read([&](Store& s) { return s.group_state(group); });
+  }
+  Status save_groups(const std::vector<GroupSave>& saves) override {
+    return write([&](Store& s) { return s.save_groups(saves); });
+  }
+  Result<std::vector<DeadLetterRecord>> dead_letters(std::uint64_t group, std::uint64_t after,
+                                                     std::uint32_t limit) override {
+    return read([&](Store& s) { return s.dead_letters(group, after, limit); });
+  }
+  Result<DeadLetterCounts> count_dead_letters(std::uint64_t group) override {
+    return read([&](Store& s) { return s.count_dead_letters(group); });
+  }
+  Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override {
+    return write([&](Store& s) { return s.forget_dead_letters(group, keep); });
+  }
   Status close() override;
 
  private:

@@ -4,6 +4,7 @@
 #include <map>
 #include <utility>
 
+#include "daemon/store/sim_groups.h"
 #include "shm/base/assert.h"
 
 namespace sluice::store {
@@ -19,6 +20,7 @@ struct SimStoreState {
   std::map<std::pair<Place, std::uint32_t>, Position> fences;         // by old id
   std::map<Place, Position> leases;
   std::map<Place, AuditSnapshot> audits;
+  SimGroups groups;
 
   void forget(std::uint32_t topic) {
     topics.erase(topic);
@@ -26,6 +28,7 @@ struct SimStoreState {
     std::erase_if(fences, [topic](const auto& entry) { return entry.first.first.first == topic; });
     std::erase_if(leases, [topic](const auto& entry) { return entry.first.first == topic; });
     std::erase_if(audits, [topic](const auto& entry) { return entry.first.first == topic; });
+    groups.forget(TopicId(topic));
   }
 };
 
@@ -193,6 +196,60 @@ class SimStore final : public Store {
       }
       return {};
     });
+  }
+
+  Result<std::vector<GroupRecord>> groups() override {
+    SLUICE_TRY(alive());
+    return medium_.state_->groups.groups();
+  }
+
+  Result<std::uint64_t> create_group(const GroupRecord& record) override {
+    SLUICE_TRY(check(record));
+    std::uint64_t id = 0;
+    const auto change = [&](SimStoreState& state) -> Status {
+      SLUICE_ASSIGN(id, state.groups.create(record));
+      return {};
+    };
+    SLUICE_TRY(commit(change));
+    return id;
+  }
+
+  Status update_group(const GroupRecord& record) override {
+    SLUICE_TRY(check(record));
+    return commit([&](SimStoreState& state) { return state.groups.update(record); });
+  }
+
+  Status delete_group(std::uint64_t group) override {
+    return commit([&](SimStoreState& state) { return state.groups.erase(group); });
+  }
+
+  Result<GroupState> group_state(std::uint64_t group) override {
+    SLUICE_TRY(alive());
+    return medium_.state_->groups.state(group);
+  }
+
+  Status save_groups(const std::vector<GroupSave>& saves) override {
+    SLUICE_TRY(check(saves));
+    return commit([&](SimStoreState& state) -> Status {
+      const auto has_topic = [&](TopicId topic) { return state.topics.contains(topic.value); };
+      for (const GroupSave& save : saves) SLUICE_TRY(state.groups.save(save, has_topic));
+      return {};
+    });
+  }
+
+  Result<std::vector<DeadLetterRecord>> dead_letters(std::uint64_t group, std::uint64_t after,
+                                                     std::uint32_t limit) override {
+    SLUICE_TRY(alive());
+    return medium_.state_->groups.letters(group, after, limit);
+  }
+
+  Result<DeadLetterCounts> count_dead_letters(std::uint64_t group) override {
+    SLUICE_TRY(alive());
+    return medium_.state_->groups.count(group);
+  }
+
+  Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override {
+    return commit([&](SimStoreState& state) { return state.groups.forget_letters(group, keep); });
   }
 
   Result<std::uint64_t> commits() override {

@@ -65,34 +65,49 @@ class Statement {
   sqlite3_stmt* statement_;
 };
 
+// What a version of the schema added to the one before it. Several parts may belong to one version.
+struct SchemaPart {
+  std::uint32_t version = 0;
+  const char* sql = nullptr;
+};
+using Schema = std::span<const SchemaPart>;  // by ascending version; this build's is the last one's
+
 class Database {
  public:
-  // Opens or creates `path`. `schema` is run in one transaction if the file is empty; the version is written with it.
-  static Result<std::unique_ptr<Database>> open(const std::string& path, std::uint32_t version, const char* schema);
+  // Opens or creates `path`. The parts of `schema` that the file does not have yet are run in one transaction, and the
+  // version is written with them: an older file is brought up in place, whole or not at all.
+  static Result<std::unique_ptr<Database>> open(const std::string& path, Schema schema);
   ~Database();
   Database(const Database&) = delete;
   Database& operator=(const Database&) = delete;
 
   // Prepared at the first call, then kept; reset and unbound. `sql` is a literal.
   Result<Statement*> statement(const char* sql);
+  // The statement, bound and run; it has no rows.
+  template <typename... Values>
+  Status run(const char* sql, const Values&... values) {
+    SLUICE_ASSIGN(Statement * prepared, statement(sql));
+    return prepared->bind(values...).run();
+  }
   // Runs `body` inside a transaction that is durable when this returns; rolls back what `body` refuses. On a full disk
   // again, with room from the reserve.
   Status transaction(const char* what, const std::function<Status()>& body);
   Status close();
   // The Error of SQLite's last answer on this connection. Marks the database failed if that was an I/O error.
   Error error(int code, std::string_view what);
+  // Of a row that says what cannot be.
+  Error damaged(const std::string& what) const;
   const std::string& path() const { return path_; }
   // For what is not a statement (a copy). Null once closed.
   sqlite3* handle() const { return handle_; }
 
  private:
   Database(std::string path, sqlite3* handle) : path_(std::move(path)), reserve_(path_ + ".reserve"), handle_(handle) {}
-  static Result<std::unique_ptr<Database>> open_once(const std::string& path, std::uint32_t version,
-                                                     const char* schema);
+  static Result<std::unique_ptr<Database>> open_once(const std::string& path, Schema schema);
   Status transaction_once(const char* what, const std::function<Status()>& body);
   Status configure();
-  Status check_version(std::uint32_t version, const char* schema);
-  Status create_schema(std::uint32_t version, const char* schema);
+  Status check_version(Schema schema);
+  Status raise_version(std::uint64_t from, Schema schema);
   Status execute(const char* sql, std::string_view what);
   Result<std::string> query_one(const char* sql, std::string_view what);
 

@@ -1,21 +1,21 @@
 // The store in one SQLite file. The tables are below; `counters` holds the last id given of each kind, so that an id
-// whose row is gone is still never given again, and the number of commits.
+// whose row is gone is still never given again, and the number of commits. The tables of consumer groups are those of
+// SqliteGroups.
 
 #include <functional>
 #include <memory>
 
 #include "daemon/store/sqlite_copy.h"
 #include "daemon/store/sqlite_database.h"
+#include "daemon/store/sqlite_groups.h"
 #include "daemon/store/store.h"
 #include "shm/base/assert.h"
 
 namespace sluice::store {
 namespace {
 
-constexpr std::uint32_t kSchemaVersion = 1;
-
 // One statement of SQL may be long; each table stands here as it is in the file.
-constexpr const char* kSchema = R"sql(
+constexpr const char* kFirstTables = R"sql(
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('incarnation', 0), ('topic', 0), ('producer', 0);
 
@@ -61,6 +61,12 @@ CREATE TABLE audit_bookmarks (
   FOREIGN KEY (topic, partition) REFERENCES audits ON DELETE CASCADE) WITHOUT ROWID;
 )sql";
 
+constexpr std::uint32_t kSchemaVersion = 2;
+const SchemaPart kSchema[] = {
+    {1, kFirstTables},
+    {kSchemaVersion, kGroupTables},
+};
+
 // Column of audit_rows: behind producer, name, sequence_first, sequence_last.
 constexpr int kAuditFirstCategory = 4;
 
@@ -70,7 +76,7 @@ std::uint64_t number(auto enumerator) { return static_cast<std::uint64_t>(enumer
 
 class SqliteStore final : public Store {
  public:
-  explicit SqliteStore(std::unique_ptr<Database> database) : database_(std::move(database)) {}
+  explicit SqliteStore(std::unique_ptr<Database> database) : database_(std::move(database)), groups_(*database_) {}
 
   Result<Incarnation> next_incarnation() override;
   Result<std::vector<core::TopicRecord>> topics() override;
@@ -89,6 +95,18 @@ class SqliteStore final : public Store {
   Result<AuditSnapshot> audit_snapshot(TopicId topic, PartitionNumber partition) override;
   Status save_audit_snapshot(TopicId topic, PartitionNumber partition, const AuditSnapshot& snapshot) override;
   Status save_audit_rows(TopicId topic, const std::vector<ReportedRow>& rows) override;
+  Result<std::vector<GroupRecord>> groups() override { return groups_.groups(); }
+  Result<std::uint64_t> create_group(const GroupRecord& record) override;
+  Status update_group(const GroupRecord& record) override;
+  Status delete_group(std::uint64_t group) override;
+  Result<GroupState> group_state(std::uint64_t group) override { return groups_.state(group); }
+  Status save_groups(const std::vector<GroupSave>& saves) override;
+  Result<std::vector<DeadLetterRecord>> dead_letters(std::uint64_t group, std::uint64_t after,
+                                                     std::uint32_t limit) override {
+    return groups_.letters(group, after, limit);
+  }
+  Result<DeadLetterCounts> count_dead_letters(std::uint64_t group) override { return groups_.count(group); }
+  Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override;
   Result<std::uint64_t> commits() override;
   Result<std::unique_ptr<StoreCopy>> copy_to(const std::string& path) override {
     return begin_sqlite_copy(*database_, path);
@@ -98,8 +116,7 @@ class SqliteStore final : public Store {
  private:
   template <typename... Values>
   Status run(const char* sql, const Values&... values) {
-    SLUICE_ASSIGN(Statement * statement, database_->statement(sql));
-    return statement->bind(values...).run();
+    return database_->run(sql, values...);
   }
   // Counts the commit in the same transaction.
   Status transaction(const char* what, const std::function<Status()>& body);
@@ -111,12 +128,10 @@ class SqliteStore final : public Store {
   Status read_audit_rows(TopicId topic, PartitionNumber partition, AuditSnapshot& snapshot);
   Status read_bookmarks(TopicId topic, PartitionNumber partition, AuditSnapshot& snapshot);
   Status write_audit_row(TopicId topic, PartitionNumber partition, const core::AuditRow& row);
-  Error damaged(const std::string& what) const {
-    return Error(ErrorCode::corrupt,
-                 "store " + database_->path() + ": " + what + "; it was left as it is: restore it from a copy");
-  }
+  Error damaged(const std::string& what) const { return database_->damaged(what); }
 
   std::unique_ptr<Database> database_;
+  SqliteGroups groups_;
 };
 
 Status SqliteStore::transaction(const char* what, const std::function<Status()>& body) {
@@ -446,10 +461,43 @@ Status SqliteStore::save_audit_rows(TopicId topic, const std::vector<ReportedRow
   });
 }
 
+Result<std::uint64_t> SqliteStore::create_group(const GroupRecord& record) {
+  SLUICE_TRY(check(record));
+  std::uint64_t id = 0;
+  const auto body = [&]() -> Status {
+    SLUICE_ASSIGN(const std::uint64_t before, raise("group", 1, INT64_MAX));
+    id = before + 1;
+    return groups_.create(id, record);
+  };
+  SLUICE_TRY(transaction("creating a group", body));
+  return id;
+}
+
+Status SqliteStore::update_group(const GroupRecord& record) {
+  SLUICE_TRY(check(record));
+  return transaction("altering a group", [&] { return groups_.update(record); });
+}
+
+Status SqliteStore::delete_group(std::uint64_t group) {
+  return transaction("deleting a group", [&] { return groups_.erase(group); });
+}
+
+Status SqliteStore::save_groups(const std::vector<GroupSave>& saves) {
+  SLUICE_TRY(check(saves));
+  return transaction("saving groups", [&]() -> Status {
+    for (const GroupSave& save : saves) SLUICE_TRY(groups_.save(save));
+    return {};
+  });
+}
+
+Status SqliteStore::forget_dead_letters(std::uint64_t group, std::uint64_t keep) {
+  return transaction("forgetting dead letters", [&] { return groups_.forget_letters(group, keep); });
+}
+
 }  // namespace
 
 Result<std::unique_ptr<Store>> open_sqlite_store(const std::string& path) {
-  SLUICE_ASSIGN(std::unique_ptr<Database> database, Database::open(path, kSchemaVersion, kSchema));
+  SLUICE_ASSIGN(std::unique_ptr<Database> database, Database::open(path, kSchema));
   return std::make_unique<SqliteStore>(std::move(database));
 }
 

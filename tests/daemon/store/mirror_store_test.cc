@@ -66,6 +66,31 @@ class FailingStore final : public Store {
   Status save_audit_rows(TopicId topic, const std::vector<ReportedRow>& rows) override {
     return store_->save_audit_rows(topic, rows);
   }
+  Result<std::vector<GroupRecord>> groups() override { return store_->groups(); }
+  Result<std::uint64_t> create_group(const GroupRecord& record) override {
+    SLUICE_TRY(works());
+    return store_->create_group(record);
+  }
+  Status update_group(const GroupRecord& record) override { return store_->update_group(record); }
+  Status delete_group(std::uint64_t group) override { return store_->delete_group(group); }
+  Result<GroupState> group_state(std::uint64_t group) override {
+    SLUICE_TRY(works());
+    return store_->group_state(group);
+  }
+  Status save_groups(const std::vector<GroupSave>& saves) override {
+    SLUICE_TRY(works());
+    return store_->save_groups(saves);
+  }
+  Result<std::vector<DeadLetterRecord>> dead_letters(std::uint64_t group, std::uint64_t after,
+                                                     std::uint32_t limit) override {
+    return store_->dead_letters(group, after, limit);
+  }
+  Result<DeadLetterCounts> count_dead_letters(std::uint64_t group) override {
+    return store_->count_dead_letters(group);
+  }
+  Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override {
+    return store_->forget_dead_letters(group, keep);
+  }
   Status close() override { return store_->close(); }
 
  private:
@@ -143,6 +168,52 @@ TEST_F(MirrorStoreTest, a_commit_is_in_every_copy) {
   close();
   EXPECT_THAT(topics_in(0), ElementsAre("a"));
   EXPECT_THAT(topics_in(1), ElementsAre("a"));
+}
+
+TEST_F(MirrorStoreTest, what_is_saved_of_a_group_is_in_every_copy_that_works_and_one_that_fails_is_marked) {
+  open();
+  ASSERT_TRUE(store_->create_topic(topic("a"), 1));
+  GroupRecord record;
+  record.config.name = "g";
+  ASSERT_EQ(store_->create_group(record).value(), 1u);
+  GroupSave save;
+  save.group = 1;
+  save.cursors = {{{TopicId(1), 0}, Position(100), {{Position(200), Position(300)}}}};
+  save.pending = {{{TopicId(1), 0}, Position(200), 1, 1, 1, 5, 0, 0, 0, "later"}};
+  save.letters.emplace_back().origin_topic = "a";
+  ASSERT_TRUE(store_->save_groups({save}));
+  failures_[1] = ErrorCode::io;
+  GroupSave further;
+  further.group = 1;
+  further.cursors = {{{TopicId(1), 0}, Position(300), {}}};
+  ASSERT_TRUE(store_->save_groups({further}));
+  EXPECT_THAT(marked_, ElementsAre(1u));
+  close();
+  for (const std::size_t copy : {0u, 1u}) {
+    const auto alone = std::move(open_sqlite_store(store_path(copy)).value());
+    const GroupState state = alone->group_state(1).value();
+    EXPECT_EQ(state.cursors, copy == 0 ? further.cursors : save.cursors);
+    EXPECT_EQ(state.pending, save.pending);
+    EXPECT_EQ(alone->dead_letters(1, 0, 10)->size(), 1u);
+  }
+}
+
+TEST_F(MirrorStoreTest, a_copy_that_gives_another_group_id_has_diverged) {
+  open();
+  GroupRecord record;
+  record.config.name = "only-in-1";
+  close();
+  {
+    // As many commits in both, and not the same ones.
+    const auto first = std::move(open_sqlite_store(store_path(0)).value());
+    const auto second = std::move(open_sqlite_store(store_path(1)).value());
+    ASSERT_TRUE(first->next_incarnation());
+    ASSERT_TRUE(second->create_group(record));
+  }
+  open();
+  record.config.name = "g";
+  EXPECT_EQ(store_->create_group(record).value(), 1u);
+  EXPECT_THAT(marked_, ElementsAre(1u));
 }
 
 TEST_F(MirrorStoreTest, a_copy_that_is_behind_is_brought_up_at_the_start) {

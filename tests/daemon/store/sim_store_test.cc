@@ -25,6 +25,37 @@ TEST(SimStore, a_power_loss_inside_a_call_keeps_it_whole_or_not_at_all_and_both_
   EXPECT_EQ(outcomes.size(), 2u);
 }
 
+TEST(SimStore, a_power_loss_inside_a_save_of_groups_keeps_all_of_the_saves_or_none) {
+  std::set<bool> outcomes;
+  for (std::uint64_t seed = 1; seed <= 64; ++seed) {
+    SimStoreMedium medium(seed);
+    auto store = std::move(*medium.open());
+    core::TopicConfig config;
+    config.name = "a";
+    const TopicId topic = store->create_topic(config, 1).value();
+    std::vector<GroupSave> saves;
+    for (const char* name : {"g", "h"}) {
+      GroupRecord record;
+      record.config.name = name;
+      GroupSave& save = saves.emplace_back();
+      save.group = store->create_group(record).value();
+      save.cursors = {{{topic, 0}, Position(64), {}}};
+      save.letters.resize(1);
+    }
+    medium.lose_power_in(1);
+    EXPECT_EQ(store->save_groups(saves).error().code(), ErrorCode::io);
+    EXPECT_FALSE(store->groups());
+    auto next = std::move(*medium.open());
+    const bool kept = !next->group_state(1)->cursors.empty();
+    for (const std::uint64_t group : {1u, 2u}) {
+      EXPECT_EQ(next->group_state(group)->cursors.size(), kept ? 1u : 0u);
+      EXPECT_EQ(next->count_dead_letters(group)->parked, kept ? 1u : 0u);
+    }
+    outcomes.insert(kept);
+  }
+  EXPECT_EQ(outcomes.size(), 2u);
+}
+
 TEST(SimStore, a_refused_commit_leaves_nothing_and_the_next_one_succeeds) {
   SimStoreMedium medium(1);
   auto store = std::move(*medium.open());

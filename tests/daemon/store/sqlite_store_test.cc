@@ -83,7 +83,7 @@ TEST_F(SqliteStoreTest, ItPutsRoomByAndGivesItBackInSteps) {
 
 TEST_F(SqliteStoreTest, a_newer_version_is_refused_and_not_a_byte_is_touched) {
   make_store();
-  sql("PRAGMA user_version=2");
+  sql("PRAGMA user_version=3");
   const std::string before = read(path_);
   expect_refused(ErrorCode::version);
   EXPECT_EQ(read(path_), before);
@@ -93,7 +93,7 @@ TEST_F(SqliteStoreTest, a_newer_version_that_stands_in_the_wal_alone_is_refused_
   make_store();
   sqlite3* handle = nullptr;
   ASSERT_EQ(sqlite3_open(path_.c_str(), &handle), SQLITE_OK);
-  sqlite3_exec(handle, "PRAGMA user_version=2", nullptr, nullptr, nullptr);
+  sqlite3_exec(handle, "PRAGMA user_version=3", nullptr, nullptr, nullptr);
   const fs::path copy = directory_ / "copy.db";
   fs::copy_file(path_, copy);
   fs::copy_file(path_ + "-wal", copy.string() + "-wal");
