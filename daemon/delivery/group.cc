@@ -29,6 +29,8 @@ Group::Group(store::GroupRecord record, Logs& logs, std::uint64_t seed)
 void Group::restore(const store::GroupState& state, const Now& now) {
   if (record_.paused) machine_.pause(true, now.ns);
   for (const store::GroupCursor& cursor : state.cursors) {
+    // Dead letters that are handed out again have no cursor of their own; their row holds them in the store.
+    if (is_own_letters(cursor.place.topic)) continue;
     std::vector<core::PositionSpan> settled;
     for (const auto& [begin, end] : cursor.settled) settled.push_back({begin, end});
     machine_.restore(to_core(cursor.place), cursor.cursor).restore(settled);
@@ -56,6 +58,11 @@ void Group::restore(const store::GroupState& state, const Now& now) {
 void Group::set_record(store::GroupRecord record) {
   record_ = std::move(record);
   machine_.set_config(record_.config);
+}
+
+bool Group::is_own_letters(TopicId id) const {
+  const std::optional<TopicView> topic = logs_.find(id);
+  return topic && topic->name == core::dead_letter_topic(name());
 }
 
 // ---- topics
@@ -432,7 +439,9 @@ store::GroupSave Group::take_save(const Now& now) {
       save.not_pending.emplace_back(to_store(place), position);
       if (pending != nullptr) save.pending.push_back(stored(place, position, *pending, now));
     }
-    if (!machine_.by_reference_only(place)) {
+    if (machine_.by_reference_only(place)) {
+      save.cursors.push_back({to_store(place), Position(0), {}});
+    } else {
       store::GroupCursor cursor{to_store(place), std::min(acks.cursor(), *durable), {}};
       all = acks.cursor() <= *durable;
       for (const core::PositionSpan& span : machine_.settled_above(place)) {

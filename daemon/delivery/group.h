@@ -118,6 +118,7 @@ class Group {
   void act(const core::End& action);
   Member* region_of(core::MemberId id);
   Position end_of(const core::Place& place) const;
+  bool is_own_letters(TopicId topic) const;
   store::GroupPending stored(const core::Place& place, Position position, const core::Pending& pending,
                              const Now& now) const;
 

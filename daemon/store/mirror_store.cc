@@ -118,6 +118,9 @@ class FileMirrorStore final : public MirrorStore {
   Result<DeadLetterCounts> count_dead_letters(std::uint64_t group) override {
     return read([&](Store& s) { return s.count_dead_letters(group); });
   }
+  Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> count_parked(std::uint64_t group) override {
+    return read([&](Store& s) { return s.count_parked(group); });
+  }
   Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override {
     return write([&](Store& s) { return s.forget_dead_letters(group, keep); });
   }

@@ -115,6 +115,14 @@ Result<DeadLetterCounts> SimGroups::count(std::uint64_t group) const {
   return found->counts;
 }
 
+Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> SimGroups::count_parked(std::uint64_t group) const {
+  SLUICE_ASSIGN(const Group* found, find(group));
+  std::map<GroupPosition, std::uint64_t> counts;
+  for (const auto& [id, letter] : found->letters)
+    if (letter.state == LetterState::parked) ++counts[letter.origin];
+  return std::vector<std::pair<GroupPosition, std::uint64_t>>(counts.begin(), counts.end());
+}
+
 Status SimGroups::forget_letters(std::uint64_t group, std::uint64_t keep) {
   SLUICE_ASSIGN(Group * found, find(group));
   std::vector<std::uint64_t> done;

@@ -26,6 +26,7 @@ class SimGroups {
   Status save(const GroupSave& save, const HasTopic& has_topic);
   Result<std::vector<DeadLetterRecord>> letters(std::uint64_t group, std::uint64_t after, std::uint32_t limit) const;
   Result<DeadLetterCounts> count(std::uint64_t group) const;
+  Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> count_parked(std::uint64_t group) const;
   Status forget_letters(std::uint64_t group, std::uint64_t keep);
   // The topic is deleted.
   void forget(TopicId topic);

@@ -247,6 +247,10 @@ class SimStore final : public Store {
     SLUICE_TRY(alive());
     return medium_.state_->groups.count(group);
   }
+  Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> count_parked(std::uint64_t group) override {
+    SLUICE_TRY(alive());
+    return medium_.state_->groups.count_parked(group);
+  }
 
   Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override {
     return commit([&](SimStoreState& state) { return state.groups.forget_letters(group, keep); });

@@ -423,6 +423,23 @@ Result<DeadLetterCounts> SqliteGroups::count(std::uint64_t group) {
   return counts;
 }
 
+Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> SqliteGroups::count_parked(std::uint64_t group) {
+  SLUICE_TRY(count(group));
+  SLUICE_ASSIGN(Statement * select,
+                database_.statement("SELECT topic, partition, COUNT(*) FROM dead_letters "
+                                    "WHERE consumer_group = ? AND state = 0 GROUP BY topic, partition"));
+  select->bind(group);
+  std::vector<std::pair<GroupPosition, std::uint64_t>> counts;
+  for (;;) {
+    SLUICE_ASSIGN(const bool found, select->step());
+    if (!found) break;
+    counts.emplace_back(GroupPosition{TopicId(static_cast<std::uint32_t>(select->number(0))),
+                                      static_cast<PartitionNumber>(select->number(1))},
+                        select->number(2));
+  }
+  return counts;
+}
+
 Status SqliteGroups::forget_letters(std::uint64_t group, std::uint64_t keep) {
   SLUICE_TRY(count(group));
   return database_.run(

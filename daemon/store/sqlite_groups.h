@@ -27,6 +27,7 @@ class SqliteGroups {
   Status save(const GroupSave& save);
   Result<std::vector<DeadLetterRecord>> letters(std::uint64_t group, std::uint64_t after, std::uint32_t limit);
   Result<DeadLetterCounts> count(std::uint64_t group);
+  Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> count_parked(std::uint64_t group);
   Status forget_letters(std::uint64_t group, std::uint64_t keep);
 
  private:

@@ -106,6 +106,9 @@ class SqliteStore final : public Store {
     return groups_.letters(group, after, limit);
   }
   Result<DeadLetterCounts> count_dead_letters(std::uint64_t group) override { return groups_.count(group); }
+  Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> count_parked(std::uint64_t group) override {
+    return groups_.count_parked(group);
+  }
   Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override;
   Result<std::uint64_t> commits() override;
   Result<std::unique_ptr<StoreCopy>> copy_to(const std::string& path) override {

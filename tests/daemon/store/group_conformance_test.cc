@@ -320,6 +320,9 @@ TEST_P(GroupConformance, dead_letters_are_counted_by_their_state) {
   crash();
   EXPECT_EQ(*store_->count_dead_letters(group_), (DeadLetterCounts{1, 1, 2}));
   EXPECT_EQ(letters()[0].state, LetterState::redriven);
+  const auto parked = *store_->count_parked(group_);
+  ASSERT_EQ(parked.size(), 1u) << "of one partition, those that are parked alone";
+  EXPECT_EQ(parked[0].second, 1u);
   states.letter_states = {{1, LetterState::parked}, {99, LetterState::purged}};
   save(states);
   EXPECT_EQ(*store_->count_dead_letters(group_), (DeadLetterCounts{2, 0, 2}));

@@ -88,6 +88,9 @@ class FailingStore final : public Store {
   Result<DeadLetterCounts> count_dead_letters(std::uint64_t group) override {
     return store_->count_dead_letters(group);
   }
+  Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> count_parked(std::uint64_t group) override {
+    return store_->count_parked(group);
+  }
   Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override {
     return store_->forget_dead_letters(group, keep);
   }
