@@ -6,17 +6,11 @@
 #include <cstdlib>
 #include <utility>
 
-#include "sdk/control_link.h"
+#include "sdk/client_impl.h"
 #include "sdk/producer_core.h"
 #include "sdk/reader_core.h"
 
 namespace sluice {
-
-struct Client::Impl {
-  std::shared_ptr<internal::ControlLink> link;
-
-  internal::ControlClient& control() const { return link->control(); }
-};
 
 std::string default_socket() {
   if (const char* path = std::getenv("SLUICE_SOCKET"); path != nullptr && *path != '\0') return path;

@@ -12,8 +12,11 @@
 //  1. memory() is never null after connect(); it changes only with generation().
 //  2. Calls that are waiting at a disconnect go on after the reconnect, within their timeout. A call whose request may
 //     have reached the daemon is repeated only if doing it twice is harmless (all but create_topic, delete_topic,
-//     alter_topic, recover_topic, kill_session: they answer `unknown`). A producer or reader that was opened for a lost
-//     memory is opened again, in the new one.
+//     alter_topic, recover_topic, kill_session, create_group, alter_group, delete_group, redrive, purge_dead_letters,
+//     and seek_group where it executes: they answer `unknown`). A producer or reader that was opened for a lost memory
+//     is opened again, in the new one.
+//  3. A group's member belongs to one life of the daemon, memory or not: assignments, save_acks and leave_group answer
+//     `conflict` where the daemon does not know it. Then it joins again, with what it holds.
 //
 // Thread safety: every member from any thread but the control thread itself (on_state must not call back). Must be
 // destroyed after all calls have returned; not usable in a forked child.

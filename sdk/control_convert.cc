@@ -5,8 +5,6 @@
 namespace sluice::internal {
 namespace {
 
-std::string copy(capnp::Text::Reader text) { return {text.cStr(), text.size()}; }
-
 template <typename List>
 std::vector<std::string> copy_list(List in) {
   std::vector<std::string> result;
@@ -17,14 +15,6 @@ std::vector<std::string> copy_list(List in) {
 template <typename Builder>
 void write_list(Builder out, const std::vector<std::string>& entries) {
   for (unsigned i = 0; i < entries.size(); ++i) out.set(i, entries[i]);
-}
-
-std::uint64_t count_of(Duration duration) {
-  return static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0));
-}
-
-Duration duration_of(std::uint64_t ns) {
-  return Duration(static_cast<std::int64_t>(std::min<std::uint64_t>(ns, INT64_MAX)));
 }
 
 TopicConfig read_config(protocol::TopicConfig::Reader in) {
@@ -93,6 +83,16 @@ AuditRow read_row(protocol::AuditRow::Reader in) {
 }
 
 }  // namespace
+
+std::string copy(capnp::Text::Reader text) { return {text.cStr(), text.size()}; }
+
+std::uint64_t count_of(Duration duration) {
+  return static_cast<std::uint64_t>(std::max<std::int64_t>(duration.count(), 0));
+}
+
+Duration duration_of(std::uint64_t ns) {
+  return Duration(static_cast<std::int64_t>(std::min<std::uint64_t>(ns, INT64_MAX)));
+}
 
 Error to_error(const kj::Exception& exception, std::string_view doing) {
   const auto description = exception.getDescription();

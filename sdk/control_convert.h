@@ -21,6 +21,10 @@ Error read_failure(protocol::Failure::Reader in);
 Status read_status_beside(protocol::Failure::Reader in);
 Status read_done(protocol::Done::Reader in);
 
+std::string copy(capnp::Text::Reader text);
+std::uint64_t count_of(Duration duration);  // ns; 0 for what is less
+Duration duration_of(std::uint64_t ns);
+
 void write_config(protocol::TopicConfig::Builder out, const TopicConfig& config);
 void write_change(protocol::TopicChange::Builder out, const TopicChange& change);
 

@@ -13,17 +13,6 @@ constexpr std::size_t kAccessEntrySizeMax = 256;  // bytes
 
 std::string copy(capnp::Text::Reader text) { return {text.cStr(), text.size()}; }
 
-// An enumerator that this build knows, or invalid: newer clients may send more.
-template <typename To, typename From>
-Result<To> read_enum(From value, unsigned count, std::string_view what) {
-  const auto ordinal = static_cast<std::uint16_t>(value);
-  if (ordinal >= count) {
-    return fail(ErrorCode::invalid, "reading a request: " + std::string(what) + " " + std::to_string(ordinal) +
-                                        " is not known to this daemon");
-  }
-  return static_cast<To>(ordinal);
-}
-
 Result<std::vector<std::string>> read_list(capnp::List<capnp::Text>::Reader in, std::string_view what) {
   if (in.size() > kAccessListMax) {
     return fail(ErrorCode::quota, "reading a topic's " + std::string(what) + ": " + std::to_string(in.size()) +

@@ -21,6 +21,16 @@ namespace sluice::control {
 Error to_error(const kj::Exception& exception, std::string_view doing);
 
 Result<std::string> read_text(capnp::Text::Reader text, std::size_t size_max, std::string_view what);
+// An enumerator that this build knows, or invalid: newer clients may send more.
+template <typename To, typename From>
+Result<To> read_enum(From value, unsigned count, std::string_view what) {
+  const auto ordinal = static_cast<std::uint16_t>(value);
+  if (ordinal >= count) {
+    return fail(ErrorCode::invalid, "reading a request: " + std::string(what) + " " + std::to_string(ordinal) +
+                                        " is not known to this daemon");
+  }
+  return static_cast<To>(ordinal);
+}
 // A client's free text for display: cut to size, control characters replaced.
 std::string read_display_text(capnp::Text::Reader text, std::size_t size_max);
 Result<core::TopicRequest> read_request(protocol::TopicConfig::Reader in);

@@ -8,6 +8,7 @@
 #include "daemon/control/bus_call.h"
 #include "daemon/control/convert.h"
 #include "daemon/control/convert_grants.h"
+#include "daemon/control/group_rpc.h"
 #include "shm/base/limits.h"
 #include "shm/layout/regions.h"
 
@@ -16,10 +17,9 @@ namespace {
 
 using session::BusInterface;
 
-class SessionServer final : public protocol::Session::Server {
+class SessionServer final : public GroupServer {
  public:
-  SessionServer(Host& host, Connection& connection, SessionId id)
-      : host_(host), connection_(kj::addRef(connection)), id_(id) {}
+  using GroupServer::GroupServer;
 
   kj::Promise<void> createTopic(CreateTopicContext context) override {
     auto request = read_request(context.getParams().getConfig());
@@ -251,88 +251,6 @@ class SessionServer final : public protocol::Session::Server {
         context, [](BusInterface& bus, SessionId id) { return bus.config(id); },
         [](auto results, const std::string& toml) { results.setToml(toml); });
   }
-
- private:
-  template <typename Context>
-  static kj::Promise<void> refuse_done(Context& context, const Error& error) {
-    write_failure(context.getResults().initDone().initFailure(), error);
-    return kj::READY_NOW;
-  }
-
-  // Posts call(bus, session, request) and gives its answer to `answer_with`. A request that was refused, or a client
-  // with too many calls, is answered at once.
-  template <typename Answer, typename Request, typename Call, typename AnswerWith>
-  kj::Promise<void> posted(Result<Request>& request, Call call, AnswerWith answer_with) {
-    if (!request) {
-      answer_with(Answer(fail(request.error())));
-      return kj::READY_NOW;
-    }
-    auto slot = CallSlot::take(*connection_);
-    if (!slot) {
-      answer_with(Answer(fail(slot.error())));
-      return kj::READY_NOW;
-    }
-    return on_bus<Answer>(host_.poster(), [id = id_, value = std::move(*request), call = std::move(call)](
-                                              BusInterface& bus) mutable { return call(bus, id, value); })
-        .then([answer_with = std::move(answer_with), slot = std::move(*slot)](Answer answer) mutable {
-          answer_with(std::move(answer));
-        });
-  }
-
-  // Answers with a Done.
-  template <typename Context, typename Request, typename Call>
-  kj::Promise<void> status_call(Context& context, Result<Request>& request, Call call) {
-    return status_call(context, request, std::move(call), [](const Status&) {});
-  }
-  template <typename Context, typename Request, typename Call, typename Then>
-  kj::Promise<void> status_call(Context& context, Result<Request>& request, Call call, Then then) {
-    return posted<Status>(request, std::move(call), [context, then = std::move(then)](Status answer) mutable {
-      write_done(context.getResults().initDone(), answer);
-      then(answer);
-    });
-  }
-
-  // Answers with a `response` that is a union of a result and a Failure.
-  template <typename Value, typename Context, typename Request, typename Call, typename Write>
-  kj::Promise<void> union_call(Context& context, Result<Request>& request, Call call, Write write) {
-    return posted<Result<Value>>(request, std::move(call), [context, write](Result<Value> answer) mutable {
-      auto response = context.getResults().initResponse();
-      if (answer) {
-        write(response, *answer);
-      } else {
-        write_failure(response.initFailure(), answer.error());
-      }
-    });
-  }
-
-  // Answers with a `response` that may carry descriptors.
-  template <typename Value, typename Context, typename Request, typename Call, typename Write>
-  kj::Promise<void> grant_call(Context& context, Result<Request>& request, Call call, Write write) {
-    return posted<Result<Value>>(request, std::move(call),
-                                 [context, write, connection = kj::addRef(*connection_)](Result<Value> answer) mutable {
-                                   write(context.getResults().initResponse(), *connection, std::move(answer));
-                                 });
-  }
-
-  // No request; answers with results that have a Failure beside them.
-  template <typename Value, typename Context, typename Call, typename Write>
-  kj::Promise<void> plain_call(Context& context, Call call, Write write) {
-    struct Nothing {};
-    Result<Nothing> request;
-    return posted<Result<Value>>(
-        request, [call](BusInterface& bus, SessionId id, Nothing&) { return call(bus, id); },
-        [context, write](Result<Value> answer) mutable {
-          if (answer) {
-            write(context.getResults(), *answer);
-          } else {
-            write_failure(context.getResults().initFailure(), answer.error());
-          }
-        });
-  }
-
-  Host& host_;
-  kj::Own<Connection> connection_;
-  const SessionId id_;
 };
 
 // A version that this daemon does not speak, or nothing.

@@ -44,7 +44,7 @@ struct JoinGroup {
   std::vector<HeldMessage> held_messages;
 };
 struct MemberGrant {
-  std::uint64_t member = 0;  // unique in this daemon's life
+  std::uint64_t member = 0;  // never used twice, by later daemons neither: their members' calls answer not_found
   UniqueFd region;           // layout::MemberRegion, read-write
   UniqueFd readable;         // eventfd: written when an armed member has something to read
   core::GroupConfig config;

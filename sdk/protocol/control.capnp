@@ -207,6 +207,7 @@ struct JoinGroup {
   heldMessages @8 :List(HeldMessage);
 }
 struct MemberGrant {
+  # Never used twice, by later daemons neither: one that does not know a member answers notFound, and it joins again.
   memberId @0 :UInt64;
   region @1 :Descriptor;             # layout::MemberRegion, read-write
   readable @2 :Descriptor;           # eventfd: written when an armed member has something to read

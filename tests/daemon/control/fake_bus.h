@@ -16,6 +16,7 @@
 #include "daemon/control/server.h"
 #include "daemon/session/bus_interface.h"
 #include "daemon/session/session.h"
+#include "tests/daemon/control/fake_groups.h"
 
 namespace sluice::test {
 
@@ -58,6 +59,7 @@ class FakeBus final : public session::BusInterface, public session::BusPoster {
   Result<Position> seek_time(SessionId session, TopicId topic, PartitionNumber partition, std::uint64_t time) override;
   Result<std::vector<session::PartitionRange>> end_positions(SessionId session, const std::string& topic) override;
   Status report_sequences(SessionId session, TopicId topic, std::vector<session::SequenceReport> reports) override;
+  session::GroupInterface& groups() override { return fake_groups; }
   Result<session::AuditReport> audit(SessionId session, const std::string& topic) override;
   Result<session::BusStatus> status(SessionId session) override;
   Result<std::vector<session::DoctorCheck>> doctor(SessionId session, bool quick) override;
@@ -79,6 +81,7 @@ class FakeBus final : public session::BusInterface, public session::BusPoster {
   std::uint32_t creates = 0;
   std::vector<std::string> recovered;
   core::TopicDefaults topic_defaults;
+  FakeGroups fake_groups;
   std::function<Status()> on_create;  // runs inside create_topic
 
  private:

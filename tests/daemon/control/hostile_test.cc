@@ -2,7 +2,6 @@
 
 #include <fcntl.h>
 #include <sys/socket.h>
-#include <sys/un.h>
 #include <unistd.h>
 
 #include <chrono>
@@ -11,21 +10,21 @@
 #include <vector>
 
 #include <capnp/message.h>
-#include <capnp/rpc-twoparty.h>
 #include <capnp/rpc.capnp.h>
 #include <capnp/serialize.h>
 #include <gtest/gtest.h>
-#include <kj/async-io.h>
 
 #include "sdk/control_client.h"
 #include "sdk/protocol/control.capnp.h"
 #include "shm/base/limits.h"
 #include "tests/daemon/control/fake_bus.h"
+#include "tests/daemon/control/raw_client.h"
 
 namespace sluice {
 namespace {
 
 using internal::ControlClient;
+using test::RawClient;
 using namespace std::chrono_literals;
 
 class Hostile : public testing::Test {
@@ -37,14 +36,7 @@ class Hostile : public testing::Test {
     EXPECT_TRUE(client) << client.error().message();
     return std::move(client).value();
   }
-  UniqueFd raw() const {
-    UniqueFd fd(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-    sockaddr_un address{};
-    address.sun_family = AF_UNIX;
-    folder_.file("s").copy(address.sun_path, sizeof address.sun_path - 1);
-    EXPECT_EQ(::connect(fd.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0);
-    return fd;
-  }
+  UniqueFd raw() const { return test::connect_raw(folder_.file("s")); }
   static bool closed_by_peer(int fd) {
     timeval limit{10, 0};
     setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof limit);
@@ -59,29 +51,6 @@ class Hostile : public testing::Test {
   test::TemporaryFolder folder_;
   test::FakeBus bus_;
   test::RunningServer server_{folder_.file("s"), bus_};
-};
-
-// A client of its own making, on the test's thread.
-class RawClient {
- public:
-  explicit RawClient(UniqueFd socket)
-      : io_(kj::setupAsyncIo()),
-        stream_(io_.lowLevelProvider->wrapUnixSocketFd(socket.release(), kj::LowLevelAsyncIoProvider::TAKE_OWNERSHIP)),
-        client_(*stream_, 16) {}
-
-  protocol::Bus::Client bus() { return client_.bootstrap().castAs<protocol::Bus>(); }
-  kj::WaitScope& wait_scope() { return io_.waitScope; }
-  capnp::Response<protocol::Bus::HelloResults> hello(std::uint32_t protocol_version, std::uint32_t layout_version) {
-    auto request = bus().helloRequest();
-    request.getRequest().setProtocolVersion(protocol_version);
-    request.getRequest().setLayoutVersion(layout_version);
-    return request.send().wait(io_.waitScope);
-  }
-
- private:
-  kj::AsyncIoContext io_;
-  kj::Own<kj::AsyncCapabilityStream> stream_;
-  capnp::TwoPartyClient client_;
 };
 
 TEST_F(Hostile, GarbageClosesItsOwnConnectionAlone) {
