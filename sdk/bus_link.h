@@ -43,8 +43,9 @@ class BusLink {
   // As the members of ControlClient of the same name. Duration 0: the connection's own timeout.
   virtual Result<ProducerGrant> open_producer(std::string_view topic, std::string_view name, const GrantSink& sink) = 0;
   virtual void close_producer(ProducerId id, std::uint64_t generation) = 0;
+  // `cursors`: each partition gets a cursor cell, and volatile topics wait for it.
   virtual Result<ReaderGrant> open_reader(std::string_view topic, const std::vector<PartitionNumber>& partitions,
-                                          const GrantSink& sink) = 0;
+                                          bool cursors, const GrantSink& sink) = 0;
   virtual Status close_reader(std::uint64_t id, std::uint64_t generation) = 0;
   // How many partitions the topic has by now is one more than the last grant's number.
   virtual Status open_partitions(std::string_view topic, bool produce, PartitionNumber first, const GrantSink& sink,
@@ -55,6 +56,12 @@ class BusLink {
   virtual Status report_sequences(TopicId topic, const std::vector<SequenceReport>& reports, Duration timeout) = 0;
   // Why a partition's gate is closed, in the daemon's words.
   virtual Result<std::string> gate_reason(std::string_view topic, PartitionNumber partition) = 0;
+
+  // ---- consumer groups
+  virtual Result<MemberGrant> join_group(const JoinGroup& request) = 0;
+  virtual Status leave_group(std::uint64_t member, std::uint64_t generation) = 0;
+  virtual Result<std::vector<Assignment>> assignments(std::uint64_t member) = 0;
+  virtual Status save_acks(std::uint64_t member, Duration timeout) = 0;
 
  protected:
   void changed() {

@@ -209,6 +209,8 @@ std::vector<Assignment> read_assignments(capnp::List<protocol::Assignment>::Read
       assignment.settled.push_back({Position(range.getBegin()), Position(range.getEnd())});
     for (const auto repeat : entry.getRepeats())
       assignment.repeats.push_back({Position(repeat.getPosition()), repeat.getDelivered(), repeat.getFailed()});
+    for (const auto hash : entry.getBlockedKeys()) assignment.blocked_keys.push_back(hash);
+    assignment.blocked = entry.getBlocked();
     assignments.push_back(std::move(assignment));
   }
   return assignments;

@@ -32,8 +32,8 @@ void ControlLink::close_producer(ProducerId id, std::uint64_t generation) {
 }
 
 Result<ReaderGrant> ControlLink::open_reader(std::string_view topic, const std::vector<PartitionNumber>& partitions,
-                                             const GrantSink& sink) {
-  return control_->open_reader(topic, partitions, true, sink);
+                                             bool cursors, const GrantSink& sink) {
+  return control_->open_reader(topic, partitions, cursors, sink);
 }
 
 Status ControlLink::close_reader(std::uint64_t id, std::uint64_t generation) {
@@ -68,5 +68,16 @@ Result<std::string> ControlLink::gate_reason(std::string_view topic, PartitionNu
   }
   return std::string();
 }
+
+Result<MemberGrant> ControlLink::join_group(const JoinGroup& request) { return control_->join_group(request); }
+
+Status ControlLink::leave_group(std::uint64_t member, std::uint64_t generation) {
+  if (!control_->online()) return control_->health();
+  return control_->leave_group(member, generation, kCloseTimeout);
+}
+
+Result<std::vector<Assignment>> ControlLink::assignments(std::uint64_t member) { return control_->assignments(member); }
+
+Status ControlLink::save_acks(std::uint64_t member, Duration timeout) { return control_->save_acks(member, timeout); }
 
 }  // namespace sluice::internal

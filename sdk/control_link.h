@@ -29,7 +29,7 @@ class ControlLink final : public BusLink {
   std::shared_ptr<SessionMemory> memory() const override { return control_->memory(); }
   Result<ProducerGrant> open_producer(std::string_view topic, std::string_view name, const GrantSink& sink) override;
   void close_producer(ProducerId id, std::uint64_t generation) override;
-  Result<ReaderGrant> open_reader(std::string_view topic, const std::vector<PartitionNumber>& partitions,
+  Result<ReaderGrant> open_reader(std::string_view topic, const std::vector<PartitionNumber>& partitions, bool cursors,
                                   const GrantSink& sink) override;
   Status close_reader(std::uint64_t id, std::uint64_t generation) override;
   Status open_partitions(std::string_view topic, bool produce, PartitionNumber first, const GrantSink& sink,
@@ -38,6 +38,10 @@ class ControlLink final : public BusLink {
   Result<Position> seek_time(TopicId topic, PartitionNumber partition, std::uint64_t time_ns) override;
   Status report_sequences(TopicId topic, const std::vector<SequenceReport>& reports, Duration timeout) override;
   Result<std::string> gate_reason(std::string_view topic, PartitionNumber partition) override;
+  Result<MemberGrant> join_group(const JoinGroup& request) override;
+  Status leave_group(std::uint64_t member, std::uint64_t generation) override;
+  Result<std::vector<Assignment>> assignments(std::uint64_t member) override;
+  Status save_acks(std::uint64_t member, Duration timeout) override;
 
  private:
   ControlLink() = default;

@@ -76,6 +76,19 @@ void PartitionStream::seek(Position at) {
   if (cursor_) cursor_.cell().store(at.value, std::memory_order_release);
 }
 
+Look PartitionStream::exact(Position at, ring::RecordView& record) {
+  if (exact_ != at) {
+    broken_at_.reset();
+    mend_asked_.reset();
+    mending_ = false;
+  }
+  // In a file, bytes below the position may not have been read in.
+  const bool in_view = at >= view_.start + layout::kSegmentHeaderSize && at < view_.limit;
+  if (!in_view || (source_ == Source::file && at < position_)) source_ = Source::none;
+  exact_ = position_ = at;
+  return next(record);
+}
+
 Status PartitionStream::reattach(PartitionMapsPtr maps, CursorLease cursor) {
   if (maps->topic() != memory_.maps()->topic() || maps->memory().segment_shift != memory_.memory().segment_shift)
     return fail(ErrorCode::closed,
@@ -293,7 +306,7 @@ Look PartitionStream::locate() {
       if (answer->position <= position_) break;
       // Retention has taken these, or the topic drops its oldest: no loss of ours. Producers' rows start anew behind
       // it.
-      context_.counters.expired_bytes += answer->position - position_;
+      if (!exact_) context_.counters.expired_bytes += answer->position - position_;
       continuity_.clear();
       jump(answer->position);
       return Look::more;
@@ -332,6 +345,7 @@ PartitionStream::Verdict PartitionStream::accept(const ring::RecordView& record)
     case layout::RecordKind::fence:
     case layout::RecordKind::pad: return Verdict::pass_over;  // the daemon's own
   }
+  if (exact_) return Verdict::deliver;
   switch (fence_of(record)) {
     case Fenced::no: break;
     case Fenced::yes: continuity_.on_abort(record.fields.claim.producer()); return Verdict::pass_over;

@@ -14,7 +14,8 @@
 // Owner: one ReaderCore, on the reader's thread.
 // Invariants
 //  1. In memory and file, hold_ keeps the bytes under view_; with none, at most an unused hold is kept.
-//  2. position_ is the start of a record, a segment or a limit that was reached; it only grows, but for seek().
+//  2. position_ is the start of a record, a segment or a limit that was reached; it only grows, but for seek() and
+//     exact().
 //  3. Every record is passed once: delivered, skipped for a reason that stands in accept(), or reported.
 //  4. Nothing read from shared pages or files is used before it was checked: scan_record() does that.
 #pragma once
@@ -66,6 +67,10 @@ class PartitionStream {
   Status reattach(PartitionMapsPtr maps, CursorLease cursor);
   // The record at or after `at` is next.
   void seek(Position at);
+  // The record that starts at `at`, for a stream that reads nothing else: whatever its kind, tag and sequence. Stays in
+  // the segment that is held where it can. record: view.position says whether it is this one; if not, or if position()
+  // lies above `at` after any other answer, there is none.
+  Look exact(Position at, ring::RecordView& record);
 
   // The reader ends: nothing waits for this cursor any more, also if the daemon hears of it only later.
   void release_cursor();
@@ -90,6 +95,7 @@ class PartitionStream {
 
   std::string_view topic() const { return topic_; }
   TopicId topic_id() const { return memory_.maps()->topic(); }
+  const PartitionMapsPtr& maps() const { return memory_.maps(); }
   PartitionNumber partition() const { return partition_; }
   Position position() const { return position_; }
   bool in_file() const { return source_ == Source::file; }
@@ -138,6 +144,7 @@ class PartitionStream {
   bool verify_ = false;    // records of this view carry checksums
   bool snapping_ = false;  // walking from a segment's start to snap_to_: nothing below it is for the caller
   Position snap_to_;
+  std::optional<Position> exact_;   // the reference that is read
   std::uint64_t time_from_ns_ = 0;  // records older than that are skipped until the first that is not
   bool halted_at_claim_ = false;
   bool look_again_soon_ = false;        // what we wait for rings no bell

@@ -1,10 +1,10 @@
 #include "sdk/reader_core.h"
 
 #include <algorithm>
-#include <chrono>
 #include <utility>
 
 #include "sdk/message_access.h"
+#include "sdk/partition_opener.h"
 #include "shm/base/clock.h"
 #include "shm/base/limits.h"
 
@@ -13,24 +13,16 @@ namespace {
 
 // Records of one partition before the others get their turn: enough to be worth a pin.
 constexpr std::uint32_t kTurn = 256;
-// Empty looks between two looks at the clock while spinning.
-constexpr std::uint32_t kLooksPerClock = 32;
 // Added partitions that could not be opened are tried again after it.
 constexpr std::uint64_t kAddedRetryNs = 1'000'000'000;
-// More partitions than one call can wait for: the others are looked at so often.
-constexpr std::uint64_t kManyPartitionsNs = 10'000'000;
-
-std::uint64_t nanoseconds(Duration duration) {
-  return duration.count() > 0 ? static_cast<std::uint64_t>(duration.count()) : 0;
-}
-std::uint64_t deadline_after(std::uint64_t now, std::uint64_t timeout_ns) {
-  return timeout_ns > ~now ? ~std::uint64_t{0} : now + timeout_ns;
-}
 
 }  // namespace
 
 ReaderCore::ReaderCore(std::shared_ptr<BusLink> link, ReaderOptions options)
-    : link_(std::move(link)), options_(std::move(options)), context_{*link_, *pool_, options_, counters_} {}
+    : link_(std::move(link)),
+      options_(std::move(options)),
+      context_{*link_, *pool_, options_, counters_},
+      wait_loop_(*link_, options_.wait, options_.spin_time, counters_.sleeps) {}
 
 Result<std::unique_ptr<ReaderCore>> ReaderCore::open(std::shared_ptr<BusLink> link, std::vector<std::string> topics,
                                                      ReaderOptions options) {
@@ -46,7 +38,6 @@ Result<std::unique_ptr<ReaderCore>> ReaderCore::open(std::shared_ptr<BusLink> li
   // The lowest: a topic that was opened before the memory was replaced is then opened again.
   core->generation_ = core->topics_.front().generation;
   core->turn_left_ = kTurn;
-  core->words_.reserve(kFutexWaitersMax);
   return core;
 }
 
@@ -66,39 +57,20 @@ ReaderCore::~ReaderCore() {
 // `reattach`: the streams are there and go on in the daemon's new memory.
 Status ReaderCore::open_topic(Topic& topic, const std::vector<PartitionNumber>& partitions, const From& from,
                               bool reattach) {
-  // Mapped once the grant's session and topic id are known.
-  std::vector<PartitionGrant> granted;
-  SLUICE_ASSIGN(ReaderGrant grant, link_->open_reader(topic.name, partitions, [&](PartitionGrant one) -> Status {
-    granted.push_back(std::move(one));
-    return {};
-  }));
-  for (PartitionGrant& one : grant.partitions) granted.push_back(std::move(one));
-  topic.reader_ids.push_back(grant.id);
-  topic.partition_count = std::max(topic.partition_count, grant.partition_count);
+  SLUICE_ASSIGN(OpenedReader opened, open_for_reading(*link_, topic.name, partitions, true));
+  topic.reader_ids.push_back(opened.id);
+  topic.partition_count = std::max(topic.partition_count, opened.partition_count);
   // Partitions added while memory was being replaced: the others are still in the old one, and are opened again.
-  if (topic.generation == 0 || reattach) topic.generation = grant.memory->generation();
-  for (PartitionGrant& one : granted) {
-    SLUICE_ASSIGN(PartitionMapsPtr maps,
-                  PartitionMaps::open(one, grant.topic, grant.memory, region::Access::read_only));
-    one = {};  // its descriptors are closed
-    topic.maps = maps;
-    const PartitionNumber number = maps->partition();
-    CursorLease cursor;
-    for (ReaderCursor& candidate : grant.cursors) {
-      if (candidate.partition == number) cursor = std::move(candidate.cell);
-    }
-    PartitionStream* known = reattach ? find(topic.name, number) : nullptr;
+  if (topic.generation == 0 || reattach) topic.generation = opened.generation;
+  for (OpenedPartition& one : opened.partitions) {
+    topic.maps = one.maps;
+    PartitionStream* known = reattach ? find(topic.name, one.maps->partition()) : nullptr;
     if (known != nullptr) {
-      SLUICE_TRY(known->reattach(std::move(maps), std::move(cursor)));
+      SLUICE_TRY(known->reattach(std::move(one.maps), std::move(one.cursor)));
       continue;
     }
-    const auto range = std::find_if(grant.ranges.begin(), grant.ranges.end(),
-                                    [&](const PartitionRange& r) { return r.partition == number; });
-    if (range == grant.ranges.end())
-      return fail(ErrorCode::internal, "opening partition " + std::to_string(number) + " of topic " +
-                                           std::string(topic.name) + ": the daemon named no range for it; report this");
     streams_.push_back(
-        std::make_unique<PartitionStream>(context_, topic.name, std::move(maps), std::move(cursor), *range));
+        std::make_unique<PartitionStream>(context_, topic.name, std::move(one.maps), std::move(one.cursor), one.range));
     SLUICE_TRY(streams_.back()->start(reattach ? From::earliest() : from));
   }
   return {};
@@ -230,7 +202,7 @@ Result<Message> ReaderCore::next(Duration timeout) {
     SLUICE_TRY(check_surroundings());
   const Look found = look(record, false);
   if (found == Look::failed) return fail(current().take_error());
-  if (found != Look::record) SLUICE_TRY(wait(record, nanoseconds(timeout)));
+  if (found != Look::record) SLUICE_TRY(wait(record, timeout));
   count(record);
   Message message;
   MessageAccess::set(message, current().hold(), current().topic(), current().partition(), record);
@@ -248,7 +220,7 @@ Result<std::size_t> ReaderCore::poll(std::size_t count_max, Duration timeout,
   Look found = look(record, false);
   if (found == Look::failed) return fail(current().take_error());
   if (found != Look::record) {
-    if (Status waited = wait(record, nanoseconds(timeout)); !waited) {
+    if (Status waited = wait(record, timeout); !waited) {
       if (waited.error().code() == ErrorCode::timed_out) return std::size_t{0};
       return fail(std::move(waited).error());
     }
@@ -269,75 +241,31 @@ Result<std::size_t> ReaderCore::poll(std::size_t count_max, Duration timeout,
 
 // ---- waiting ----
 
-Status ReaderCore::after_timeout() const {
-  if (!BusLink::online(link_->word())) {
-    // While the daemon is away and its memory goes on, no message is all that there is to say.
-    const bool goes_on = link_->memory_kept() && link_->state() != ConnectionState::closed;
-    if (Status health = goes_on ? Status() : link_->health(); !health)
-      return fail(health.error().code(), "waiting for a message: " + health.error().context());
-  }
-  return fail(ErrorCode::timed_out, "no message yet");  // short: fits into the string itself, for those who poll
-}
+struct ReaderCore::Waiting {
+  ReaderCore& core;
+  ring::RecordView& record;
 
-Status ReaderCore::wait(ring::RecordView& record, std::uint64_t timeout_ns) {
-  const std::uint64_t start = monotonic_ns();
-  const std::uint64_t deadline = deadline_after(start, timeout_ns);
-  std::uint64_t spin_until = start;
-  if (options_.wait == WaitStrategy::spin) spin_until = deadline;
-  if (options_.wait == WaitStrategy::spin_then_sleep)
-    spin_until = deadline_after(start, nanoseconds(options_.spin_time));
-  Status status;
-  for (std::uint32_t looks = 0;; ++looks) {
-    if (looks % kLooksPerClock == 0) SLUICE_TRY(check_surroundings());
-    if (closed_) return fail(*closed_);
-    const Look found = look(record, false);
-    if (found == Look::record) return {};
-    if (found == Look::failed) return fail(current().take_error());
-    if (found == Look::nothing) {
-      lag_.after_look(std::exchange(found_, 0));
-      if (timeout_ns == 0) break;
-    }
-    if (looks % kLooksPerClock != 0 && spin_until != start) continue;
-    const std::uint64_t now = monotonic_ns();
-    if (now >= deadline && timeout_ns != 0) break;
-    if (found == Look::nothing && now >= spin_until && sleep(record, deadline, status)) return status;
+  Status attend() { return core.check_surroundings(); }
+  Look look(bool thorough) { return core.look(record, thorough); }
+  Error take_error() { return core.current().take_error(); }
+  std::uint32_t take_found() { return std::exchange(core.found_, 0); }
+  void rest() { core.rest_all(); }
+  void announce(SleepWords& words, std::uint64_t& bound_ns) {
+    for (auto& stream : core.streams_) words.add(stream->announce(), bound_ns);
   }
-  rest_all();
-  return after_timeout();
-}
+  // Whoever adds partitions rings after it has said so.
+  bool has_changed() const { return core.has_added_partitions(); }
+  std::uint64_t sleep_bound_ns() const {
+    std::uint64_t bound = ring::sleep_bound_ns();
+    for (auto& stream : core.streams_) bound = std::min(bound, stream->sleep_bound_ns());
+    return bound;
+  }
+  Status after_timeout() const { return nothing_came(*core.link_); }
+};
 
-bool ReaderCore::sleep(ring::RecordView& record, std::uint64_t deadline_ns, Status& status) {
-  words_.clear();
-  // acquire: pairs with BusLink::changed(); the connection is looked at behind it.
-  const std::uint32_t change = link_->change_word().load(std::memory_order_acquire);
-  words_.push_back({&link_->change_word(), change});
-  status = check_surroundings();
-  if (!status) return true;
-  rest_all();
-  std::uint64_t bound = ring::sleep_bound_ns();
-  for (auto& stream : streams_) {
-    const ring::FutexWait word = stream->announce();
-    if (words_.size() < kFutexWaitersMax)
-      words_.push_back(word);
-    else
-      bound = std::min(bound, kManyPartitionsNs);
-  }
-  ring::Bell::barrier();
-  if (has_added_partitions()) return false;  // whoever adds them rings after it has said so
-  const Look found = look(record, true);
-  if (found == Look::record) return true;
-  if (found == Look::failed) {
-    status = fail(current().take_error());
-    return true;
-  }
-  if (found == Look::more) return false;
-  rest_all();
-  for (auto& stream : streams_) bound = std::min(bound, stream->sleep_bound_ns());
-  const std::uint64_t now = monotonic_ns();
-  if (now >= deadline_ns) return false;
-  ++counters_.sleeps;
-  ring::futex_wait_any(words_, std::min(bound, deadline_ns - now));
-  return false;
+Status ReaderCore::wait(ring::RecordView& record, Duration timeout) {
+  Waiting waiting{*this, record};
+  return wait_loop_.wait(waiting, nanoseconds(timeout));
 }
 
 Status ReaderCore::check_surroundings() {

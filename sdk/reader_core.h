@@ -5,8 +5,7 @@
 // Invariants
 //  1. One partition is read at a time (current_), kTurn records at the most while others have something.
 //  2. With several partitions, only the current one is pinned; before a sleep and a return without a message, none is.
-//  3. A sleep comes only after every bell was announced, the barrier passed, and all were looked at again in full.
-//  4. The steady state (records are there) makes no system call and allocates nothing.
+//  3. The steady state (records are there) makes no system call and allocates nothing.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +19,8 @@
 #include "sdk/bus_link.h"
 #include "sdk/hold.h"
 #include "sdk/partition_stream.h"
+#include "sdk/wait_loop.h"
 #include "shm/base/result.h"
-#include "shm/ring/adaptive_lag.h"
 #include "sluice/reader.h"
 
 namespace sluice::internal {
@@ -60,11 +59,9 @@ class ReaderCore {
 
   // One turn over the partitions. `thorough`: no hints. `more`: records were passed over, call again.
   Look look(ring::RecordView& record, bool thorough);
-  // Until there is a record, `deadline_ns` (monotonic) has passed, or nothing can come any more.
-  Status wait(ring::RecordView& record, std::uint64_t timeout_ns);
-  Status after_timeout() const;
-  // True if the wait is over: a record was found, or `status` says why not.
-  bool sleep(ring::RecordView& record, std::uint64_t deadline_ns, Status& status);
+  // Until there is a record, `timeout` has passed, or nothing can come any more.
+  Status wait(ring::RecordView& record, Duration timeout);
+  struct Waiting;
   // What an idle reader looks at: the connection, deleted topics, added partitions.
   Status check_surroundings();
   // `why` the topic cannot be read any more, told once; its streams go.
@@ -89,8 +86,7 @@ class ReaderCore {
   std::size_t current_ = 0;
   std::uint32_t turn_left_ = 0;
   std::uint32_t found_ = 0;  // records since the last look that found nothing
-  ring::AdaptiveLag lag_;
-  std::vector<ring::FutexWait> words_;
+  WaitLoop wait_loop_;
   std::uint64_t added_retry_ns_ = 0;  // monotonic: added partitions could not be opened, not tried before
   std::optional<Error> closed_;       // every topic is gone
 };

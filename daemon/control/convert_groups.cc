@@ -253,6 +253,9 @@ void write_assignment(protocol::Assignment::Builder out, const session::Assignme
     repeats[i].setDelivered(assignment.repeats[i].delivered);
     repeats[i].setFailed(assignment.repeats[i].failed);
   }
+  auto keys = out.initBlockedKeys(static_cast<unsigned>(assignment.blocked_keys.size()));
+  for (unsigned i = 0; i < assignment.blocked_keys.size(); ++i) keys.set(i, assignment.blocked_keys[i]);
+  out.setBlocked(assignment.blocked);
 }
 
 void write_letter(protocol::DeadLetter::Builder out, const session::DeadLetter& letter) {

@@ -48,7 +48,7 @@ Result<Group*> Delivery::find(const std::string& name) const {
 Result<Group*> Delivery::group_of(SessionId session, std::uint64_t member) const {
   const auto found = members_.find(member);
   if (found == members_.end() || found->second.session != session)
-    return fail(ErrorCode::closed, "member " + std::to_string(member) + " is none of this session; join again");
+    return fail(ErrorCode::not_found, "member " + std::to_string(member) + " is none of this session; join again");
   return found->second.group;
 }
 

@@ -6,6 +6,7 @@
 #include <spdlog/spdlog.h>
 
 #include "shm/base/limits.h"
+#include "shm/ring/membarrier.h"
 
 namespace sluice::delivery {
 namespace {
@@ -225,6 +226,7 @@ bool Group::listen(const Now& now) {
   if (sample) sample_at_ns_ = now.ns + kSampleNs;
   bool heard = false;
   std::vector<core::MemberId> silent;
+  std::vector<core::MemberId> armed;
   for (auto& [id, member] : members_) {
     if (!member.active && !member.region->has_news()) continue;
     if (!member.active) member.quiet_since_ns = now.ns;
@@ -232,12 +234,15 @@ bool Group::listen(const Now& now) {
     heard |= listen_to(id, member, sample, now);
     if (member.region->does_not_read()) silent.push_back(id);
     // It wakes the daemon with its next word.
-    if (sample && now.ns - member.quiet_since_ns >= kQuietNs) {
-      member.active = false;
-      member.region->arm();
-      heard |= listen_to(id, member, true, now);
-    }
+    if (!sample || now.ns - member.quiet_since_ns < kQuietNs) continue;
+    member.active = false;
+    member.region->arm();
+    armed.push_back(id);
   }
+  // What was said before the members could see the flag is heard now.
+  if (!armed.empty()) ring::membarrier_all();
+  for (const core::MemberId id : armed)
+    if (Attached* member = find(id)) heard |= listen_to(id, *member, true, now);
   for (const core::MemberId id : silent) {
     spdlog::warn("member ended: it does not read what it is told group={} member={}", name(), id);
     leave(id, core::Ending::hung, now);

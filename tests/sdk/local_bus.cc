@@ -15,7 +15,7 @@
 namespace sluice::test {
 namespace {
 
-constexpr TopicId kTopicId{7};
+constexpr TopicId kTopicId = LocalBus::kTopicId;
 constexpr std::uint64_t kFileSizeMax = 64 * 1024 * 1024;
 
 class BackedMemory final : public ring::SlotMemory {
@@ -309,7 +309,7 @@ Position LocalBus::committed_end(const Partition& partition) const {
 }
 
 Result<internal::ReaderGrant> LocalBus::open_reader(std::string_view topic,
-                                                    const std::vector<PartitionNumber>& partitions,
+                                                    const std::vector<PartitionNumber>& partitions, bool cursors,
                                                     const internal::GrantSink& sink) {
   if (topic != kTopic) return fail(ErrorCode::not_found, "opening a reader: no such topic");
   internal::ReaderGrant given;
@@ -324,10 +324,12 @@ Result<internal::ReaderGrant> LocalBus::open_reader(std::string_view topic,
   for (PartitionNumber i = 0; i < partitions_.size(); ++i) {
     if (!partitions.empty() && std::find(partitions.begin(), partitions.end(), i) == partitions.end()) continue;
     given.ranges.push_back({i, partitions_[i]->earliest, committed_end(*partitions_[i])});
-    internal::ReaderCursor cursor;
-    cursor.partition = i;
-    SLUICE_ASSIGN(cursor.cell, internal::CursorLease::take(given.memory));
-    given.cursors.push_back(std::move(cursor));
+    if (cursors) {
+      internal::ReaderCursor cursor;
+      cursor.partition = i;
+      SLUICE_ASSIGN(cursor.cell, internal::CursorLease::take(given.memory));
+      given.cursors.push_back(std::move(cursor));
+    }
     SLUICE_TRY(sink(grant(i, false)));
   }
   return given;
@@ -376,6 +378,25 @@ Status LocalBus::report_sequences(TopicId, const std::vector<internal::SequenceR
 }
 Result<std::string> LocalBus::gate_reason(std::string_view, PartitionNumber) {
   return std::string("the test says that the disk is broken");
+}
+
+// ---- consumer groups ----
+
+Result<internal::MemberGrant> LocalBus::join_group(const internal::JoinGroup& request) {
+  SLUICE_TRY(health());
+  return group_.join(request, memory());
+}
+Status LocalBus::leave_group(std::uint64_t member, std::uint64_t) {
+  SLUICE_TRY(health());
+  return group_.leave(member);
+}
+Result<std::vector<internal::Assignment>> LocalBus::assignments(std::uint64_t member) {
+  SLUICE_TRY(health());
+  return group_.assignments(member);
+}
+Status LocalBus::save_acks(std::uint64_t member, Duration) {
+  SLUICE_TRY(health());
+  return group_.save(member);
 }
 
 }  // namespace sluice::test

@@ -18,6 +18,7 @@
 #include "sdk/bus_link.h"
 #include "shm/region/mapping.h"
 #include "shm/ring/slot_manager.h"
+#include "tests/sdk/local_group.h"
 
 namespace sluice::test {
 
@@ -32,6 +33,7 @@ struct BusShape {
 class LocalBus final : public internal::BusLink {
  public:
   static constexpr const char* kTopic = "orders";
+  static constexpr TopicId kTopicId{7};
 
   explicit LocalBus(BusShape shape);
   ~LocalBus() override;
@@ -70,6 +72,8 @@ class LocalBus final : public internal::BusLink {
   void set_mender(std::function<bool(Position)> mender) { mender_ = std::move(mender); }
   void quarantine(Position begin, Position end) { quarantined_[begin] = end; }
 
+  LocalGroup& group() { return group_; }
+
   // ---- BusLink
   std::uint64_t word() const override { return word_.load(std::memory_order_acquire); }
   bool memory_kept() const override { return memory_kept_; }
@@ -82,7 +86,7 @@ class LocalBus final : public internal::BusLink {
                                                 const internal::GrantSink& sink) override;
   void close_producer(ProducerId, std::uint64_t) override {}
   Result<internal::ReaderGrant> open_reader(std::string_view topic, const std::vector<PartitionNumber>& partitions,
-                                            const internal::GrantSink& sink) override;
+                                            bool cursors, const internal::GrantSink& sink) override;
   Status close_reader(std::uint64_t, std::uint64_t) override { return {}; }
   Status open_partitions(std::string_view topic, bool produce, PartitionNumber first, const internal::GrantSink& sink,
                          Duration timeout) override;
@@ -92,6 +96,10 @@ class LocalBus final : public internal::BusLink {
   Status report_sequences(TopicId topic, const std::vector<internal::SequenceReport>& reports,
                           Duration timeout) override;
   Result<std::string> gate_reason(std::string_view topic, PartitionNumber partition) override;
+  Result<internal::MemberGrant> join_group(const internal::JoinGroup& request) override;
+  Status leave_group(std::uint64_t member, std::uint64_t generation) override;
+  Result<std::vector<internal::Assignment>> assignments(std::uint64_t member) override;
+  Status save_acks(std::uint64_t member, Duration timeout) override;
 
  private:
   class Pins;
@@ -120,6 +128,7 @@ class LocalBus final : public internal::BusLink {
   bool memory_kept_ = false;
   std::function<bool(Position)> mender_;
   std::map<Position, Position> quarantined_;  // begin → end
+  LocalGroup group_;
 };
 
 }  // namespace sluice::test
