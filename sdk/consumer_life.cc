@@ -216,7 +216,9 @@ void ConsumerCore::give_back_unread(const Assignment& assignment) {
   cell.oldest.store(0, std::memory_order_release);
   cell.in_flight.store(0, std::memory_order_release);
   cell.acked.store(assignment.start.value, std::memory_order_release);
+  cell.settled.store(0, std::memory_order_release);
   cell.released.store(assignment.generation, std::memory_order_release);
+  cell.accepted.store(assignment.generation, std::memory_order_release);  // all of these words are of it
   member_->call_daemon();
 }
 

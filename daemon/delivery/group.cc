@@ -217,7 +217,22 @@ bool Group::do_work(const Now& now) {
   if (record_.config.mode == core::GroupMode::shared && !members_.empty()) dispatch(now, worked);
   if (now.ns >= recall_at_ns_) recall_stuck(now);
   worked |= carry_out(now);
+  call_those_who_poll();
   return worked;
+}
+
+// Members that wait on their descriptor: for a reference, or for a record in a partition that they read directly.
+void Group::call_those_who_poll() {
+  for (auto& [id, member] : members_) {
+    if (!member.region->wants_readable()) continue;
+    bool readable = member.region->has_unread_deliveries();
+    for (const auto& [cell, generation] : machine_.cells(id)) {
+      if (readable) break;
+      const std::optional<core::Place> place = machine_.place_of_cell(id, cell);
+      readable = place && member.region->words(cell, generation) && end_of(*place) > member.region->read_position(cell);
+    }
+    if (readable) member.region->make_readable();
+  }
 }
 
 bool Group::listen(const Now& now) {

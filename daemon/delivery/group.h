@@ -107,6 +107,7 @@ class Group {
   void dispatch(const Now& now, bool& worked);
   void recall_stuck(const Now& now);
   bool others_are_free(core::MemberId id) const;
+  void call_those_who_poll();
   bool carry_out(const Now& now);
   void act(const core::Assign& action);
   void act(const core::WantBack& action);
