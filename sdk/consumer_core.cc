@@ -75,13 +75,6 @@ Look ConsumerCore::look_at_partitions(ring::RecordView& record, bool thorough) {
 }
 
 void ConsumerCore::end_turn() {
-  if (turn_left_ == 0) {
-    // A consumer that is never idle: a lost connection or session is met here.
-    const std::uint64_t word = link_->word();
-    if (!BusLink::online(word) || BusLink::generation(word) != generation_ ||
-        link_->change_word().load(std::memory_order_relaxed) != change_seen_)
-      attention_ = true;
-  }
   turn_left_ = kTurn;
   current_ = current_ + 1 < turns_.size() ? current_ + 1 : 0;
 }
@@ -152,6 +145,7 @@ Result<Delivery> ConsumerCore::next(Duration timeout) {
   if (closed_) [[unlikely]]
     return fail(*closed_);
   member_->bump_progress();
+  look_at_connection();
   if (attention_) [[unlikely]]
     SLUICE_TRY(attend());
   const Look found = look(record, false);
@@ -169,6 +163,7 @@ Result<std::size_t> ConsumerCore::poll(std::size_t count_max, Duration timeout,
     return fail(*closed_);
   if (count_max == 0) return std::size_t{0};
   member_->bump_progress();
+  look_at_connection();
   if (attention_) [[unlikely]]
     SLUICE_TRY(attend());
   Look found = look(record, false);

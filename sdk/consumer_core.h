@@ -108,6 +108,12 @@ class ConsumerCore {
   void hand_out_reference(Delivery& delivery, const ring::RecordView& record);
   Status wait(ring::RecordView& record, Duration timeout);
   bool arm_fd(ring::RecordView& record, Status& status);
+  // The connection has changed, and is there: a daemon that is new must hear of this member. One load.
+  void look_at_connection() {
+    if (link_->change_word().load(std::memory_order_relaxed) != change_seen_ && BusLink::online(link_->word()))
+        [[unlikely]]
+      attention_ = true;
+  }
   bool may_hand_out() const { return in_hand_ < in_flight_max_ && !alone_out_; }
   GroupPartition& current() { return *turns_[current_]; }
   Error take_error();

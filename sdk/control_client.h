@@ -122,6 +122,7 @@ class ControlClient {
   Result<MemberGrant> join_group(const JoinGroup& request, Duration timeout = {});
   // A member of an older generation is gone already: that is no error.
   Status leave_group(std::uint64_t member, std::uint64_t generation, Duration timeout = {});
+  // These two: not_found if the daemon does not know the member (it is new): join again.
   Result<std::vector<Assignment>> assignments(std::uint64_t member, Duration timeout = {});
   Status save_acks(std::uint64_t member, Duration timeout = {});
   Result<std::vector<DeadLetterCount>> count_dead_letters(std::string_view group, Duration timeout = {});

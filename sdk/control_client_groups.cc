@@ -37,12 +37,6 @@ Status check_attempts(std::string_view doing, const std::optional<std::uint32_t>
   return fail(ErrorCode::invalid, std::string(doing) + ": max_attempts must be at least 1");
 }
 
-template <typename Answer>
-Answer member_is_gone(Answer answer) {
-  if (answer || answer.error().code() != ErrorCode::not_found) return answer;
-  return fail(ErrorCode::conflict, answer.error().context() + " (it belongs to an earlier daemon: join again)");
-}
-
 }  // namespace
 
 Status ControlClient::create_group(const GroupConfig& config, Duration timeout) {
@@ -169,29 +163,29 @@ Status ControlClient::leave_group(std::uint64_t member, std::uint64_t memory_gen
     request.setMemberId(member);
     return request.send().then([](auto answer) { return read_done(answer.getDone()); });
   });
-  return gone_is_closed(memory_generation, member_is_gone(left));
+  return gone_is_closed(memory_generation, left);
 }
 
 Result<std::vector<Assignment>> ControlClient::assignments(std::uint64_t member, Duration timeout) {
   using Assignments = std::vector<Assignment>;
   const Loop::CallOptions options{on_member("asking for the partitions of", member), timeout, true, {}};
-  return member_is_gone(loop_->call<Assignments>(options, [&](const Loop::Target& target) {
+  return loop_->call<Assignments>(options, [&](const Loop::Target& target) {
     auto request = target.session.assignmentsRequest();
     request.setMemberId(member);
     return request.send().then([](auto answer) -> Result<Assignments> {
       SLUICE_TRY(read_status_beside(answer.getFailure()));
       return read_assignments(answer.getAssignments());
     });
-  }));
+  });
 }
 
 Status ControlClient::save_acks(std::uint64_t member, Duration timeout) {
   const Loop::CallOptions options{on_member("saving the acks of", member), timeout, true, {}};
-  return member_is_gone(loop_->call<void>(options, [&](const Loop::Target& target) {
+  return loop_->call<void>(options, [&](const Loop::Target& target) {
     auto request = target.session.saveAcksRequest();
     request.setMemberId(member);
     return request.send().then([](auto answer) { return read_done(answer.getDone()); });
-  }));
+  });
 }
 
 Result<std::vector<DeadLetterCount>> ControlClient::count_dead_letters(std::string_view group, Duration timeout) {
