@@ -68,8 +68,10 @@ Pending& AckState::put(Position position, Pending pending) {
   return pending_[position] = std::move(pending);
 }
 
-void AckState::drop(Position position) {
-  if (pending_.erase(position) != 0) changed_.insert(position);
+bool AckState::drop(Position position) {
+  if (pending_.erase(position) == 0) return false;
+  changed_.insert(position);
+  return true;
 }
 
 }  // namespace sluice::core

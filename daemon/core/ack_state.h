@@ -31,10 +31,9 @@ struct Pending {
   std::uint32_t failed = 0;
   std::uint64_t due_ns = 0;  // monotonic
   std::uint64_t key_hash = 0;
-  std::uint64_t order = 0;   // of its arrival, among those of its key
   std::uint64_t letter = 0;  // of a redriven dead letter: its id
   PendingState state = PendingState::waiting;
-  bool deferred = false;  // behind another of its key
+  bool deferred = false;  // behind another of its lane; due_ns is the earliest then
   bool suspect = false;   // it may have killed its consumer: handed out alone
   std::string reason;
   MemberId member = 0;  // out: whose
@@ -60,7 +59,8 @@ class AckState {
   Pending* find(Position position);
   const std::map<Position, Pending>& pending() const { return pending_; }
   Pending& put(Position position, Pending pending);
-  void drop(Position position);
+  // False: it is not pending.
+  bool drop(Position position);
   void touch(Position position) { changed_.insert(position); }
   // A state from the store.
   void restore(const std::vector<PositionSpan>& settled) {

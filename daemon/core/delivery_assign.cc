@@ -1,6 +1,7 @@
 // DeliveryMachine: which partition belongs to whom, in ordered groups.
 
 #include <algorithm>
+#include <utility>
 
 #include "daemon/core/delivery_machine.h"
 #include "shm/base/assert.h"
@@ -12,58 +13,77 @@ MemberId DeliveryMachine::least_loaded(TopicId topic) const {
   MemberId best = 0;
   std::uint32_t best_load = 0;
   for (const auto& [id, member] : members_) {
-    if (member.topics.count(topic) == 0 || member.cells.size() >= kMemberCellsMax) continue;
     if (best != 0 && member.load >= best_load) continue;
+    if (member.topics.count(topic) == 0 || std::max<std::size_t>(member.load, member.cells.size()) >= kMemberCellsMax)
+      continue;
     best = id;
     best_load = member.load;
   }
   return best;
 }
 
+bool DeliveryMachine::may_have(MemberId id, const Place& place) const {
+  const auto member = members_.find(id);
+  return member != members_.end() && member->second.topics.count(place.topic) != 0 &&
+         member->second.cells.size() < kMemberCellsMax;
+}
+
 void DeliveryMachine::rebalance(std::uint64_t now_ns) {
-  if (config_.mode != GroupMode::ordered || waiting_for_members() || paused_) return;
+  if (config_.mode != GroupMode::ordered || waiting_for_members() || paused_ || members_.empty()) return;
   // What a member has not subscribed to any more is not its.
   for (auto& [place, partition] : partitions_) {
     if (partition.owner == 0 || partition.wanted_back || members_.at(partition.owner).topics.count(place.topic) != 0)
       continue;
     want_back(partition, least_loaded(place.topic), now_ns);
   }
-  bool given = assign_unowned(now_ns);
-  // One at a time moves from who has more to who has fewer, so that everybody keeps what can be kept.
-  for (auto& [place, partition] : partitions_) {
-    if (partition.owner == 0 || partition.wanted_back || partition.letters) continue;
-    const MemberId least = least_loaded(place.topic);
-    if (least == 0 || least == partition.owner || members_.at(partition.owner).load < members_.at(least).load + 2)
-      continue;
-    want_back(partition, least, now_ns);
-  }
-  if (given) pump(now_ns);
+  assign_unowned(now_ns);
+  even_out(now_ns);
 }
 
-bool DeliveryMachine::assign_unowned(std::uint64_t now_ns) {
-  bool given = false;
+void DeliveryMachine::assign_unowned(std::uint64_t now_ns) {
+  const Place* nobodys = nullptr;  // nobody can have another one of its topic
   for (auto& [place, partition] : partitions_) {
-    if (partition.owner != 0 || partition.letters) continue;
+    if (partition.owner != 0 || partition.letters || (nobodys != nullptr && nobodys->topic == place.topic)) continue;
     const MemberId member = least_loaded(place.topic);
-    if (member == 0) continue;
-    assign(place, partition, member, now_ns);
-    given = true;
+    if (member != 0)
+      assign(place, partition, member, now_ns);
+    else
+      nobodys = &place;
   }
-  return given;
+}
+
+// One at a time moves from who has more to who has fewer, so that everybody keeps what can be kept.
+void DeliveryMachine::even_out(std::uint64_t now_ns) {
+  std::uint32_t lightest = UINT32_MAX;  // no load gets below it: what leaves an owner leaves it with more
+  for (const auto& [id, member] : members_) lightest = std::min(lightest, member.load);
+  TopicId topic;  // that `least` is of, until a load changes
+  bool known = false;
+  MemberId least = 0;
+  for (auto& [place, partition] : partitions_) {
+    if (partition.owner == 0 || partition.wanted_back || partition.letters) continue;
+    const std::uint32_t load = members_.at(partition.owner).load;
+    if (load < lightest + 2) continue;
+    if (!known || topic != place.topic) least = least_loaded(place.topic);
+    known = true;
+    topic = place.topic;
+    if (least == 0 || least == partition.owner || load < members_.at(least).load + 2) continue;
+    want_back(partition, least, now_ns);
+    known = false;
+  }
 }
 
 void DeliveryMachine::assign(const Place& place, Partition& partition, MemberId id, std::uint64_t now_ns) {
   Member& member = members_.at(id);
-  std::uint32_t cell = 0;
-  while (member.cells.count(cell) != 0) ++cell;
+  if (member.free_cells.empty()) member.free_cells.push_back(member.cells_used++);
+  const std::uint32_t cell = member.free_cells.back();
+  member.free_cells.pop_back();
   SLUICE_ASSERT(cell < kMemberCellsMax);
   member.cells.emplace(cell, place);
   ++member.load;
+  if (!partition.ready.empty()) member.ready.insert(place);
   partition.owner = id;
   partition.cell = cell;
   partition.generation = ++generation_;
-  partition.wanted_back = false;
-  partition.promised = 0;
   partition.words = CellWords{partition.acks.cursor(), Position(0), Position(0), 0, 0, 0};
   partition.oldest_since_ns = now_ns;
   actions_.emplace_back(Assign{id, cell, place, partition.generation});
@@ -71,6 +91,7 @@ void DeliveryMachine::assign(const Place& place, Partition& partition, MemberId 
 
 void DeliveryMachine::want_back(Partition& partition, MemberId promised, std::uint64_t now_ns) {
   partition.wanted_back = true;
+  ++wanted_back_;
   partition.promised = promised;
   partition.give_back_by_ns = now_ns + kHandOverNsMax;
   --members_.at(partition.owner).load;
@@ -78,38 +99,42 @@ void DeliveryMachine::want_back(Partition& partition, MemberId promised, std::ui
   actions_.emplace_back(WantBack{partition.owner, partition.cell, partition.generation});
 }
 
-void DeliveryMachine::take_from_owner(Partition& partition) {
+void DeliveryMachine::take_from_owner(const Place& place, Partition& partition) {
   if (partition.owner == 0) return;
   Member& member = members_.at(partition.owner);
   actions_.emplace_back(TakeBack{partition.owner, partition.cell});
-  member.direct -= std::min(member.direct, partition.words.in_flight);
+  member.direct -= partition.words.in_flight;
   member.cells.erase(partition.cell);
+  member.free_cells.push_back(partition.cell);
+  member.ready.erase(place);
   if (!partition.wanted_back)
     --member.load;
   else if (partition.promised != 0)
     --members_.at(partition.promised).load;
+  wanted_back_ -= partition.wanted_back ? 1 : 0;
   partition.settled += partition.words.settled;
   partition.owner = 0;
   partition.generation = 0;
   partition.wanted_back = false;
   partition.promised = 0;
+  partition.words = CellWords{};
   partition.extended.clear();
 }
 
-void DeliveryMachine::give_back(const Place& place, Partition& partition, std::uint64_t now_ns) {
+// True: it is another's already.
+bool DeliveryMachine::give_back(const Place& place, Partition& partition, std::uint64_t now_ns) {
   const MemberId promised = partition.promised;
-  take_from_owner(partition);
-  const auto next = members_.find(promised);
-  if (next == members_.end() || paused_ || next->second.topics.count(place.topic) == 0 ||
-      next->second.cells.size() >= kMemberCellsMax)
-    return;
+  take_from_owner(place, partition);
+  if (paused_ || !may_have(promised, place)) return false;
   assign(place, partition, promised, now_ns);
+  return true;
 }
 
-// Its owner has ended with messages of it in hand.
+// Its owner has ended with messages of it in hand. What is found here is not saved: after a restart of the daemon the
+// one that kills is found again, since it does it again.
 void DeliveryMachine::suspect_direct(const Place& place, Partition& partition, bool sole, std::uint64_t now_ns) {
-  const CellWords& words = partition.words;
-  if (words.oldest.value == 0 || words.newest < words.oldest) return;
+  const CellWords words = partition.words;
+  if (words.oldest.value == 0) return;
   partition.careful_until = std::max(partition.careful_until, words.newest + 1);
   if (words.oldest != words.newest || partition.acks.is_settled(words.oldest) ||
       partition.acks.find(words.oldest) != nullptr)
@@ -117,7 +142,6 @@ void DeliveryMachine::suspect_direct(const Place& place, Partition& partition, b
   Counts& counts = partition.acks.counts()[words.oldest];
   ++counts.delivered;
   if (sole) ++counts.failed;
-  partition.acks.mark_dirty();
   if (counts.failed < config_.max_attempts) return;
   Pending pending;
   pending.delivered = counts.delivered;
@@ -126,33 +150,34 @@ void DeliveryMachine::suspect_direct(const Place& place, Partition& partition, b
   park(place, partition, words.oldest, std::move(pending), now_ns);
 }
 
-void DeliveryMachine::progress(MemberId id, std::uint32_t cell, CellWords words, Position end, std::uint64_t now_ns) {
-  const auto found = members_.find(id);
-  if (found == members_.end()) return;
-  Member& member = found->second;
-  const auto at = member.cells.find(cell);
-  if (at == member.cells.end()) return;
-  const Place place = at->second;
-  Partition& partition = partitions_.at(place);
+// What cannot be true is made harmless.
+void DeliveryMachine::take_words(Partition& partition, CellWords words, Position end, std::uint64_t now_ns) {
   words.acked = std::clamp(words.acked, partition.acks.cursor(), std::max(partition.acks.cursor(), end));
   words.in_flight = std::min(words.in_flight, kDeliverySlotsMax);
   // Messages in hand lie between what is settled and the end.
-  if (words.oldest.value != 0 && (words.oldest < words.acked || words.oldest >= end)) words.oldest = Position(0);
-  if (words.oldest.value != 0 && words.newest >= end) words.newest = words.oldest;
+  if (words.oldest < words.acked || words.oldest >= end) words.oldest = Position(0);
+  if (words.newest < words.oldest || words.newest >= end) words.newest = words.oldest;
   if (words.oldest.value == 0) words.in_flight = 0;
   if (words.oldest != partition.words.oldest) partition.oldest_since_ns = now_ns;
+  Member& member = members_.at(partition.owner);
   const bool idle_before = member.out + member.direct == 0;
-  member.direct = member.direct - std::min(member.direct, partition.words.in_flight) + words.in_flight;
+  member.direct = member.direct - partition.words.in_flight + words.in_flight;
   if (idle_before && member.direct != 0) member.progress_at_ns = now_ns;
   partition.words = words;
   partition.acks.advance(words.acked);
   partition.extended.erase(partition.extended.begin(), partition.extended.lower_bound(words.acked));
-  if (const std::uint64_t deadline = direct_deadline_ns(partition);
-      deadline != 0 && (direct_check_ns_ == 0 || deadline < direct_check_ns_))
-    direct_check_ns_ = deadline;
+  look_at_direct(partition);
+}
+
+void DeliveryMachine::progress(MemberId id, std::uint32_t cell, CellWords words, Position end, std::uint64_t now_ns) {
+  const std::optional<Place> place = place_of_cell(id, cell);
+  if (!place) return;
+  Partition& partition = partitions_.at(*place);
+  take_words(partition, words, end, now_ns);
   if (words.released != partition.generation) return;
-  give_back(place, partition, now_ns);
-  rebalance(now_ns);
+  // Loads count what was promised: only where nobody takes it something else is to be decided.
+  if (!give_back(*place, partition, now_ns)) rebalance(now_ns);
+  pump(now_ns);
 }
 
 std::optional<AssignmentView> DeliveryMachine::assignment(const Place& place) const {
@@ -166,13 +191,15 @@ std::optional<AssignmentView> DeliveryMachine::assignment(const Place& place) co
   view.start = partition.acks.cursor();
   view.careful_until = partition.careful_until;
   view.settled = partition.acks.settled();
-  for (const auto& [position, pending] : partition.acks.pending())
-    if (position >= view.start) view.settled.push_back({position, position + 1});
+  const auto& pending = partition.acks.pending();
+  for (auto entry = pending.lower_bound(view.start); entry != pending.end(); ++entry)
+    view.settled.push_back({entry->first, entry->first + 1});
   std::sort(view.settled.begin(), view.settled.end(),
             [](const PositionSpan& a, const PositionSpan& b) { return a.begin < b.begin; });
   view.repeats.assign(partition.acks.counts().begin(), partition.acks.counts().end());
-  for (const auto& [key, queue] : partition.keys) view.blocked_keys.push_back(key);
-  view.blocked = partition.blocked;
+  for (const auto& [key, lane] : partition.lanes)
+    if (key != 0) view.blocked_keys.push_back(key);
+  view.blocked = partition.full || partition.lanes.count(0) != 0;
   return view;
 }
 

@@ -1,6 +1,7 @@
 // DeliveryMachine: what members say of messages, and what becomes of those that fail.
 
 #include <algorithm>
+#include <iterator>
 #include <utility>
 
 #include "daemon/core/delivery_machine.h"
@@ -23,22 +24,22 @@ void DeliveryMachine::outcome_of_slot(MemberId id, Member& member, const Outcome
   if (outcome.index >= member.slots.size() || outcome.target == 0 ||
       member.slots[outcome.index].stamp != outcome.target)
     return;
-  const Slot slot = member.slots[outcome.index];
-  Partition& partition = partitions_.at(slot.place);
+  member.stalled = false;
   if (outcome.verb == Verb::extend) {
     // Bounded by what a clock can hold: nobody extends for ever by one word.
     const std::uint64_t by = std::min<std::uint64_t>(outcome.argument, config_.ack_timeout_ns + kExtendNsMax);
-    member.slots[outcome.index].deadline_ns = now_ns + by;
-    if (now_ns + by < slot.deadline_ns)
-      extended_.emplace(now_ns + by, Expiry{now_ns + by, id, outcome.index, slot.stamp});
-    return;
+    clear_deadline(member, outcome.index);
+    set_deadline(member, outcome.index, now_ns + by);
+    return pump_for(id, now_ns);
   }
+  const Slot slot = member.slots[outcome.index];
+  Partition& partition = *slot.partition;
   free_slot(member, outcome.index);
-  Counts counts = counts_of(partition, slot.position);
-  if (slot.fresh) {
-    counts.delivered = 1;
-    settle_flight(partition, slot.position);
-  }
+  Counts counts{1, 0};
+  if (slot.fresh)
+    settle_flight(partition, slot.flight);
+  else
+    counts = counts_of(partition, slot.position);
   switch (outcome.verb) {
     case Verb::ack:
       ++partition.settled;
@@ -47,22 +48,15 @@ void DeliveryMachine::outcome_of_slot(MemberId id, Member& member, const Outcome
     case Verb::nack: {
       const std::optional<std::uint64_t> delay =
           outcome.argument == kByPolicy ? std::nullopt : std::optional(outcome.argument);
-      fail(slot.place, partition, slot.position, counts, outcome.reason, delay, 0, now_ns);
+      fail(slot.place, partition, slot.position, counts, outcome.reason, delay, 0, false, now_ns);
       break;
     }
-    case Verb::reject: {
-      Pending pending;
-      if (const Pending* known = partition.acks.find(slot.position)) pending = *known;
-      pending.delivered = counts.delivered;
-      pending.failed = counts.failed + 1;
-      pending.reason = outcome.reason.empty() ? "rejected" : outcome.reason;
-      park(slot.place, partition, slot.position, std::move(pending), now_ns);
-      break;
-    }
-    case Verb::extend:
-    case Verb::defer: break;  // a reference is never deferred
+    case Verb::reject: reject(slot.place, partition, slot.position, counts, outcome.reason, now_ns); break;
+    case Verb::extend: break;
+    // A reference is never deferred: what says so has to be content with getting it again.
+    case Verb::defer: wait_again(slot.place, partition, slot.position, counts, false, now_ns); break;
   }
-  pump(now_ns);
+  pump_for(id, now_ns);
 }
 
 void DeliveryMachine::outcome_of_cell(MemberId id, Member& member, const Outcome& outcome, std::uint64_t now_ns) {
@@ -75,33 +69,28 @@ void DeliveryMachine::outcome_of_cell(MemberId id, Member& member, const Outcome
   SLUICE_ASSERT(partition.owner == id);
   // Settled or failed before: its member was told, or will be.
   if (partition.acks.is_settled(position) || partition.acks.find(position) != nullptr) return;
+  if (outcome.verb == Verb::extend) {
+    if (partition.extended.size() >= kDeliverySlotsMax && partition.extended.count(position) == 0) return;
+    partition.extended[position] =
+        now_ns + std::min<std::uint64_t>(outcome.argument, config_.ack_timeout_ns + kExtendNsMax);
+    return look_at_direct(partition);
+  }
+  partition.extended.erase(position);
+  Counts counts = counts_of(partition, position);
+  ++counts.delivered;
   switch (outcome.verb) {
     case Verb::ack: partition.acks.settle(position, std::max(Position(outcome.argument), position + 1)); break;
-    case Verb::extend:
-      if (partition.extended.size() < kDeliverySlotsMax)
-        partition.extended[position] =
-            now_ns + std::min<std::uint64_t>(outcome.argument, config_.ack_timeout_ns + kExtendNsMax);
-      break;
-    case Verb::nack:
-    case Verb::reject: {
-      Counts counts = counts_of(partition, position);
-      ++counts.delivered;
-      if (outcome.verb == Verb::nack) {
-        const std::optional<std::uint64_t> delay =
-            outcome.argument == kByPolicy ? std::nullopt : std::optional(outcome.argument);
-        fail(place, partition, position, counts, outcome.reason, delay, outcome.key_hash, now_ns);
-        break;
-      }
-      Pending pending;
-      pending.delivered = counts.delivered;
-      pending.failed = counts.failed + 1;
-      pending.reason = outcome.reason.empty() ? "rejected" : outcome.reason;
-      park(place, partition, position, std::move(pending), now_ns);
+    case Verb::nack: {
+      const std::optional<std::uint64_t> delay =
+          outcome.argument == kByPolicy ? std::nullopt : std::optional(outcome.argument);
+      fail(place, partition, position, counts, outcome.reason, delay, outcome.key_hash, false, now_ns);
       break;
     }
+    case Verb::reject: reject(place, partition, position, counts, outcome.reason, now_ns); break;
+    case Verb::extend: break;
     case Verb::defer: defer(place, partition, position, outcome.argument, now_ns); break;
   }
-  pump(now_ns);
+  pump_for(id, now_ns);
 }
 
 Counts DeliveryMachine::counts_of(const Partition& partition, Position position) const {
@@ -111,66 +100,72 @@ Counts DeliveryMachine::counts_of(const Partition& partition, Position position)
   return counts == partition.acks.counts().end() ? Counts{} : counts->second;
 }
 
-void DeliveryMachine::settle_flight(Partition& partition, Position position) {
-  const auto flight = std::lower_bound(partition.flights.begin(), partition.flights.end(), position,
-                                       [](const Flight& a, Position b) { return a.position < b; });
-  SLUICE_ASSERT(flight != partition.flights.end() && flight->position == position);
-  flight->settled = true;
-  while (!partition.flights.empty() && partition.flights.front().settled) partition.flights.pop_front();
-  partition.acks.advance(partition.flights.empty() ? partition.next : partition.flights.front().position);
-  partition.acks.mark_dirty();
-}
-
 void DeliveryMachine::ack_pending(const Place& place, Partition& partition, Position position, std::uint64_t now_ns) {
   const Pending* pending = partition.acks.find(position);
   SLUICE_ASSERT(pending != nullptr);
   const std::uint64_t key_hash = pending->key_hash;
-  forget_pending(partition, position);
+  forget_pending(place, partition, position);
   let_on(place, partition, position, key_hash, now_ns);
+  look_at_room(place, partition, now_ns);
 }
 
-// Above the cursor it stays settled: its partition's next owner must not read it again.
-void DeliveryMachine::forget_pending(Partition& partition, Position position) {
+// Where the log is still to be read, or may be read again by a next owner, it stays settled.
+bool DeliveryMachine::forget_pending(const Place& place, Partition& partition, Position position) {
+  const Pending* pending = partition.acks.find(position);
+  if (pending == nullptr) return false;
+  if (pending->state == PendingState::waiting && !pending->deferred) unschedule(place, partition, position);
   partition.acks.drop(position);
-  if (config_.mode == GroupMode::ordered && !partition.letters) partition.acks.settle(position, position + 1);
+  if (!partition.letters && (by_owner(partition) || position >= partition.next))
+    partition.acks.settle(position, position + 1);
+  return true;
 }
 
 void DeliveryMachine::fail(const Place& place, Partition& partition, Position position, Counts before,
                            std::string reason, std::optional<std::uint64_t> delay_ns, std::uint64_t key_hash,
-                           std::uint64_t now_ns) {
+                           bool suspect, std::uint64_t now_ns) {
   Pending pending;
-  if (const Pending* known = partition.acks.find(position))
-    pending = *known;
-  else
-    pending.order = order_++;
+  if (const Pending* known = partition.acks.find(position)) pending = *known;
   pending.delivered = before.delivered;
   pending.failed = before.failed + 1;
   pending.reason = std::move(reason);
-  pending.suspect = false;
+  pending.suspect = suspect;
   if (key_hash != 0) pending.key_hash = key_hash;
   if (pending.failed >= config_.max_attempts) return park(place, partition, position, std::move(pending), now_ns);
-  pending.state = PendingState::waiting;
-  hold_back(partition, position, pending.key_hash);
   const std::uint64_t delay =
       delay_ns ? std::min(*delay_ns, kRetryDelayNsMax) : config_.backoff.delay_ns(pending.failed, dice_());
-  partition.acks.put(position, std::move(pending));
-  schedule(place, partition, position, now_ns + delay);
+  put_waiting(place, partition, position, std::move(pending), now_ns + delay, now_ns);
+}
+
+void DeliveryMachine::reject(const Place& place, Partition& partition, Position position, Counts before,
+                             std::string reason, std::uint64_t now_ns) {
+  Pending pending;
+  if (const Pending* known = partition.acks.find(position)) pending = *known;
+  pending.delivered = before.delivered;
+  pending.failed = before.failed + 1;
+  pending.reason = reason.empty() ? "rejected" : std::move(reason);
+  park(place, partition, position, std::move(pending), now_ns);
 }
 
 // It comes again at once, and nobody is to blame (or nobody knows who is).
 void DeliveryMachine::wait_again(const Place& place, Partition& partition, Position position, Counts counts,
                                  bool suspect, std::uint64_t now_ns) {
   Pending pending;
-  if (const Pending* known = partition.acks.find(position))
-    pending = *known;
-  else
-    pending.order = order_++;
+  if (const Pending* known = partition.acks.find(position)) pending = *known;
   pending.delivered = counts.delivered;
   pending.failed = counts.failed;
   pending.suspect |= suspect;
+  put_waiting(place, partition, position, std::move(pending), now_ns, now_ns);
+}
+
+void DeliveryMachine::put_waiting(const Place& place, Partition& partition, Position position, Pending pending,
+                                  std::uint64_t due_ns, std::uint64_t now_ns) {
+  const std::uint64_t key_hash = pending.key_hash;
   pending.state = PendingState::waiting;
-  partition.acks.put(position, std::move(pending));
-  schedule(place, partition, position, now_ns);
+  pending.due_ns = due_ns;
+  Pending& put = partition.acks.put(position, std::move(pending));
+  put.deferred = !hold_back(place, partition, position, key_hash);
+  if (!put.deferred) schedule(place, partition, position, due_ns);
+  look_at_room(place, partition, now_ns);
 }
 
 void DeliveryMachine::park(const Place& place, Partition& partition, Position position, Pending pending,
@@ -180,58 +175,83 @@ void DeliveryMachine::park(const Place& place, Partition& partition, Position po
   partition.acks.put(position, std::move(pending));
   actions_.emplace_back(Park{place, position});
   let_on(place, partition, position, key_hash, now_ns);
+  look_at_room(place, partition, now_ns);
+}
+
+// An ordered partition in which too many messages wait is read no further: its owner gives it back, and gets it again
+// blocked.
+void DeliveryMachine::look_at_room(const Place& place, Partition& partition, std::uint64_t now_ns) {
+  const std::size_t pending = partition.acks.pending().size();
+  if (!by_owner(partition) || (partition.full ? pending >= kPendingMax / 2 : pending < kPendingMax)) return;
+  partition.full = !partition.full;
+  if (partition.owner == 0) return;
+  if (!partition.full && partition.lanes.count(0) == 0) actions_.emplace_back(Unblock{partition.owner, place, 0});
+  if (partition.full && !partition.wanted_back) want_back(partition, partition.owner, now_ns);
 }
 
 // ---- strict order
 
-void DeliveryMachine::hold_back(Partition& partition, Position position, std::uint64_t key_hash) {
-  if (config_.strict == Strict::partition) partition.blocked = true;
-  if (config_.strict != Strict::key || key_hash == 0) return;
-  std::deque<Position>& queue = partition.keys[key_hash];
-  if (std::find(queue.begin(), queue.end(), position) == queue.end()) queue.push_back(position);
+// Into its lane, if the group has any: 0 stands for the whole partition. True: it is the first one there, and may go
+// on.
+bool DeliveryMachine::hold_back(const Place& place, Partition& partition, Position position, std::uint64_t key_hash) {
+  if (config_.strict == Strict::none || partition.letters) return true;
+  if (config_.strict == Strict::partition) key_hash = 0;
+  if (config_.strict == Strict::key && key_hash == 0) return true;
+  std::set<Position>& lane = partition.lanes[key_hash];
+  lane.insert(position);
+  if (*lane.begin() != position) return false;
+  // One behind it that was to go on waits for it now; one that is out already stays out.
+  if (const auto second = std::next(lane.begin()); second != lane.end()) {
+    Pending& behind = *partition.acks.find(*second);
+    if (behind.state == PendingState::waiting && !behind.deferred) {
+      unschedule(place, partition, *second);
+      behind.deferred = true;
+      partition.acks.touch(*second);
+    }
+  }
+  return true;
 }
 
 void DeliveryMachine::defer(const Place& place, Partition& partition, Position position, std::uint64_t key_hash,
                             std::uint64_t now_ns) {
-  if (config_.strict != Strict::key || key_hash == 0) return;
   Pending pending;
   pending.key_hash = key_hash;
-  pending.order = order_++;
-  const bool behind = partition.keys.count(key_hash) != 0;
-  pending.deferred = behind;
-  partition.acks.put(position, std::move(pending));
-  hold_back(partition, position, key_hash);
-  // What it was to wait for was settled meanwhile: it is the next one itself.
-  if (!behind) schedule(place, partition, position, now_ns);
+  // Where what it was to wait for was settled meanwhile, it is the next one itself.
+  put_waiting(place, partition, position, std::move(pending), now_ns, now_ns);
 }
 
-// The message is settled, or parked: what waited for it goes on.
+void DeliveryMachine::set_key(const Place& place, Position position, std::uint64_t key_hash) {
+  const auto found = partitions_.find(place);
+  if (found == partitions_.end() || config_.strict != Strict::key || key_hash == 0) return;
+  Partition& partition = found->second;
+  Pending* pending = partition.acks.find(position);
+  if (pending == nullptr || pending->key_hash != 0 || pending->state == PendingState::parking) return;
+  pending->key_hash = key_hash;
+  partition.acks.touch(position);
+  if (hold_back(place, partition, position, key_hash) || pending->state != PendingState::waiting) return;
+  unschedule(place, partition, position);
+  pending->deferred = true;
+}
+
+// The message is settled, or parked: what waited for it goes on. It may stand in either lane if `strict` was changed.
 void DeliveryMachine::let_on(const Place& place, Partition& partition, Position position, std::uint64_t key_hash,
                              std::uint64_t now_ns) {
-  if (partition.blocked) {
-    const auto& pending = partition.acks.pending();
-    const bool others = std::any_of(pending.begin(), pending.end(),
-                                    [](const auto& entry) { return entry.second.state != PendingState::parking; });
-    if (others) return;
-    partition.blocked = false;
-    if (partition.owner != 0) actions_.emplace_back(Unblock{partition.owner, place, 0});
-    return;
+  for (const std::uint64_t key : {std::uint64_t{0}, key_hash}) {
+    const auto lane = partition.lanes.find(key);
+    if (lane == partition.lanes.end() || lane->second.erase(position) == 0) continue;
+    if (lane->second.empty()) {
+      partition.lanes.erase(lane);
+      if (partition.owner != 0 && (key != 0 || !partition.full))
+        actions_.emplace_back(Unblock{partition.owner, place, key});
+      continue;
+    }
+    const Position next = *lane->second.begin();
+    Pending& pending = *partition.acks.find(next);
+    if (!pending.deferred) continue;  // it goes on already
+    pending.deferred = false;
+    partition.acks.touch(next);
+    schedule(place, partition, next, std::max(pending.due_ns, now_ns));
   }
-  const auto queue = partition.keys.find(key_hash);
-  if (key_hash == 0 || queue == partition.keys.end()) return;
-  std::erase(queue->second, position);
-  if (queue->second.empty()) {
-    partition.keys.erase(queue);
-    if (partition.owner != 0) actions_.emplace_back(Unblock{partition.owner, place, key_hash});
-    return;
-  }
-  const Position next = queue->second.front();
-  Pending* pending = partition.acks.find(next);
-  SLUICE_ASSERT(pending != nullptr);
-  if (!pending->deferred) return;  // it was the first one already
-  pending->deferred = false;
-  partition.acks.touch(next);
-  schedule(place, partition, next, now_ns);
 }
 
 }  // namespace sluice::core

@@ -43,7 +43,7 @@ struct CellWords {
 };
 
 enum class Verb : std::uint8_t { ack, nack, reject, extend, defer };
-// What a member says of one message.
+// What a member says of one message. By cell: its position and its end lie within the log, the caller has checked it.
 struct Outcome {
   Verb verb = Verb::ack;
   bool by_slot = false;
@@ -111,7 +111,8 @@ struct Deliver {
   std::uint32_t failed = 0;
   bool alone = false;
 };
-// The member is told that its delivery is another's. stamp 0: one that it had read directly, at `position`.
+// The member is told that its delivery is another's. stamp 0: one that it had read directly, at `position`; in a group
+// that is strict by key the machine is then told its key (set_key), and the member holds back what follows it.
 struct Withdraw {
   MemberId member = 0;
   std::uint64_t stamp = 0;

@@ -44,7 +44,6 @@ void Group::restore(const store::GroupState& state, const Now& now) {
     entry.failed = pending.failed;
     entry.due_ns = now.ns + (pending.due_ns > now.wall_ns ? pending.due_ns - now.wall_ns : 0);
     entry.key_hash = pending.key_hash;
-    entry.order = pending.order;
     entry.letter = pending.letter;
     entry.state = static_cast<core::PendingState>(pending.state & 3);
     entry.deferred = (pending.state & 4) != 0;
@@ -428,7 +427,6 @@ store::GroupPending Group::stored(const core::Place& place, Position position, c
   store::GroupPending out;
   out.place = to_store(place);
   out.position = position;
-  out.order = pending.order;
   out.delivered = pending.delivered;
   out.failed = pending.failed;
   out.due_ns = now.wall_ns + (pending.due_ns > now.ns ? pending.due_ns - now.ns : 0);

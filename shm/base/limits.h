@@ -62,6 +62,7 @@ inline constexpr std::uint32_t kReasonSizeMax = 256;        // of a nack, bytes
 inline constexpr std::uint32_t kInFlightMaxDefault = 1024;  // messages in one member's hands
 inline constexpr std::uint32_t kAckRangesMax = 4096;        // acked apart above a cursor, of one partition
 inline constexpr std::uint32_t kPendingMax = 100'000;       // of one group's partition: waiting for another delivery
+inline constexpr std::uint32_t kFlightsMax = 65'536;  // of a shared group's partition: told apart above its cursor
 inline constexpr std::uint32_t kBackoffStepsMax = 32;
 inline constexpr std::uint32_t kMaxAttemptsDefault = 16;
 inline constexpr std::uint64_t kBackoffFirstNsDefault = 100'000'000;
