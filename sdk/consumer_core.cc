@@ -54,8 +54,8 @@ Look ConsumerCore::look_at_partitions(ring::RecordView& record, bool thorough) {
     const GroupPartition::Readiness readiness = partition.readiness();
     if (readiness == GroupPartition::Readiness::alone && in_hand_ != 0) [[unlikely]]
       return Look::nothing;
-    const bool open = readiness != GroupPartition::Readiness::no &&
-                      (!one_per_partition_ || partition.in_hand().count() == 0);
+    const bool open =
+        readiness != GroupPartition::Readiness::no && (!one_per_partition_ || partition.in_hand().count() == 0);
     if (open && turn_left_ > 0 && (single || thorough || !partition.stream().is_quiet())) {
       const Look found = partition.next(record);
       if (found == Look::record) [[likely]] {
@@ -263,8 +263,7 @@ struct ConsumerCore::Waiting {
     if (core.interruptible_) words.add({&core.interrupts_, core.interrupts_seen_}, bound_ns);
     if (!core.may_hand_out()) return;
     for (GroupPartition* partition : core.turns_) {
-      if (partition->readiness() != GroupPartition::Readiness::no)
-        words.add(partition->stream().announce(), bound_ns);
+      if (partition->readiness() != GroupPartition::Readiness::no) words.add(partition->stream().announce(), bound_ns);
     }
   }
   bool has_changed() const { return false; }  // news are looked at with everything else
@@ -318,6 +317,16 @@ void ConsumerCore::interrupt() {
   // release: pairs with the acquire of the wait; what it is interrupted for is seen behind it.
   interrupts_.fetch_add(1, std::memory_order_release);
   ring::futex_wake_all(interrupts_);
+}
+
+Status ConsumerCore::tend(Duration timeout) {
+  rest_all();
+  if (!take_interrupt()) ring::futex_wait(interrupts_, interrupts_seen_, nanoseconds(timeout));
+  take_interrupt();
+  if (closed_) return fail(*closed_);
+  member_->bump_progress();
+  if (member_->has_news()) take_news();
+  return attend();
 }
 
 bool ConsumerCore::take_interrupt() {

@@ -6,12 +6,14 @@
 //
 // Owner: one thread; interrupt() from any.
 // Invariants
-//  1. in_hand_ is the number of messages in the application's hands: those of all partitions and all references. It is at
+//  1. in_hand_ is the number of messages in the application's hands: those of all partitions and all references. It is
+//  at
 //     most in_flight_max when a message is handed out.
 //  2. alone_out_: a message under suspicion is in hand, and nothing else; nothing is handed out meanwhile.
 //  3. A Delivery names its place and a number that is used once: whatever was lost meanwhile, it settles nothing else.
 //  4. Callbacks are called in next() and poll() alone, between two messages.
-//  5. The steady state (records are there, acks come in order) makes no system call, takes no lock and allocates nothing.
+//  5. The steady state (records are there, acks come in order) makes no system call, takes no lock and allocates
+//  nothing.
 #pragma once
 
 #include <atomic>
@@ -80,10 +82,12 @@ class ConsumerCore {
   void interrupt();
   void set_interruptible(bool yes) { interruptible_ = yes; }
   bool take_interrupt();
+  // Does all that next() does but handing out: waits for an interrupt, answers the daemon, calls back.
+  Status tend(Duration timeout);
+  // The connection is away, and not for good.
+  bool may_come_back() const { return link_->state() != ConnectionState::closed; }
   // No message of a partition while another one of it is in hand.
   void set_one_per_partition(bool yes) { one_per_partition_ = yes; }
-  // The application is at work: it is not hung.
-  void bump_progress() { member_->bump_progress(); }
 
  private:
   struct Waiting;
@@ -188,7 +192,7 @@ class ConsumerCore {
   JoinGroup request_;
   std::unique_ptr<MemberLink> member_;
   std::vector<std::unique_ptr<GroupPartition>> places_;
-  std::vector<GroupPartition*> turns_;  // those that are read, in turn
+  std::vector<GroupPartition*> turns_;                          // those that are read, in turn
   std::unordered_map<std::uint32_t, std::string_view> topics_;  // by id; names in the pool
   References references_;
   ReferenceReader reference_reader_;
@@ -207,15 +211,15 @@ class ConsumerCore {
   std::optional<Readiness> readiness_;
   bool wants_room_ = false;  // who waits on the descriptor can go on once something was settled
   // Membership.
-  bool attention_ = false;        // attend() has something to do
+  bool attention_ = false;  // attend() has something to do
   bool rejoin_due_ = false;
   bool assignments_due_ = false;
-  bool wanted_ = false;           // partitions are wanted back
-  std::uint64_t retry_ns_ = 0;    // monotonic: what is due is not tried before
+  bool wanted_ = false;                    // partitions are wanted back
+  std::uint64_t retry_ns_ = 0;             // monotonic: what is due is not tried before
   std::uint64_t unknown_topic_asked_ = 0;  // serial of the reference whose topic was asked for
-  std::uint64_t generation_ = 0;  // of the link's memory, when it joined
+  std::uint64_t generation_ = 0;           // of the link's memory, when it joined
   std::uint32_t change_seen_ = 0;
-  std::vector<Told> told_;        // what on_rebalance is to be told
+  std::vector<Told> told_;  // what on_rebalance is to be told
   std::optional<Error> closed_;
   // interrupt()
   std::atomic<std::uint32_t> interrupts_{0};
@@ -228,5 +232,6 @@ class ConsumerCore {
 namespace sluice {
 struct Consumer::Impl {
   std::unique_ptr<internal::ConsumerCore> core;
+  std::atomic<bool> stopping{false};  // stop(), from any thread; taken down by run()
 };
 }  // namespace sluice

@@ -139,8 +139,9 @@ Status ConsumerCore::ask_whether_known() {
   auto list = link_->assignments(member_->member());
   if (list) {
     // Another member's of this client, should the new daemon have given it our number.
-    const bool ours = std::all_of(list->begin(), list->end(),
-                                  [&](const Assignment& one) { return one.generation == 0 || is_valid(*member_, one); });
+    const bool ours = std::all_of(list->begin(), list->end(), [&](const Assignment& one) {
+      return one.generation == 0 || is_valid(*member_, one);
+    });
     if (ours) return take_assignments(*list);
   } else if (list.error().code() != ErrorCode::not_found) {
     assignments_due_ = true;
@@ -418,8 +419,7 @@ Status ConsumerCore::attend() {
     if (BusLink::generation(word) != generation_) rejoin_due_ = true;
     if (std::exchange(change_seen_, change) != change && !rejoin_due_) status = ask_whether_known();
     const bool due = rejoin_due_ || assignments_due_;
-    if (status && due && monotonic_coarse_ns() >= retry_ns_)
-      status = rejoin_due_ ? rejoin() : renew_assignments();
+    if (status && due && monotonic_coarse_ns() >= retry_ns_) status = rejoin_due_ ? rejoin() : renew_assignments();
   }
   attention_ = rejoin_due_ || assignments_due_;
   tell();

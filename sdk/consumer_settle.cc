@@ -73,8 +73,7 @@ Status ConsumerCore::answer(const Delivery& delivery, layout::OutcomeVerb verb, 
 }
 
 Status ConsumerCore::nack(const Delivery& delivery, Duration delay, std::string_view reason) {
-  const std::uint64_t delay_ns =
-      delay.count() < 0 ? layout::kDelayByPolicy : static_cast<std::uint64_t>(delay.count());
+  const std::uint64_t delay_ns = delay.count() < 0 ? layout::kDelayByPolicy : static_cast<std::uint64_t>(delay.count());
   return answer(delivery, layout::OutcomeVerb::nack, delay_ns, reason, "nacking");
 }
 

@@ -40,8 +40,7 @@ void GroupPartition::take(const Assignment& assignment) {
   repeats_ = assignment.repeats;
   std::sort(settled_ranges_.begin(), settled_ranges_.end(),
             [](const PositionRange& a, const PositionRange& b) { return a.begin < b.begin; });
-  std::sort(repeats_.begin(), repeats_.end(),
-            [](const Repeat& a, const Repeat& b) { return a.position < b.position; });
+  std::sort(repeats_.begin(), repeats_.end(), [](const Repeat& a, const Repeat& b) { return a.position < b.position; });
   special_until_ = Position(0);
   for (const PositionRange& range : settled_ranges_) special_until_ = std::max(special_until_, range.end);
   if (!repeats_.empty()) special_until_ = std::max(special_until_, repeats_.back().position + 1);

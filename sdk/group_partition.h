@@ -6,9 +6,11 @@
 //
 // Owner: one ConsumerCore, on the consumer's thread.
 // Invariants
-//  1. `newest` is in the cell before the message is handed out; an outcome is in the ring before `acked` passes its record.
+//  1. `newest` is in the cell before the message is handed out; an outcome is in the ring before `acked` passes its
+//  record.
 //  2. `acked` only grows. With nothing in hand it follows the stream, over what was not for this group too.
-//  3. What was answered with anything but an ack is kept until the daemon must have stored it: a daemon that is new is told
+//  3. What was answered with anything but an ack is kept until the daemon must have stored it: a daemon that is new is
+//  told
 //     again, and until then that `acked` lies below (held(), rebind()).
 //  4. At most one message below careful_until is in the application's hands, and nothing else with it (with the owner).
 #pragma once
@@ -87,7 +89,8 @@ class GroupPartition {
   bool rest(bool unpin);
   PartitionStream& stream() { return stream_; }
   const PartitionStream& stream() const { return stream_; }
-  // References to its messages are on their way to the application, or in its hands: strict by partition waits for them.
+  // References to its messages are on their way to the application, or in its hands: strict by partition waits for
+  // them.
   void set_references(bool any);
 
   // ---- settling; `index` is in hand
@@ -166,15 +169,15 @@ class GroupPartition {
   std::uint64_t generation_ = 0;
   Phase phase_ = Phase::reading;
   bool denied_ = false;
-  bool is_ordinary_ = false;  // nothing keeps it from being read, whatever else is in hand
+  bool is_ordinary_ = false;             // nothing keeps it from being read, whatever else is in hand
   Readiness readiness_ = Readiness::no;  // if it is not
-  bool is_plain_ = false;     // every record of the stream is to be handed out
+  bool is_plain_ = false;                // every record of the stream is to be handed out
   InHand in_hand_;
   Position acked_;
   Position newest_;
   std::uint64_t settled_ = 0;
   Position careful_until_;
-  Position special_until_;  // below it records may be settled or repeated
+  Position special_until_;                     // below it records may be settled or repeated
   std::vector<PositionRange> settled_ranges_;  // ascending
   std::vector<Repeat> repeats_;                // ascending
   bool is_held_back_ = false;                  // strict by partition

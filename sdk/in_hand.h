@@ -1,5 +1,5 @@
-// What a member has handed out of one partition that it reads itself, in the order of the log, until everything below is
-// settled. An index names a message for as long as the list lives, also after it is gone from it.
+// What a member has handed out of one partition that it reads itself, in the order of the log, until everything below
+// is settled. An index names a message for as long as the list lives, also after it is gone from it.
 //
 //   in_hand ─▶ acked · answered (nack, reject, defer) · withdrawn (another's by now)
 //

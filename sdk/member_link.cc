@@ -29,8 +29,7 @@ Result<std::unique_ptr<MemberLink>> MemberLink::open(MemberGrant grant) {
   region::RegionExpectation expected;
   expected.kind = layout::RegionKind::member;
   expected.incarnation = grant.memory->incarnation();
-  SLUICE_ASSIGN(region::Region opened,
-                region::open_region(grant.region.get(), region::Access::read_write, expected));
+  SLUICE_ASSIGN(region::Region opened, region::open_region(grant.region.get(), region::Access::read_write, expected));
   std::unique_ptr<MemberLink> link(new MemberLink(std::move(grant)));
   link->mapping_ = std::move(opened.mapping);
   link->region_ = link->mapping_.at<layout::MemberRegion>();

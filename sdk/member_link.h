@@ -2,8 +2,10 @@
 //
 // Owner: one consumer, on its thread; one object a join. The mapping outlives its daemon.
 // Invariants
-//  1. A word of the daemon is copied once and checked before it is used: an index lies below its limit, a count moves by
-//     no more than its ring holds. What cannot be is refused, and nothing is overwritten that the daemon may not have read.
+//  1. A word of the daemon is copied once and checked before it is used: an index lies below its limit, a count moves
+//  by
+//     no more than its ring holds. What cannot be is refused, and nothing is overwritten that the daemon may not have
+//     read.
 //  2. An entry is complete before the count that publishes it.
 //  3. Whoever publishes calls notify() behind it. The daemon raises daemon_armed, runs the membarrier, and looks again.
 #pragma once

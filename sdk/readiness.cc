@@ -34,8 +34,7 @@ Result<Readiness> Readiness::make() {
   made.epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
   made.own_ = UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   made.timer_ = UniqueFd(::timerfd_create(CLOCK_MONOTONIC, TFD_CLOEXEC | TFD_NONBLOCK));
-  if (!made.epoll_ || !made.own_ || !made.timer_)
-    return fail(system_error(errno, "making a consumer's descriptor"));
+  if (!made.epoll_ || !made.own_ || !made.timer_) return fail(system_error(errno, "making a consumer's descriptor"));
   SLUICE_TRY(add(made.fd(), made.own_.get()));
   SLUICE_TRY(add(made.fd(), made.timer_.get()));
   return made;

@@ -1,4 +1,5 @@
-// Reads records that the daemon refers to, in any partition of any topic: a stream each, opened when it is first needed.
+// Reads records that the daemon refers to, in any partition of any topic: a stream each, opened when it is first
+// needed.
 //
 // Owner: one ConsumerCore, on the consumer's thread. Invariant: one stream is pinned at a time, the last one read.
 #pragma once

@@ -4,8 +4,9 @@
 //   waiting ─▶ in_hand ─▶ answered      its outcome is in the ring; kept until its slot is used again
 //      └──────────┴─────▶ withdrawn     another's by now; an outcome is sent all the same, so that its slot comes back
 //
-// After a rejoin (detach()) those that were in hand, or answered and not read, have no slot until the new daemon has handed
-// the same record out again: accept() knows it by its address, and an answer that was given already is told then.
+// After a rejoin (detach()) those that were in hand, or answered and not read, have no slot until the new daemon has
+// handed the same record out again: accept() knows it by its address, and an answer that was given already is told
+// then.
 //
 // Owner: one ConsumerCore, on the consumer's thread.
 // Invariants

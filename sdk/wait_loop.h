@@ -1,4 +1,5 @@
-// How a reader or consumer waits while nothing is there: it spins, then sleeps on every word that could bring something.
+// How a reader or consumer waits while nothing is there: it spins, then sleeps on every word that could bring
+// something.
 //
 // The owner is given as a Waiting object, which the loop asks in this order:
 //   Status attend()                       the connection and whatever else is looked at now and then
@@ -11,8 +12,8 @@
 //   std::uint64_t sleep_bound_ns()
 //   Status after_timeout()                what the caller is told
 //
-// Owner: one thread. Invariant: a sleep comes only after every flag was raised, the barrier passed, and all was looked at
-// again in full.
+// Owner: one thread. Invariant: a sleep comes only after every flag was raised, the barrier passed, and all was looked
+// at again in full.
 #pragma once
 
 #include <algorithm>

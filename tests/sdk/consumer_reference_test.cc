@@ -69,7 +69,8 @@ TEST(ConsumerReference, OneWhoseRecordIsGoneIsRejectedWithItsReason) {
   SharedRig rig;
   const std::vector<Receipt> receipts = rig.send_numbers(0, 3);
   rig.bus->retire(0);
-  rig.bus->set_trimmed(0, rig.bus->control(0).durable.load() == 0 ? Position(0) : Position(rig.bus->control(0).durable));
+  rig.bus->set_trimmed(0,
+                       rig.bus->control(0).durable.load() == 0 ? Position(0) : Position(rig.bus->control(0).durable));
   const std::vector<Receipt> later = rig.send_numbers(3, 4);
   auto consumer = rig.consumer();
   const std::uint64_t gone = rig.group.refer_to(0, receipts[1].position);

@@ -126,8 +126,8 @@ std::vector<Outcome> LocalGroup::peek_outcomes() {
   const std::uint64_t written = region().outcomes_written.load(std::memory_order_acquire);
   for (std::uint64_t at = read_; at < written;) {
     const OutcomeEntry entry = region().outcomes[at++ % kOutcomesMax];
-    Outcome one{static_cast<layout::OutcomeVerb>(entry.verb), entry.target, entry.argument, entry.place,
-                entry.generation, {}};
+    Outcome one{
+        static_cast<layout::OutcomeVerb>(entry.verb), entry.target, entry.argument, entry.place, entry.generation, {}};
     for (std::uint32_t left = entry.reason_size; left != 0;) {
       char piece[sizeof(OutcomeEntry)];
       std::memcpy(piece, &region().outcomes[at++ % kOutcomesMax], sizeof piece);
@@ -157,6 +157,11 @@ bool LocalGroup::ring_fd() {
 void LocalGroup::forget_member() {
   const std::lock_guard lock(mutex_);
   member_ = 0;
+}
+
+void LocalGroup::forget_assignments() {
+  const std::lock_guard lock(mutex_);
+  list_.clear();
 }
 
 // ---- control calls ----

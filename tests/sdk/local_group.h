@@ -1,6 +1,7 @@
 // One group of a LocalBus, with one member at a time: the test plays the daemon's part of the member region by hand.
 //
-// Thread safety: the control calls from any thread; what plays the daemon belongs to one thread, while the member may run.
+// Thread safety: the control calls from any thread; what plays the daemon belongs to one thread, while the member may
+// run.
 #pragma once
 
 #include <cstdint>
@@ -53,6 +54,7 @@ class LocalGroup {
 
   // A daemon that is new: it knows no member.
   void forget_member();
+  void forget_assignments();
   void delete_group() { deleted_ = true; }
   void refuse_joins(std::uint32_t count) { refused_joins_ = count; }
 
