@@ -7,6 +7,7 @@
 #include <utility>
 
 #include "sdk/client_impl.h"
+#include "sdk/consumer_core.h"
 #include "sdk/producer_core.h"
 #include "sdk/reader_core.h"
 
@@ -43,6 +44,12 @@ Result<Reader> Client::reader(std::vector<std::string> topics, ReaderOptions opt
   auto impl = std::make_unique<Reader::Impl>();
   SLUICE_ASSIGN(impl->core, internal::ReaderCore::open(impl_->link, std::move(topics), std::move(options)));
   return Reader(std::move(impl));
+}
+
+Result<Consumer> Client::consumer(std::vector<std::string> topics, ConsumerOptions options) {
+  auto impl = std::make_unique<Consumer::Impl>();
+  SLUICE_ASSIGN(impl->core, internal::ConsumerCore::open(impl_->link, std::move(topics), std::move(options)));
+  return Consumer(std::move(impl));
 }
 
 Status Client::create_topic(const TopicConfig& config) { return impl_->control().create_topic(config); }

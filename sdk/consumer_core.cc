@@ -314,6 +314,16 @@ void ConsumerCore::interrupt() {
   ring::futex_wake_all(interrupts_);
 }
 
+Status ConsumerCore::tend(Duration timeout) {
+  rest_all();
+  if (!take_interrupt()) ring::futex_wait(interrupts_, interrupts_seen_, nanoseconds(timeout));
+  take_interrupt();
+  if (closed_) return fail(*closed_);
+  member_->bump_progress();
+  if (member_->has_news()) take_news();
+  return attend();
+}
+
 bool ConsumerCore::take_interrupt() {
   const std::uint32_t count = interrupts_.load(std::memory_order_acquire);
   return std::exchange(interrupts_seen_, count) != count;

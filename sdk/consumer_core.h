@@ -82,10 +82,12 @@ class ConsumerCore {
   void interrupt();
   void set_interruptible(bool yes) { interruptible_ = yes; }
   bool take_interrupt();
+  // Does all that next() does but handing out: waits for an interrupt, answers the daemon, calls back.
+  Status tend(Duration timeout);
+  // The connection is away, and not for good.
+  bool may_come_back() const { return link_->state() != ConnectionState::closed; }
   // No message of a partition while another one of it is in hand.
   void set_one_per_partition(bool yes) { one_per_partition_ = yes; }
-  // The application is at work: it is not hung.
-  void bump_progress() { member_->bump_progress(); }
 
  private:
   struct Waiting;
@@ -236,5 +238,6 @@ class ConsumerCore {
 namespace sluice {
 struct Consumer::Impl {
   std::unique_ptr<internal::ConsumerCore> core;
+  std::atomic<bool> stopping{false};  // stop(), from any thread; taken down by run()
 };
 }  // namespace sluice

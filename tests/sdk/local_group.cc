@@ -159,6 +159,11 @@ void LocalGroup::forget_member() {
   member_ = 0;
 }
 
+void LocalGroup::forget_assignments() {
+  const std::lock_guard lock(mutex_);
+  list_.clear();
+}
+
 // ---- control calls ----
 
 Result<internal::MemberGrant> LocalGroup::join(const internal::JoinGroup& request,

@@ -54,6 +54,7 @@ class LocalGroup {
 
   // A daemon that is new: it knows no member.
   void forget_member();
+  void forget_assignments();
   void delete_group() { deleted_ = true; }
   void refuse_joins(std::uint32_t count) { refused_joins_ = count; }
 
