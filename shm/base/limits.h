@@ -47,6 +47,7 @@ inline constexpr std::uint32_t kTrailerSizeMax = 64 * 1024;
 inline constexpr std::uint32_t kKeySizeMax = 16 * 1024;
 inline constexpr std::uint32_t kTagSizeMax = 255;
 inline constexpr std::uint32_t kBookmarkSizeMax = 1024;
+inline constexpr std::uint64_t kDelayNsMax = 365ull * 24 * 3600 * 1'000'000'000;  // of a delayed message
 
 inline constexpr std::size_t kMirrorCopiesMax = 4;      // the data directory and its mirrors
 inline constexpr std::size_t kMirrorPathSizeMax = 900;  // of a root, bytes: all of them fit one slot of mirror.state
