@@ -152,18 +152,17 @@ void Statement::reset() {
   sqlite3_clear_bindings(statement_);
 }
 
-Result<std::unique_ptr<Database>> Database::open(const std::string& path, std::uint32_t version, const char* schema) {
+Result<std::unique_ptr<Database>> Database::open(const std::string& path, std::span<const char* const> schema) {
   for (;;) {
-    auto database = open_once(path, version, schema);
+    auto database = open_once(path, schema);
     if (database) (*database)->reserve_.fill();
     const bool full = !database && database.error().code() == ErrorCode::would_block;
     if (!full || !Reserve(path + ".reserve").spend()) return database;
   }
 }
 
-Result<std::unique_ptr<Database>> Database::open_once(const std::string& path, std::uint32_t version,
-                                                      const char* schema) {
-  SLUICE_TRY(refuse_newer_header(path, version));
+Result<std::unique_ptr<Database>> Database::open_once(const std::string& path, std::span<const char* const> schema) {
+  SLUICE_TRY(refuse_newer_header(path, static_cast<std::uint32_t>(schema.size())));
   sqlite3* handle = nullptr;
   const int code =
       sqlite3_open_v2(path.c_str(), &handle,
@@ -172,7 +171,7 @@ Result<std::unique_ptr<Database>> Database::open_once(const std::string& path, s
   if (handle == nullptr) return fail(ErrorCode::no_memory, "opening the store " + path + ": no memory");
   if (code != SQLITE_OK) return fail(database->error(code, "opening"));
   SLUICE_TRY(database->configure());
-  SLUICE_TRY(database->check_version(version, schema));
+  SLUICE_TRY(database->check_version(schema));
   return database;
 }
 
@@ -191,7 +190,8 @@ Status Database::configure() {
   return execute("PRAGMA synchronous=FULL", "setting up");
 }
 
-Status Database::check_version(std::uint32_t version, const char* schema) {
+Status Database::check_version(std::span<const char* const> schema) {
+  const auto version = static_cast<std::uint32_t>(schema.size());
   SLUICE_ASSIGN(const std::string found, query_one("PRAGMA user_version", "reading the version of"));
   SLUICE_ASSIGN(const std::string application, query_one("PRAGMA application_id", "reading the owner of"));
   SLUICE_ASSIGN(const std::string objects, query_one("SELECT count(*) FROM sqlite_schema", "reading the schema of"));
@@ -207,16 +207,16 @@ Status Database::check_version(std::uint32_t version, const char* schema) {
                 "opening the store " + path_ + ": its version is " + found + "; it was left as it is");
   SLUICE_ASSIGN(const std::string mode, query_one("PRAGMA journal_mode=WAL", "switching to WAL mode"));
   if (mode != "wal") return fail(ErrorCode::io, "opening the store " + path_ + ": no WAL mode here, but " + mode);
-  if (empty) SLUICE_TRY(create_schema(version, schema));
+  if (number < version) SLUICE_TRY(run_schema(schema, number));
   sqlite3_db_config(handle_, SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, 0, nullptr);
   return {};
 }
 
-Status Database::create_schema(std::uint32_t version, const char* schema) {
+Status Database::run_schema(std::span<const char* const> schema, std::uint64_t from) {
   const auto body = [&]() -> Status {
-    SLUICE_TRY(execute(schema, "creating the schema of"));
+    for (const char* step : schema.subspan(from)) SLUICE_TRY(execute(step, "creating the schema of"));
     SLUICE_TRY(execute(("PRAGMA application_id=" + std::string(kApplicationId)).c_str(), "marking"));
-    return execute(("PRAGMA user_version=" + std::to_string(version)).c_str(), "marking");
+    return execute(("PRAGMA user_version=" + std::to_string(schema.size())).c_str(), "marking");
   };
   SLUICE_TRY(transaction("creating the schema of", body));
   // The version is to stand in the file's own header, where a build that is older than the file looks first.

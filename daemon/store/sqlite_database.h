@@ -67,8 +67,9 @@ class Statement {
 
 class Database {
  public:
-  // Opens or creates `path`. `schema` is run in one transaction if the file is empty; the version is written with it.
-  static Result<std::unique_ptr<Database>> open(const std::string& path, std::uint32_t version, const char* schema);
+  // Opens or creates `path`. `schema` has the steps that make each version out of the one before, the first out of an
+  // empty file; those that the file lacks are run in one transaction, and its version is written with them.
+  static Result<std::unique_ptr<Database>> open(const std::string& path, std::span<const char* const> schema);
   ~Database();
   Database(const Database&) = delete;
   Database& operator=(const Database&) = delete;
@@ -87,12 +88,11 @@ class Database {
 
  private:
   Database(std::string path, sqlite3* handle) : path_(std::move(path)), reserve_(path_ + ".reserve"), handle_(handle) {}
-  static Result<std::unique_ptr<Database>> open_once(const std::string& path, std::uint32_t version,
-                                                     const char* schema);
+  static Result<std::unique_ptr<Database>> open_once(const std::string& path, std::span<const char* const> schema);
   Status transaction_once(const char* what, const std::function<Status()>& body);
   Status configure();
-  Status check_version(std::uint32_t version, const char* schema);
-  Status create_schema(std::uint32_t version, const char* schema);
+  Status check_version(std::span<const char* const> schema);
+  Status run_schema(std::span<const char* const> schema, std::uint64_t from);
   Status execute(const char* sql, std::string_view what);
   Result<std::string> query_one(const char* sql, std::string_view what);
 

@@ -6,16 +6,15 @@
 
 #include "daemon/store/sqlite_copy.h"
 #include "daemon/store/sqlite_database.h"
+#include "daemon/store/sqlite_delays.h"
 #include "daemon/store/store.h"
 #include "shm/base/assert.h"
 
 namespace sluice::store {
 namespace {
 
-constexpr std::uint32_t kSchemaVersion = 1;
-
 // One statement of SQL may be long; each table stands here as it is in the file.
-constexpr const char* kSchema = R"sql(
+constexpr const char* kFirstSchema = R"sql(
 CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) WITHOUT ROWID;
 INSERT INTO counters VALUES ('incarnation', 0), ('topic', 0), ('producer', 0);
 
@@ -60,6 +59,9 @@ CREATE TABLE audit_bookmarks (
   bookmark BLOB NOT NULL, PRIMARY KEY (topic, partition, producer_name),
   FOREIGN KEY (topic, partition) REFERENCES audits ON DELETE CASCADE) WITHOUT ROWID;
 )sql";
+
+// A step for each version. A new one makes it out of the one before; those that are here never change.
+constexpr const char* kSchema[] = {kFirstSchema, kDelaySchema};
 
 // Column of audit_rows: behind producer, name, sequence_first, sequence_last.
 constexpr int kAuditFirstCategory = 4;
@@ -402,6 +404,7 @@ Result<AuditSnapshot> SqliteStore::audit_snapshot(TopicId topic, PartitionNumber
   select->reset();
   SLUICE_TRY(read_audit_rows(topic, partition, snapshot));
   SLUICE_TRY(read_bookmarks(topic, partition, snapshot));
+  SLUICE_ASSIGN(snapshot.delays, read_delays(*database_, topic, partition));
   return snapshot;
 }
 
@@ -425,7 +428,7 @@ Status SqliteStore::save_audit_snapshot(TopicId topic, PartitionNumber partition
       SLUICE_TRY(run("INSERT INTO audit_bookmarks VALUES (?,?,?,?,?)", topic.value, partition,
                      std::string_view(bookmark.producer_name), bookmark.sequence.value,
                      std::as_bytes(std::span(bookmark.bookmark))));
-    return {};
+    return save_delays(*database_, topic, partition, snapshot.delays);
   });
 }
 
@@ -449,7 +452,7 @@ Status SqliteStore::save_audit_rows(TopicId topic, const std::vector<ReportedRow
 }  // namespace
 
 Result<std::unique_ptr<Store>> open_sqlite_store(const std::string& path) {
-  SLUICE_ASSIGN(std::unique_ptr<Database> database, Database::open(path, kSchemaVersion, kSchema));
+  SLUICE_ASSIGN(std::unique_ptr<Database> database, Database::open(path, kSchema));
   return std::make_unique<SqliteStore>(std::move(database));
 }
 
