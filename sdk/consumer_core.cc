@@ -110,6 +110,7 @@ Look ConsumerCore::look_at_references(ring::RecordView& record, bool& others_wai
         found_reference_ = true;
         ++found_;
         return Look::record;
+      case ReferenceReader::Read::expired: answer_waiting(layout::OutcomeVerb::ack, {}); break;
       case ReferenceReader::Read::gone:
         answer_waiting(layout::OutcomeVerb::reject, "its record cannot be read any more: expired or damaged");
         break;

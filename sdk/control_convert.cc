@@ -56,6 +56,8 @@ PartitionInfo read_partition(protocol::PartitionInfo::Reader in) {
   info.open_claims = in.getOpenClaims();
   info.quarantined_bytes = in.getQuarantinedBytes();
   info.corrupt_records = in.getCorruptRecords();
+  info.delayed = in.getDelayed();
+  info.next_due_ns = in.getNextDueNs();
   return info;
 }
 

@@ -6,11 +6,6 @@
 #include "shm/layout/record.h"
 
 namespace sluice::internal {
-namespace {
-// Read in at a time: long enough for the disk's full speed, short enough for the first record to come soon.
-constexpr std::uint64_t kPopulateStepSize = 1024 * 1024;
-}  // namespace
-
 Status FileSource::open(LocateAnswer answer) {
   const std::string what = "the log file of " + name_ + " from position " + std::to_string(answer.base.value);
   const std::uint64_t segment_size = std::uint64_t{1} << segment_shift_;
@@ -48,7 +43,7 @@ Status FileSource::enter(Position position, ring::SegmentView& view, layout::Seg
   view.start = Position(segment.value << segment_shift_);
   view.end = view.start + (std::uint64_t{1} << segment_shift_);
   view.base = map_->mapping.data() + (view.start - map_->base);
-  step_size_ = kPopulateStepSize;
+  step_size_ = populate_step_;
   stuck_at_ = Position(0);
   // The header, and then from the position on: the bytes between are not looked at.
   populated_ = view.start;
@@ -69,7 +64,7 @@ Status FileSource::enter(Position position, ring::SegmentView& view, layout::Seg
 Result<bool> FileSource::extend(Position position, ring::SegmentView& view) {
   const Position end = segment_limit(view);
   if (view.limit >= end) return false;
-  step_size_ = position == stuck_at_ ? step_size_ * 2 : kPopulateStepSize;
+  step_size_ = position == stuck_at_ ? step_size_ * 2 : populate_step_;
   stuck_at_ = position;
   SLUICE_TRY(populate(Position(std::min(end.value, populated_.value + step_size_))));
   view.limit = populated_;

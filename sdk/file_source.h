@@ -31,9 +31,17 @@ using FileMapPtr = std::shared_ptr<const FileMap>;
 
 class FileSource {
  public:
-  // `name` ("topic/partition") is for messages.
-  FileSource(TopicId topic, PartitionNumber partition, std::uint32_t segment_shift, std::string name)
-      : topic_(topic), partition_(partition), segment_shift_(segment_shift), name_(std::move(name)) {}
+  // Read in at a time: long enough for the disk's full speed, short enough for the first record to come soon.
+  static constexpr std::uint64_t kPopulateStepSize = 1024 * 1024;
+
+  // `name` ("topic/partition") is for messages. `populate_step`: bytes read in at a time.
+  FileSource(TopicId topic, PartitionNumber partition, std::uint32_t segment_shift, std::string name,
+             std::uint64_t populate_step = kPopulateStepSize)
+      : topic_(topic),
+        partition_(partition),
+        segment_shift_(segment_shift),
+        name_(std::move(name)),
+        populate_step_(populate_step) {}
 
   // Takes over what the daemon has located. corrupt if the answer cannot be right.
   Status open(LocateAnswer answer);
@@ -57,6 +65,7 @@ class FileSource {
   const PartitionNumber partition_;
   const std::uint32_t segment_shift_;
   const std::string name_;
+  const std::uint64_t populate_step_;
   // The reader's thread.
   FileMapPtr map_;
   Position populated_;  // read in up to here, from the last enter() on

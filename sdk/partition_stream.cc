@@ -30,6 +30,8 @@ PartitionStream::PartitionStream(StreamContext& context, std::string_view topic,
       initial_end_(range.end),
       memory_(std::move(maps)),
       file_(memory_.maps()->topic(), partition_, memory_.memory().segment_shift, name_of(topic, partition_)),
+      references_(context.link, context.pool, memory_.maps()->topic(), partition_, memory_.memory().segment_shift,
+                  name_of(topic, partition_)),
       cursor_(std::move(cursor)),
       position_(range.end) {}
 
@@ -65,6 +67,7 @@ Status PartitionStream::start(const From& from) {
 
 void PartitionStream::seek(Position at) {
   drop_hold();
+  references_.rest();
   snap_to_ = at;
   position_ = memory_.memory().start_of(memory_.memory().segment_of(at));
   snapping_ = at > position_ + layout::kSegmentHeaderSize;
@@ -96,6 +99,7 @@ Status PartitionStream::reattach(PartitionMapsPtr maps, CursorLease cursor) {
                     ": the topic was deleted while the daemon was away, and made anew; open it again");
   drop_hold();
   file_.close();
+  references_.close();
   memory_ = MemorySource(std::move(maps));
   cursor_ = std::move(cursor);
   broken_at_.reset();
@@ -111,7 +115,10 @@ void PartitionStream::drop_hold() {
 }
 
 void PartitionStream::rest(bool unpin) {
-  if (unpin) drop_hold();
+  if (unpin) {
+    drop_hold();
+    references_.rest();
+  }
   // release: our reads below the position come before the slot's reuse; pairs with the daemon's acquire.
   if (cursor_) cursor_.cell().store(snapping_ ? snap_to_.value : position_.value, std::memory_order_release);
 }
@@ -121,6 +128,7 @@ bool PartitionStream::is_quiet() const { return source_ == Source::none && memor
 // ---- walking ----
 
 Look PartitionStream::next(ring::RecordView& record) {
+  by_reference_ = false;
   halted_at_claim_ = false;
   look_again_soon_ = false;
   for (std::uint32_t passed = 0; passed < kPassedMax; ++passed) {
@@ -144,6 +152,7 @@ Look PartitionStream::next(ring::RecordView& record) {
         if (verdict == Verdict::deliver) [[likely]]
           return Look::record;
         if (verdict == Verdict::pass_over) break;
+        if (verdict == Verdict::failed) return Look::failed;
         position_ = record.position;
         look_again_soon_ = true;
         return Look::nothing;
@@ -218,6 +227,7 @@ Look PartitionStream::at_limit() {
 void PartitionStream::leave_segment() {
   if (source_ == Source::memory) memory_.bell().call_daemon();  // the segment may be retired
   source_ = Source::none;
+  references_.rest();
   rest(false);
 }
 
@@ -336,12 +346,12 @@ void PartitionStream::jump(Position to) {
 
 // ---- judging a record ----
 
-PartitionStream::Verdict PartitionStream::accept(const ring::RecordView& record) {
+PartitionStream::Verdict PartitionStream::accept(ring::RecordView& record) {
   switch (record.fields.claim.kind()) {
     case layout::RecordKind::data:
     case layout::RecordKind::half:
     case layout::RecordKind::delayed: break;
-    case layout::RecordKind::ref:
+    case layout::RecordKind::ref: return follow_reference(record);
     case layout::RecordKind::fence:
     case layout::RecordKind::pad: return Verdict::pass_over;  // the daemon's own
   }
@@ -351,7 +361,31 @@ PartitionStream::Verdict PartitionStream::accept(const ring::RecordView& record)
     case Fenced::yes: continuity_.on_abort(record.fields.claim.producer()); return Verdict::pass_over;
     case Fenced::pending: return Verdict::not_yet;
   }
-  return follow_sequence(record) && passes_filters(record) ? Verdict::deliver : Verdict::pass_over;
+  return follow_sequence(record) && !is_early(record) && passes_filters(record) ? Verdict::deliver : Verdict::pass_over;
+}
+
+PartitionStream::Verdict PartitionStream::follow_reference(ring::RecordView& record) {
+  const auto reference = layout::as_u64(layout::find_entry(record.trailer, layout::TrailerType::reference));
+  if (record.fields.claim.producer() != ProducerId(0) || !reference) {
+    report_corrupt(record.position, record.fields.claim.producer(), "a reference that is not the daemon's");
+    return Verdict::pass_over;
+  }
+  if (is_early(record)) return Verdict::pass_over;
+  ring::RecordView meant;
+  switch (references_.find(memory_, record.position, Position(*reference), meant)) {
+    case ReferenceSource::Found::record: break;
+    case ReferenceSource::Found::not_yet: return Verdict::not_yet;
+    case ReferenceSource::Found::failed: fail_with(references_.take_error()); return Verdict::failed;
+    case ReferenceSource::Found::gone: ++context_.counters.expired_messages; return Verdict::pass_over;
+    case ReferenceSource::Found::corrupt:
+      report_corrupt(record.position, ProducerId(0), references_.reason());
+      return Verdict::pass_over;
+  }
+  if (!passes_filters(meant)) return Verdict::pass_over;
+  meant.position = record.position;
+  record = meant;
+  by_reference_ = true;
+  return Verdict::deliver;
 }
 
 // Records of a producer that lie at or above its fence were sent by a holder that had lost its name: they do not count.
@@ -400,13 +434,28 @@ bool PartitionStream::follow_sequence(const ring::RecordView& record) {
   return record.fields.claim.kind() == layout::RecordKind::data;
 }
 
+// Before the time that the caller starts from: until the first record that is not.
+bool PartitionStream::is_early(const ring::RecordView& record) {
+  if (time_from_ns_ == 0) [[likely]]
+    return false;
+  if (record.fields.time_ns < time_from_ns_) return true;
+  time_from_ns_ = 0;
+  return false;
+}
+
 bool PartitionStream::passes_filters(const ring::RecordView& record) {
-  if (time_from_ns_ != 0) {
-    if (record.fields.time_ns < time_from_ns_) return false;
-    time_from_ns_ = 0;
-  }
   const std::string& tag = context_.options.tag;
+  if (record.trailer.empty()) return tag.empty();
+  if (has_expired(record.trailer)) return false;
   return tag.empty() || layout::as_text(layout::find_entry(record.trailer, layout::TrailerType::tag)) == tag;
+}
+
+bool PartitionStream::has_expired(std::span<const std::byte> trailer) {
+  const auto expiry = layout::as_u64(layout::find_entry(trailer, layout::TrailerType::expiry));
+  if (!expiry || realtime_coarse_ns() < *expiry) [[likely]]
+    return false;
+  ++context_.counters.expired_messages;
+  return true;
 }
 
 void PartitionStream::report_corrupt(Position at, ProducerId producer, std::string reason) {

@@ -16,7 +16,8 @@
 //  1. In memory and file, hold_ keeps the bytes under view_; with none, at most an unused hold is kept.
 //  2. position_ is the start of a record, a segment or a limit that was reached; it only grows, but for seek() and
 //     exact().
-//  3. Every record is passed once: delivered, skipped for a reason that stands in accept(), or reported.
+//  3. Every record is passed once: delivered, skipped for a reason that stands in accept(), or reported. A delayed one
+//     is delivered where its ref stands.
 //  4. Nothing read from shared pages or files is used before it was checked: scan_record() does that.
 #pragma once
 
@@ -31,6 +32,7 @@
 #include "sdk/file_source.h"
 #include "sdk/hold.h"
 #include "sdk/memory_source.h"
+#include "sdk/reference_source.h"
 #include "shm/base/result.h"
 #include "shm/ring/continuity.h"
 #include "shm/ring/scanner.h"
@@ -80,7 +82,7 @@ class PartitionStream {
   // The next record that is for the caller. It lies under hold() until the next call.
   Look next(ring::RecordView& record);
   Error take_error() { return std::move(*error_); }
-  Hold* hold() const { return hold_; }
+  Hold* hold() const { return by_reference_ ? references_.hold() : hold_; }
   // The batch is over: the cursor is published; with `unpin`, nothing is held any more.
   void rest(bool unpin);
   // A look would certainly find nothing (a hint, not for the last look before a sleep).
@@ -98,7 +100,8 @@ class PartitionStream {
   const PartitionMapsPtr& maps() const { return memory_.maps(); }
   PartitionNumber partition() const { return partition_; }
   Position position() const { return position_; }
-  bool in_file() const { return source_ == Source::file; }
+  // Of the record that next() gave.
+  bool in_file() const { return by_reference_ ? references_.in_file() : source_ == Source::file; }
   bool at_initial_end() const { return position_ >= initial_end_; }
 
  private:
@@ -117,13 +120,17 @@ class PartitionStream {
   bool have_mended(Position at);
   void jump(Position to);
 
-  enum class Verdict : std::uint8_t { deliver, pass_over, not_yet };
+  enum class Verdict : std::uint8_t { deliver, pass_over, not_yet, failed };
   enum class Fenced : std::uint8_t { no, yes, pending };
 
-  Verdict accept(const ring::RecordView& record);
+  Verdict accept(ring::RecordView& record);
+  // Fills the view with what a ref means; its position stays the ref's.
+  Verdict follow_reference(ring::RecordView& record);
   bool follow_sequence(const ring::RecordView& record);
   Fenced fence_of(const ring::RecordView& record);
+  bool is_early(const ring::RecordView& record);
   bool passes_filters(const ring::RecordView& record);
+  bool has_expired(std::span<const std::byte> trailer);
   void report_corrupt(Position at, ProducerId producer, std::string reason);
   Look fail_with(Error error);
 
@@ -136,6 +143,7 @@ class PartitionStream {
   // The reader's thread.
   MemorySource memory_;
   FileSource file_;
+  ReferenceSource references_;
   CursorLease cursor_;
   Source source_ = Source::none;
   ring::SegmentView view_;
@@ -146,6 +154,7 @@ class PartitionStream {
   Position snap_to_;
   std::optional<Position> exact_;   // the reference that is read
   std::uint64_t time_from_ns_ = 0;  // records older than that are skipped until the first that is not
+  bool by_reference_ = false;       // the record that next() gave
   bool halted_at_claim_ = false;
   bool look_again_soon_ = false;        // what we wait for rings no bell
   std::uint64_t locate_after_ns_ = 0;   // monotonic; the daemon had nothing for us a moment ago

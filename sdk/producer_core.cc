@@ -49,15 +49,44 @@ Result<ProducerCore::Lane*> ProducerCore::choose(const MessageOptions& options) 
   return lanes_[turn_].get();
 }
 
-Result<std::span<const std::byte>> ProducerCore::build_trailer(const MessageOptions& options) {
-  if (options.key.empty() && options.tag.empty() && options.headers.empty() && options.bookmark.empty()) [[likely]]
-    return std::span<const std::byte>();
+Result<ProducerCore::Wrapping> ProducerCore::wrap(const Lane& lane, const MessageOptions& options) {
+  const bool timed = options.delay.count() != 0 || options.deliver_at_ns != 0 || options.expire_after.count() != 0;
+  if (options.key.empty() && options.tag.empty() && options.headers.empty() && options.bookmark.empty() && !timed)
+      [[likely]]
+    return Wrapping();
+  Wrapping wrapping;
   trailer_.clear();
+  if (timed) {
+    SLUICE_ASSIGN(wrapping.kind, add_times(lane, options));
+  }
   if (!options.key.empty()) SLUICE_TRY(trailer_.key(options.key));
   if (!options.tag.empty()) SLUICE_TRY(trailer_.tag(options.tag));
   for (const auto& [name, value] : options.headers) SLUICE_TRY(trailer_.header(name, value));
   if (!options.bookmark.empty()) SLUICE_TRY(trailer_.bookmark(options.bookmark));
-  return trailer_.finish();
+  wrapping.trailer = trailer_.finish();
+  return wrapping;
+}
+
+// The entries for a message's times, and its kind.
+Result<layout::RecordKind> ProducerCore::add_times(const Lane& lane, const MessageOptions& options) {
+  const auto refuse = [&](const std::string& why) {
+    return fail(ErrorCode::invalid, "sending to " + place(lane) + ": " + why);
+  };
+  if (options.delay.count() < 0 || options.expire_after.count() < 0)
+    return refuse("a delay or a time to live cannot be negative");
+  if (options.delay.count() != 0 && options.deliver_at_ns != 0)
+    return refuse("either a delay or a time of delivery can be given, not both");
+  const std::uint64_t now = realtime_ns();
+  const bool delayed = options.delay.count() != 0 || options.deliver_at_ns != 0;
+  const std::uint64_t due = options.deliver_at_ns != 0 ? options.deliver_at_ns : now + nanoseconds(options.delay);
+  if (delayed) {
+    if (!lane.maps->has_flag(layout::kTopicFlagDurable))
+      return refuse("the topic is volatile, and its memory may not hold what waits; use an async or a sync topic");
+    if (due > now && due - now > kDelayNsMax) return refuse("it can be delayed by 365 days at most");
+    trailer_.due(due);
+  }
+  if (options.expire_after.count() != 0) trailer_.expiry(std::max(now, due) + nanoseconds(options.expire_after));
+  return delayed ? layout::RecordKind::delayed : layout::RecordKind::data;
 }
 
 std::uint64_t ProducerCore::message_time(const Lane& lane) const {
@@ -239,15 +268,15 @@ Result<Receipt> ProducerCore::send(std::span<const std::byte> payload, const Mes
   Patience patience;
   SLUICE_TRY(check_ready(patience));
   SLUICE_ASSIGN(Lane* const chosen, choose(options));
-  SLUICE_ASSIGN(const std::span<const std::byte> trailer, build_trailer(options));
+  SLUICE_ASSIGN(const Wrapping wrapping, wrap(*chosen, options));
   ring::Appended appended;
   auto sent = append_to(chosen->maps->partition(), [&](Lane& lane) {
-    return lane.appender->append({payload, trailer, time_and_check(lane)}, appended);
+    return lane.appender->append({payload, wrapping.trailer, time_and_check(lane)}, appended, wrapping.kind);
   });
   if (sent) [[likely]]
     return finish(**sent, appended, wait_durable);
   if (sent.error().code() == ErrorCode::too_large)
-    return fail(too_large(*chosen, layout::record_span(payload.size(), trailer.size())).error());
+    return fail(too_large(*chosen, layout::record_span(payload.size(), wrapping.trailer.size())).error());
   return fail(std::move(sent).error());
 }
 
@@ -258,15 +287,15 @@ Result<Receipt> ProducerCore::send_batch(Payloads payloads, const MessageOptions
   Patience patience;
   SLUICE_TRY(check_ready(patience));
   SLUICE_ASSIGN(Lane* const chosen, choose(options));
-  SLUICE_ASSIGN(const std::span<const std::byte> trailer, build_trailer(options));
+  SLUICE_ASSIGN(const Wrapping wrapping, wrap(*chosen, options));
   ring::Appended appended;
   auto sent = append_to(chosen->maps->partition(), [&](Lane& lane) {
-    return lane.appender->append_batch(payloads, {{}, trailer, time_and_check(lane)}, appended);
+    return lane.appender->append_batch(payloads, {{}, wrapping.trailer, time_and_check(lane)}, appended, wrapping.kind);
   });
   if (sent) return finish(**sent, appended, true);
   if (sent.error().code() == ErrorCode::too_large) {
     std::uint64_t total = 0;
-    for (const auto& payload : payloads) total += layout::record_span(payload.size(), trailer.size());
+    for (const auto& payload : payloads) total += layout::record_span(payload.size(), wrapping.trailer.size());
     return fail(too_large(*chosen, total).error());
   }
   return fail(std::move(sent).error());
@@ -278,20 +307,20 @@ Result<std::span<std::byte>> ProducerCore::claim(std::size_t size, const Message
   Patience patience;
   SLUICE_TRY(check_ready(patience));
   SLUICE_ASSIGN(Lane* const chosen, choose(options));
-  SLUICE_ASSIGN(const std::span<const std::byte> trailer, build_trailer(options));
+  SLUICE_ASSIGN(const Wrapping wrapping, wrap(*chosen, options));
   if (size > ~std::uint32_t{0}) return fail(too_large(*chosen, size).error());
   OpenClaim open;
   auto claimed = append_to(chosen->maps->partition(), [&](Lane& lane) {
-    return lane.appender->claim(size, trailer.size(), layout::RecordKind::data, open.ring);
+    return lane.appender->claim(size, wrapping.trailer.size(), wrapping.kind, open.ring);
   });
   if (!claimed) {
     if (claimed.error().code() == ErrorCode::too_large)
-      return fail(too_large(*chosen, layout::record_span(size, trailer.size())).error());
+      return fail(too_large(*chosen, layout::record_span(size, wrapping.trailer.size())).error());
     return fail(std::move(claimed).error());
   }
   open.lane = *claimed;
   open.payload_size = static_cast<std::uint32_t>(size);
-  open.trailer = trailer;
+  open.trailer = wrapping.trailer;
   claim_ = open;
   return std::span<std::byte>(open.ring.payload(), size);
 }

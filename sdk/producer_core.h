@@ -100,7 +100,13 @@ class ProducerCore {
 
   // ---- sending
   Result<Lane*> choose(const MessageOptions& options);
-  Result<std::span<const std::byte>> build_trailer(const MessageOptions& options);
+  // What stands around a payload.
+  struct Wrapping {
+    std::span<const std::byte> trailer;  // in trailer_
+    layout::RecordKind kind = layout::RecordKind::data;
+  };
+  Result<Wrapping> wrap(const Lane& lane, const MessageOptions& options);
+  Result<layout::RecordKind> add_times(const Lane& lane, const MessageOptions& options);
   std::uint64_t message_time(const Lane& lane) const;
   std::uint64_t time_and_check(const Lane& lane);
   // Runs `attempt` (an append or claim on the lane of `partition`) until it is done, there is a reason not to, or

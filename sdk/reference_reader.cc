@@ -53,7 +53,9 @@ ReferenceReader::Read ReferenceReader::read(const Reference& reference, std::str
     current_ = one.stream.get();
     current_key_ = key;
   }
+  const std::uint64_t expired = context_.counters.expired_messages;
   const Look look = current_->exact(reference.position, record);
+  if (context_.counters.expired_messages != expired) return Read::expired;
   if (look == Look::record) return record.position == reference.position ? Read::record : Read::gone;
   if (look == Look::failed) {
     error_ = current_->take_error();

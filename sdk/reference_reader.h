@@ -21,6 +21,7 @@ class ReferenceReader {
   ReferenceReader(StreamContext& context, std::shared_ptr<BusLink> link);
 
   enum class Read : std::uint8_t {
+    expired,  // it is there, and past its time
     record,   // the view is filled, and lies under stream().hold() until the next call
     gone,     // nothing of that kind is there, and never will be
     not_now,  // ask again

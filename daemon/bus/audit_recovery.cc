@@ -10,7 +10,9 @@ using layout::RecordKind;
 using layout::RecordState;
 
 AuditRecovery::AuditRecovery(const store::AuditSnapshot& snapshot, const std::vector<store::NamedProducer>& attaches,
-                             const std::vector<store::FenceRecord>& fences, PartitionNumber partition) {
+                             const std::vector<store::FenceRecord>& fences, PartitionNumber partition)
+    : counted_(snapshot.upto), waited_(snapshot.delays.upto) {
+  delays_.restore(snapshot.delays);
   for (const store::NamedProducer& attach : attaches) names_[attach.id] = attach.name;
   for (const core::AuditRow& row : snapshot.rows) {
     audit_.restore(row);
@@ -55,6 +57,21 @@ Sequence AuditRecovery::next_below_fence(ProducerId producer) const {
   return fenced == next_when_fenced_.end() ? audit_.next_sequence(producer) : fenced->second;
 }
 
+bool AuditRecovery::is_fenced(ProducerId producer, Position position) const {
+  const auto fence = fences_.find(producer);
+  return fence != fences_.end() && position >= fence->second;
+}
+
+void AuditRecovery::visit_delay(Position position, const layout::RecordFields& fields,
+                                std::span<const std::byte> trailer) {
+  if (position < waited_ || fields.claim.state() != RecordState::committed) return;
+  if (fields.claim.kind() == RecordKind::delayed && !is_fenced(fields.claim.producer(), position))
+    delays_.note(spill::delay_of(position, trailer));
+  if (fields.claim.kind() != RecordKind::ref) return;
+  if (const auto reference = layout::as_u64(layout::find_entry(trailer, layout::TrailerType::reference)))
+    static_cast<void>(delays_.met(position, Position(*reference)));
+}
+
 void AuditRecovery::visit(Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer) {
   const RecordKind kind = fields.claim.kind();
   if (kind == RecordKind::pad) return;
@@ -63,10 +80,15 @@ void AuditRecovery::visit(Position position, const layout::RecordFields& fields,
       fences_[fence->old_id] = position;
     return;
   }
+  visit_delay(position, fields, trailer);
+  if (position < counted_) return;
+  if (kind == RecordKind::ref) {
+    time_max_ns_ = std::max(time_max_ns_, fields.time_ns);
+    return;
+  }
   const ProducerId producer = fields.claim.producer();
   meet(producer);
-  const auto fence = fences_.find(producer);
-  const bool fenced = fence != fences_.end() && position >= fence->second;
+  const bool fenced = is_fenced(producer, position);
   if (fenced) next_when_fenced_.try_emplace(producer, audit_.next_sequence(producer));
   if (fields.claim.state() == RecordState::aborted) {
     audit_.on_abort(producer);
@@ -76,7 +98,10 @@ void AuditRecovery::visit(Position position, const layout::RecordFields& fields,
     audit_.on_fenced(producer, fields.sequence);
     return;
   }
-  audit_.on_data(producer, fields.sequence);
+  if (kind == RecordKind::delayed)
+    audit_.on_delayed(producer, fields.sequence);
+  else
+    audit_.on_data(producer, fields.sequence);
   time_max_ns_ = std::max(time_max_ns_, fields.time_ns);
   const auto bookmark = layout::find_entry(trailer, layout::TrailerType::bookmark);
   if (bookmark.data() != nullptr) bookmarks_[producer] = {fields.sequence, std::string(layout::as_text(bookmark))};
@@ -91,6 +116,8 @@ store::AuditSnapshot snapshot_of(const spill::Checkpoint& checkpoint) {
   store::AuditSnapshot snapshot;
   snapshot.upto = checkpoint.upto;
   snapshot.rows = checkpoint.rows;
+  snapshot.delays = checkpoint.delays;
+  snapshot.delays.upto = checkpoint.upto;
   // The holders as the checkpoint has them: a name may have gone on to another producer since it was taken.
   std::map<std::string, ProducerId> holders;
   std::map<ProducerId, std::string> names;

@@ -1,5 +1,5 @@
-// Rebuilds a partition's audit from its last snapshot and the records behind it: what the running scan would have
-// counted. Owner: the bus thread, during a start.
+// Rebuilds a partition's audit, and what waits in it for its time, from their last snapshots and the records behind
+// these: what the running scan would have counted. Owner: the bus thread, during a start.
 #pragma once
 
 #include <map>
@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "daemon/core/audit.h"
+#include "daemon/core/delay_queue.h"
 #include "daemon/spill/partition.h"
 #include "daemon/store/store.h"
 #include "shm/layout/record.h"
@@ -16,11 +17,12 @@ namespace sluice::bus {
 
 class AuditRecovery {
  public:
-  // `attaches`: every known attach of a producer name, by ascending id.
+  // `attaches`: every known attach of a producer name, by ascending id. The snapshot's delays may be older than its
+  // rows.
   AuditRecovery(const store::AuditSnapshot& snapshot, const std::vector<store::NamedProducer>& attaches,
                 const std::vector<store::FenceRecord>& fences, PartitionNumber partition);
 
-  // One intact final record at or above the snapshot's position, in order.
+  // One intact final record, in order; what the snapshot holds already is passed over.
   void visit(Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer);
   // Names that have sent nothing since get their rows, so that their sequences continue. `all_ended`: no producer lives
   // on; rows beyond the limit are folded then.
@@ -28,16 +30,24 @@ class AuditRecovery {
 
   void note_bookmark(ProducerId producer, spill::ProducerMark mark) { bookmarks_[producer] = std::move(mark); }
 
+  // Where the snapshot's rows stood.
+  Position counted() const { return counted_; }
   core::PartitionAudit& audit() { return audit_; }
+  core::DelayQueue& delays() { return delays_; }
   const std::map<ProducerId, spill::ProducerMark>& bookmarks() const { return bookmarks_; }
   const std::map<ProducerId, Position>& fences() const { return fences_; }
   std::uint64_t time_max_ns() const { return time_max_ns_; }
 
  private:
+  bool is_fenced(ProducerId producer, Position position) const;
+  void visit_delay(Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer);
   void meet(ProducerId producer);
   Sequence next_below_fence(ProducerId producer) const;
 
+  Position counted_;  // what lies below is in the snapshot's rows
+  Position waited_;   // and in its delays
   core::PartitionAudit audit_;
+  core::DelayQueue delays_;
   std::map<ProducerId, std::string> names_;
   std::map<ProducerId, bool> met_;                  // has a row
   std::map<std::string, ProducerId> last_of_name_;  // the newest id of the name that has a row

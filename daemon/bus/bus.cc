@@ -63,6 +63,7 @@ OpenContext Bus::open_context() {
           incarnation_,
           settings_.flush_interval_ns,
           settings_.segments_per_file,
+          settings_.wall_ns,
           wake_fd_};
 }
 

@@ -34,6 +34,7 @@
 #include "daemon/session/session.h"
 #include "daemon/spill/environment.h"
 #include "daemon/store/store.h"
+#include "shm/base/clock.h"
 
 namespace sluice::bus {
 
@@ -53,7 +54,8 @@ struct BusSettings {
   std::function<void(SessionId)> on_revoked;
   store::MirrorStore* mirror_store = nullptr;  // the store, where there are mirrors
   MirrorKeeperOptions mirrors;
-  std::uint64_t mirror_scrub_ns = 0;  // from one segment to the next; 0: none
+  std::uint64_t mirror_scrub_ns = 0;                     // from one segment to the next; 0: none
+  std::function<std::uint64_t()> wall_ns = realtime_ns;  // what delayed messages are due by
 };
 
 struct TurnResult {

@@ -5,6 +5,7 @@
 
 #include "daemon/bus/bus.h"
 #include "daemon/bus/log_walker.h"
+#include "shm/base/clock.h"
 #include "shm/base/key_hash.h"
 #include "shm/layout/trailer.h"
 
@@ -23,6 +24,16 @@ delivery::LogRecord describe(const ring::RecordView& record, std::string_view ta
   if (!tag.empty())
     out.tag_matches = layout::as_text(layout::find_entry(record.trailer, layout::TrailerType::tag)) == tag;
   return out;
+}
+
+delivery::LogMessage copy(const ring::RecordView& record, std::string_view tag) {
+  delivery::LogMessage message;
+  message.record = describe(record, tag);
+  message.producer = record.fields.claim.producer();
+  message.sequence = record.fields.sequence;
+  message.payload.assign(reinterpret_cast<const char*>(record.payload.data()), record.payload.size());
+  message.trailer.assign(reinterpret_cast<const char*>(record.trailer.data()), record.trailer.size());
+  return message;
 }
 
 delivery::TopicView view_of(const Topic& topic) {
@@ -75,7 +86,7 @@ Result<Position> BusLogs::durable(TopicId topic, PartitionNumber number) const {
 Result<Position> BusLogs::snap(TopicId topic, PartitionNumber number, Position position) {
   SLUICE_ASSIGN(spill::Partition * partition, this->partition(topic, number));
   const ring::PartitionMemory& memory = partition->memory();
-  LogWalker walker(*partition, memory.start_of(memory.segment_of(position)), end_of(*partition));
+  LogWalker walker(*partition, memory.start_of(memory.segment_of(position)), end_of(*partition), realtime_coarse_ns());
   ring::RecordView record;
   for (;;) {
     SLUICE_ASSIGN(const bool found, walker.next(record));
@@ -88,7 +99,7 @@ Result<Position> BusLogs::at_time(TopicId topic, PartitionNumber number, std::ui
   SLUICE_ASSIGN(spill::Partition * partition, this->partition(topic, number));
   const Position begin =
       partition->log() == nullptr ? partition->memory_start() : partition->log()->segment_at_time(time_ns);
-  LogWalker walker(*partition, begin, end_of(*partition));
+  LogWalker walker(*partition, begin, end_of(*partition), realtime_coarse_ns());
   ring::RecordView record;
   for (;;) {
     SLUICE_ASSIGN(const bool found, walker.next(record));
@@ -101,7 +112,7 @@ Result<delivery::LogWalk> BusLogs::walk(TopicId topic, PartitionNumber number, P
                                         std::string_view tag) {
   SLUICE_ASSIGN(spill::Partition * partition, this->partition(topic, number));
   const Position begin = std::max(from, partition->earliest());
-  LogWalker walker(*partition, begin, end_of(*partition));
+  LogWalker walker(*partition, begin, end_of(*partition), realtime_coarse_ns());
   delivery::LogWalk walk;
   walk.next = begin;
   ring::RecordView record;
@@ -113,30 +124,50 @@ Result<delivery::LogWalk> BusLogs::walk(TopicId topic, PartitionNumber number, P
       break;
     }
     delivery::LogRecord described = describe(record, tag);
+    if (record.fields.claim.kind() == layout::RecordKind::ref) {
+      SLUICE_ASSIGN(const std::optional<delivery::LogMessage> meant, follow(*partition, record, tag));
+      if (!meant) continue;  // gone, or damaged: readers count it
+      described.key_hash = meant->record.key_hash;
+      described.tag_matches = meant->record.tag_matches;
+    }
     if (described.tag_matches) walk.records.push_back(described);
   }
   return walk;
 }
 
-Result<delivery::LogMessage> BusLogs::read(TopicId topic, PartitionNumber number, Position position) {
-  SLUICE_ASSIGN(spill::Partition * partition, this->partition(topic, number));
-  LogWalker walker(*partition, position, end_of(*partition));
-  ring::RecordView record;
-  SLUICE_ASSIGN(const bool found, walker.next(record));
-  if (!found || record.position != position)
-    return fail(ErrorCode::not_found, "reading " + partition->identity().name + "@" + std::to_string(position.value) +
-                                          ": no message stands there");
-  delivery::LogMessage message;
-  message.record = describe(record, {});
-  message.producer = record.fields.claim.producer();
-  message.sequence = record.fields.sequence;
-  message.payload.assign(reinterpret_cast<const char*>(record.payload.data()), record.payload.size());
-  message.trailer.assign(reinterpret_cast<const char*>(record.trailer.data()), record.trailer.size());
+// The delayed message that a ref stands for, with the ref's place.
+Result<std::optional<delivery::LogMessage>> BusLogs::follow(spill::Partition& partition, const ring::RecordView& ref,
+                                                            std::string_view tag) const {
+  const auto reference = layout::as_u64(layout::find_entry(ref.trailer, layout::TrailerType::reference));
+  std::optional<delivery::LogMessage> message;
+  if (!reference || *reference >= ref.position.value || *reference % layout::kRecordAlignment != 0) return message;
+  LogWalker walker(partition, Position(*reference), ref.position, realtime_coarse_ns());
+  ring::RecordView meant;
+  SLUICE_ASSIGN(const bool found, walker.raw(meant));
+  if (!found || meant.position.value != *reference || meant.fields.claim.kind() != layout::RecordKind::delayed)
+    return message;
+  message = copy(meant, tag);
+  message->record.position = ref.position;
+  message->record.end = ref.position + ref.fields.claim.span_size();
   return message;
 }
 
+Result<delivery::LogMessage> BusLogs::read(TopicId topic, PartitionNumber number, Position position) {
+  SLUICE_ASSIGN(spill::Partition * partition, this->partition(topic, number));
+  LogWalker walker(*partition, position, end_of(*partition), 0);  // also one that has expired
+  ring::RecordView record;
+  SLUICE_ASSIGN(const bool found, walker.next(record));
+  if (found && record.position == position) {
+    if (record.fields.claim.kind() != layout::RecordKind::ref) return copy(record, {});
+    SLUICE_ASSIGN(std::optional<delivery::LogMessage> meant, follow(*partition, record, {}));
+    if (meant) return std::move(*meant);
+  }
+  return fail(ErrorCode::not_found, "reading " + partition->identity().name + "@" + std::to_string(position.value) +
+                                        ": no message stands there");
+}
+
 Result<std::uint64_t> BusLogs::walk_count(spill::Partition& partition, Position from, Position to) const {
-  LogWalker walker(partition, from, to);
+  LogWalker walker(partition, from, to, realtime_coarse_ns());
   ring::RecordView record;
   std::uint64_t count = 0;
   for (;;) {

@@ -44,6 +44,8 @@ class BusLogs final : public delivery::Logs {
  private:
   Result<spill::Partition*> partition(TopicId topic, PartitionNumber number) const;
   Position end_of(const spill::Partition& partition) const;
+  Result<std::optional<delivery::LogMessage>> follow(spill::Partition& partition, const ring::RecordView& ref,
+                                                     std::string_view tag) const;
   Result<std::uint64_t> walk_count(spill::Partition& partition, Position from, Position to) const;
 
   Bus& bus_;

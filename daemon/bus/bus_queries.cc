@@ -75,7 +75,7 @@ session::PartitionInfo Bus::info_of(const PartitionUnit& unit) const {
     info.file_count = log->file_count();
     info.file_bytes = log->file_bytes();
   }
-  for (const core::AuditRow& row : unit.partition->audit().rows()) info.records += row.counts.data;
+  for (const core::AuditRow& row : unit.partition->audit().rows()) info.records += row.counts.data + row.counts.delayed;
   const ring::SlotCounts slots = partition.slot_counts();
   info.slots_used = slots.ready + slots.limbo;
   info.slots_pinned = slots.limbo;
@@ -84,6 +84,8 @@ session::PartitionInfo Bus::info_of(const PartitionUnit& unit) const {
   if (const log::PartitionLog* log = unit.partition->log(); log != nullptr)
     info.quarantined_bytes += log->damaged_bytes();
   info.corrupt_records = partition.counters().corrupt_records;
+  info.delayed = partition.delays().size();
+  info.next_due_ns = partition.delays().next_due_ns().value_or(0);
   return info;
 }
 

@@ -9,7 +9,9 @@ namespace sluice::bus {
 namespace {
 
 // Raised with every change of what follows, also of core::kAuditCategories.
-constexpr std::uint32_t kLayoutVersion = 1;
+constexpr std::uint32_t kLayoutVersion = 2;
+// Version 1 had no `delays_changed`: nobody could send any.
+constexpr std::uint32_t kLayoutVersionFirst = 1;
 
 // The host's byte order: it never leaves the host. Behind the header the rows, each with its name behind it, then the
 // bookmarks, each with its bytes behind it.
@@ -17,7 +19,7 @@ struct Header {
   std::uint32_t version = kLayoutVersion;
   std::uint32_t rows = 0;
   std::uint32_t bookmarks = 0;
-  std::uint32_t reserved = 0;
+  std::uint32_t delays_changed = 0;
   std::uint64_t upto = 0;
 };
 
@@ -92,7 +94,8 @@ std::string encode_checkpoint(const spill::Checkpoint& checkpoint) {
   std::string bytes;
   bytes.reserve(sizeof(Header) + checkpoint.rows.size() * sizeof(Row) + checkpoint.bookmarks.size() * sizeof(Mark));
   append(bytes, Header{kLayoutVersion, static_cast<std::uint32_t>(checkpoint.rows.size()),
-                       static_cast<std::uint32_t>(checkpoint.bookmarks.size()), 0, checkpoint.upto.value});
+                       static_cast<std::uint32_t>(checkpoint.bookmarks.size()), checkpoint.delays_changed ? 1u : 0u,
+                       checkpoint.upto.value});
   for (const core::AuditRow& row : checkpoint.rows) {
     Row fixed{row.producer.value,
               static_cast<std::uint32_t>(row.name.size()),
@@ -115,12 +118,13 @@ Result<spill::Checkpoint> decode_checkpoint(std::string_view bytes) {
   Reader reader(bytes);
   Header header;
   if (!reader.take(header)) return damaged();
-  if (header.version != kLayoutVersion)
+  if (header.version < kLayoutVersionFirst || header.version > kLayoutVersion)
     return fail(ErrorCode::version, "reading the noted counts of a partition: layout " +
                                         std::to_string(header.version) + ", this daemon knows " +
                                         std::to_string(kLayoutVersion));
   spill::Checkpoint checkpoint;
   checkpoint.upto = Position(header.upto);
+  checkpoint.delays_changed = header.delays_changed != 0;
   for (std::uint32_t i = 0; i < header.rows; ++i)
     if (!take_row(reader, checkpoint.rows.emplace_back())) return damaged();
   for (std::uint32_t i = 0; i < header.bookmarks; ++i)

@@ -4,6 +4,7 @@
 
 #include "shm/base/limits.h"
 #include "shm/layout/segment.h"
+#include "shm/layout/trailer.h"
 
 namespace sluice::bus {
 namespace {
@@ -50,8 +51,14 @@ Result<bool> LogWalker::next(ring::RecordView& record) {
 }
 
 bool LogWalker::is_for_consumers(const ring::RecordView& record) const {
-  return record.fields.claim.kind() == layout::RecordKind::data &&
-         !partition_.is_fenced(record.fields.claim.producer(), record.position);
+  if (raw_) return true;
+  if (record.fields.claim.kind() == layout::RecordKind::ref) return record.fields.claim.producer() == ProducerId(0);
+  if (record.fields.claim.kind() != layout::RecordKind::data ||
+      partition_.is_fenced(record.fields.claim.producer(), record.position))
+    return false;
+  if (record.trailer.empty()) return true;
+  const auto expiry = layout::as_u64(layout::find_entry(record.trailer, layout::TrailerType::expiry));
+  return !expiry || *expiry > now_ns_;
 }
 
 Result<bool> LogWalker::place() {

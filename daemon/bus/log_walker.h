@@ -20,11 +20,18 @@ namespace sluice::bus {
 class LogWalker {
  public:
   // From `from` on (a segment's start, or a record's start or end), below `end`.
-  LogWalker(spill::Partition& partition, Position from, Position end) : partition_(partition), at_(from), end_(end) {}
+  // `now_ns` (wall clock): what has expired by then is passed over.
+  LogWalker(spill::Partition& partition, Position from, Position end, std::uint64_t now_ns)
+      : partition_(partition), at_(from), end_(end), now_ns_(now_ns) {}
 
-  // The next record that consumers see, valid until the next call. False: there is none below the end. io: its file
-  // cannot be read.
+  // The next record that consumers see, valid until the next call: a message, or a ref to a delayed one. False: there
+  // is none below the end. io: its file cannot be read.
   Result<bool> next(ring::RecordView& record);
+  // Whatever stands at the position, if it is a record that holds.
+  Result<bool> raw(ring::RecordView& record) {
+    raw_ = true;
+    return next(record);
+  }
   // Everything below was looked at.
   Position position() const { return at_; }
 
@@ -38,6 +45,8 @@ class LogWalker {
   spill::Partition& partition_;
   Position at_;
   const Position end_;
+  const std::uint64_t now_ns_;
+  bool raw_ = false;
   bool placed_ = false;
   bool in_file_ = false;
   ring::SegmentView view_;

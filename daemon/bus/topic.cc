@@ -90,8 +90,14 @@ Result<Topic::Recovered> Topic::recover(PartitionNumber number, const KeptPartit
   const std::string name = partition_name(number);
   SLUICE_ASSIGN(store::AuditSnapshot snapshot, context.store.audit_snapshot(id(), number));
   const bool memory_kept = kept != nullptr;
-  // What the daemon before had noted is newer, and saves the reading of what lies between.
-  if (memory_kept && kept->audit && kept->audit->upto > snapshot.upto) snapshot = snapshot_of(*kept->audit);
+  // What the daemon before had noted is newer, and saves the reading of what lies between; but for what waits, of which
+  // it only notes whether that has changed.
+  if (memory_kept && kept->audit && kept->audit->upto > snapshot.upto) {
+    core::DelaySnapshot delays = std::move(snapshot.delays);
+    snapshot = snapshot_of(*kept->audit);
+    if (!kept->audit->delays_changed) delays.upto = snapshot.upto;
+    snapshot.delays = std::move(delays);
+  }
   log::LogOptions options{context.directory.partition_path(record_.config.name, number),
                           name,
                           id(),
@@ -107,17 +113,13 @@ Result<Topic::Recovered> Topic::recover(PartitionNumber number, const KeptPartit
     audit = AuditRecovery(snapshot, attaches_, fences_, number);
     report = {};
     return log::PartitionLog::open(
-        context.disk, options, snapshot.upto,
+        context.disk, options, std::min(snapshot.upto, snapshot.delays.upto),
         [&](Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer) {
           audit.visit(position, fields, trailer);
         },
         report);
   };
   SLUICE_ASSIGN(std::unique_ptr<log::PartitionLog> log, wait_for_predecessor(name, open));
-  if (memory_kept && report.end < snapshot.upto)
-    return fail(ErrorCode::corrupt, "adopting the memory of " + name + ": its log ends at " +
-                                        std::to_string(report.end.value) + ", but was durable up to " +
-                                        std::to_string(snapshot.upto.value));
   audit.finish(!memory_kept);
   report_findings(name, report, findings);
   return Recovered{std::move(log), std::move(audit), report.end, report.used_end, report.segment_records};
@@ -128,9 +130,11 @@ Status Topic::make_partition(PartitionUnit& unit, PartitionNumber number, Recove
   unit.partition = std::make_unique<spill::Partition>(
       unit.regions->memory(context.wake_fd), config(),
       spill::PartitionIdentity{partition_name(number), id(), number, context.incarnation},
-      spill::Environment{&context.disk, &context.pins, unit.regions.get(), &context.attached, context.notes},
+      spill::Environment{&context.disk, &context.pins, unit.regions.get(), &context.attached, context.notes,
+                         context.wall_ns},
       std::move(recovered.log), std::move(recovered.audit.audit()),
-      spill::PartitionOptions{context.flush_interval_ns, std::uint64_t{unit.handle} << 32}, kept);
+      spill::PartitionOptions{context.flush_interval_ns, std::uint64_t{unit.handle} << 32}, kept,
+      std::move(recovered.audit.delays()));
   if (kept)
     SLUICE_TRY(adopt_fences(unit, recovered.audit, context.store));
   else
@@ -214,7 +218,9 @@ Status Topic::adopt_partition(PartitionNumber number, KeptUnit kept, const OpenC
   spill::KeptMemory adopted;
   adopted.resume = std::max(recovered.end, start);
   adopted.segment_records = recovered.segment_records;
-  const Position durable(memory.control->durable.load(std::memory_order_acquire));
+  // What was counted was durable. A life that has written nothing yet was counted up to its start.
+  const Position durable =
+      std::max(Position(memory.control->durable.load(std::memory_order_acquire)), recovered.audit.counted());
   if (adopted.resume < durable)
     return fail(ErrorCode::corrupt, "adopting the memory of " + name + ": " + std::to_string(durable.value) +
                                         " was durable, but its log ends at " + std::to_string(recovered.end.value));
@@ -270,6 +276,7 @@ Status Topic::renew_leases(store::Store& store) {
 Status Topic::save_checkpoint(store::Store& store, PartitionUnit& unit, const spill::Checkpoint& checkpoint) const {
   SLUICE_TRY(store.save_audit_snapshot(id(), unit.partition->identity().partition, snapshot_of(checkpoint)));
   unit.counted = checkpoint.upto;
+  unit.partition->saved(checkpoint);
   return {};
 }
 

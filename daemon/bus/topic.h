@@ -5,6 +5,7 @@
 #include <array>
 #include <cstdint>
 #include <deque>
+#include <functional>
 #include <map>
 #include <memory>
 #include <string>
@@ -34,6 +35,7 @@ struct OpenContext {
   Incarnation incarnation;
   std::uint64_t flush_interval_ns = 0;
   std::uint32_t segments_per_file = 0;
+  std::function<std::uint64_t()> wall_ns;
   int wake_fd = -1;
 };
 

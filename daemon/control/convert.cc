@@ -65,6 +65,8 @@ void write_partition(protocol::PartitionInfo::Builder out, const session::Partit
   out.setOpenClaims(info.open_claims);
   out.setQuarantinedBytes(info.quarantined_bytes);
   out.setCorruptRecords(info.corrupt_records);
+  out.setDelayed(info.delayed);
+  out.setNextDueNs(info.next_due_ns);
 }
 
 }  // namespace

@@ -60,6 +60,10 @@ void PartitionAudit::count(ProducerId producer, Sequence sequence, std::uint64_t
 
 void PartitionAudit::on_data(ProducerId producer, Sequence sequence) { count(producer, sequence, &AuditCounts::data); }
 
+void PartitionAudit::on_delayed(ProducerId producer, Sequence sequence) {
+  count(producer, sequence, &AuditCounts::delayed);
+}
+
 Sequence PartitionAudit::on_abort(ProducerId producer) {
   const Sequence sequence = next_sequence(producer);
   count(producer, sequence, &AuditCounts::aborted);

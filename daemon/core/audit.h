@@ -78,6 +78,8 @@ class PartitionAudit {
   Sequence next_sequence(ProducerId producer) const;
   // An unknown producer starts at 1. A sequence above the next one leaves a gap, one below is a repeat.
   void on_data(ProducerId producer, Sequence sequence);
+  // Accepted for later: counted as delayed for ever, for its delivery is no record of the producer's.
+  void on_delayed(ProducerId producer, Sequence sequence);
   // A claim that was aborted: consumes next_sequence, which is returned.
   Sequence on_abort(ProducerId producer);
   void on_quarantined(ProducerId producer, Sequence sequence);

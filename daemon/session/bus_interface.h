@@ -123,6 +123,8 @@ struct PartitionInfo {
   std::uint32_t open_claims = 0;
   std::uint64_t quarantined_bytes = 0;
   std::uint64_t corrupt_records = 0;
+  std::uint64_t delayed = 0;      // that wait for their time
+  std::uint64_t next_due_ns = 0;  // since the epoch; 0: none waits
 };
 struct TopicInfo {
   core::TopicRecord record;

@@ -3,10 +3,12 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <optional>
 #include <string>
 
 #include "daemon/io/disk.h"
+#include "shm/base/clock.h"
 #include "shm/base/types.h"
 #include "shm/ring/slot_manager.h"
 
@@ -35,7 +37,8 @@ struct Environment {
   const ring::PinSource* pins = nullptr;
   ring::SlotMemory* backing = nullptr;
   const Attached* attached = nullptr;
-  AuditNotes* notes = nullptr;  // null: nobody
+  AuditNotes* notes = nullptr;                           // null: nobody
+  std::function<std::uint64_t()> wall_ns = realtime_ns;  // what messages are due by: ns since the epoch
 };
 
 // What it is: constant for the partition's life in this daemon.

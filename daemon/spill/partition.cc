@@ -23,6 +23,8 @@ constexpr std::uint64_t kPinsLookNs = 50'000'000;  // producers wait for slots t
 // From one note of a durable partition's counts to the next: what lies between is read again at a start.
 constexpr std::uint64_t kNoteIntervalNs = 20'000'000;
 constexpr std::uint64_t kMemoryRetryNs = 100'000'000;  // producers wait for memory that was refused
+constexpr std::uint32_t kRefsMax = 4096;               // appended in one turn
+constexpr std::uint64_t kRefRetryNs = 5'000'000;       // due, and no room: nobody says when there is some
 
 ring::PartitionMemory with_start(const ring::PartitionMemory& memory) {
   const std::uint64_t start = memory.control->start_position;
@@ -41,7 +43,7 @@ Position start_of(const ring::PartitionMemory& memory, const std::optional<KeptM
 
 Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfig& config, PartitionIdentity identity,
                      Environment environment, std::unique_ptr<log::PartitionLog> log, core::PartitionAudit audit,
-                     PartitionOptions options, const std::optional<KeptMemory>& kept)
+                     PartitionOptions options, const std::optional<KeptMemory>& kept, core::DelayQueue delays)
     : memory_(kept ? memory : with_start(memory)),
       identity_(std::move(identity)),
       environment_(environment),
@@ -51,12 +53,13 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
       sync_(config.durability == core::Durability::sync),
       overflow_(config.overflow),
       audit_(std::move(audit)),
+      delays_(std::move(delays)),
       slots_(kept ? ring::SlotManager(memory_, *environment.pins, *environment.backing, identity_.topic,
                                       identity_.partition, identity_.incarnation, kept->slots)
                   : ring::SlotManager(memory_, *environment.pins, *environment.backing, identity_.topic,
                                       identity_.partition, identity_.incarnation)),
       log_(std::move(log)),
-      scan_(slots_, audit_, identity_, *environment.attached, start_of(memory_, kept)) {
+      scan_(slots_, audit_, volatile_ ? nullptr : &delays_, identity_, *environment.attached, start_of(memory_, kept)) {
   SLUICE_ASSERT(volatile_ == (log_ == nullptr));
   if (log_) {
     const std::uint64_t interval = sync_ ? 0 : options.flush_interval_ns;
@@ -65,7 +68,10 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
                                  WriterOptions{interval, interval == 0, options.token_base}, start_of(memory_, kept));
     memory_.control->trimmed.store(log_->earliest().value, std::memory_order_relaxed);
   }
-  if (kept) adopt(*kept);
+  if (kept)
+    adopt(*kept);
+  else
+    delays_.settle();
   prepare();
 }
 
@@ -95,8 +101,9 @@ WorkResult Partition::do_work(std::uint64_t now_ns) {
   if (slots_.release_unpinned() != 0) result.progressed = true;
   result.progressed |= retire();
   result.progressed |= prepare();
+  result.progressed |= deliver_due(now_ns);
   for (const std::uint64_t deadline :
-       {scan_.claim_deadline_ns(), writer_ ? writer_->deadline_ns() : 0, room_deadline_ns(now_ns)})
+       {scan_.claim_deadline_ns(), writer_ ? writer_->deadline_ns() : 0, room_deadline_ns(now_ns), due_deadline_ns_})
     if (deadline != 0 && (result.deadline_ns == 0 || deadline < result.deadline_ns)) result.deadline_ns = deadline;
   return result;
 }
@@ -117,14 +124,52 @@ void Partition::catch_up(std::uint64_t now_ns) {
   do_work(now_ns);
 }
 
+// The refs that a daemon before has appended lie in memory that was kept, and are met at the end of it at the latest.
+bool Partition::deliver_due(std::uint64_t now_ns) {
+  due_deadline_ns_ = 0;
+  if (!delays_.settled()) {
+    if (!scan_.at_end()) return false;
+    delays_.settle();
+  }
+  if (delays_.size() == 0 || gate() != layout::Gate::open) return false;
+  const std::uint64_t wall = environment_.wall_ns();
+  std::uint32_t delivered = 0;
+  ring::AppendResult result = ring::AppendResult::ok;
+  for (auto due = delays_.due(wall); due && delivered < kRefsMax; due = delays_.due(wall)) {
+    result = append_ref(*due, wall);
+    if (result != ring::AppendResult::ok) break;
+    ++delivered;
+  }
+  if (result == ring::AppendResult::no_room) {
+    due_deadline_ns_ = now_ns + kRefRetryNs;
+  } else if (const auto next = delays_.next_due_ns(); next && *next > wall) {
+    due_deadline_ns_ = now_ns + std::min(*next - wall, kDaemonSleepNsMax);
+  }
+  return delivered != 0;
+}
+
+ring::AppendResult Partition::append_ref(const core::Delay& delay, std::uint64_t wall_ns) {
+  if (!ref_appender_) ref_appender_.emplace(memory_, ProducerId(0), own_pin_, true, Sequence(1));
+  layout::TrailerBuilder trailer;
+  trailer.reference(delay.position);
+  ring::Appended appended;
+  const ring::AppendResult result =
+      ref_appender_->append({{}, trailer.finish(), wall_ns}, appended, layout::RecordKind::ref);
+  if (result == ring::AppendResult::ok) delays_.sent(appended.position);
+  SLUICE_FAILPOINT("spill.ref_appended");
+  return result;
+}
+
 bool Partition::scan(std::uint64_t now_ns) {
-  if (scan_.advance(now_ns, kScanRecordsMax, kScanBytesMax) == 0) return false;
+  const std::uint64_t passed = scan_.advance(now_ns, kScanRecordsMax, kScanBytesMax);
+  if (passed == 0) return false;
+  delays_.passed(scan_.frontier());
   const std::vector<log::SegmentSummary> complete = scan_.take_summaries();
   // Before any of them may leave memory.
   if (!writer_ && !complete.empty()) note_now();
   if (writer_ && !complete.empty() && environment_.notes != nullptr && !pending_note_ &&
       now_ns - pending_note_at_ns_ >= kNoteIntervalNs) {
-    pending_note_ = checkpoint_now();
+    pending_note_ = note();
     pending_note_at_ns_ = now_ns;
   }
   for (const log::SegmentSummary& summary : complete) {
@@ -136,7 +181,7 @@ bool Partition::scan(std::uint64_t now_ns) {
 }
 
 void Partition::note_now() {
-  if (environment_.notes != nullptr) environment_.notes->note(memory_.handle, checkpoint_now());
+  if (environment_.notes != nullptr) environment_.notes->note(memory_.handle, note());
 }
 
 // The scan may have passed the segment's end by now: the checkpoint is of the frontier as it stands.
@@ -146,7 +191,19 @@ void Partition::note_checkpoint() {
 }
 
 Checkpoint Partition::checkpoint_now() const {
-  return {scan_.frontier(), audit_.rows(), {scan_.bookmarks().begin(), scan_.bookmarks().end()}};
+  Checkpoint checkpoint = note();
+  checkpoint.delays = delays_.snapshot(checkpoint.upto);
+  return checkpoint;
+}
+
+Checkpoint Partition::note() const {
+  Checkpoint noted;
+  noted.upto = scan_.frontier();
+  noted.rows = audit_.rows();
+  noted.bookmarks.assign(scan_.bookmarks().begin(), scan_.bookmarks().end());
+  noted.delay_changes = delays_.changes();
+  noted.delays_changed = delays_.changed_since_save();
+  return noted;
 }
 
 void Partition::request_checkpoint() {
@@ -508,7 +565,8 @@ Position Partition::tail() const {
 
 Status Partition::retain(const log::RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from) {
   if (!log_) return {};
-  auto trimmed = log_->retain(limits, wall_ns, std::min(durable(), keep_from));
+  const Position waiting = delays_.oldest().value_or(keep_from);
+  auto trimmed = log_->retain(limits, wall_ns, std::min({durable(), keep_from, waiting}));
   if (!trimmed) return fail(trimmed.error());
   if (trimmed->files == 0) return {};
   memory_.control->trimmed.store(trimmed->trimmed.value, std::memory_order_release);

@@ -1,4 +1,5 @@
-// One partition in the daemon: scan → write → sync → publish → retire → prepare, over its shared memory and its log.
+// One partition in the daemon: scan → write → sync → publish → retire → prepare → deliver what is due, over its shared
+// memory and its log.
 //
 // Owner: the bus thread. Nothing here waits: do_work() does what can be done now and says when it wants to be called
 // again; disk completions come through on_completion().
@@ -22,6 +23,7 @@
 #include <vector>
 
 #include "daemon/core/audit.h"
+#include "daemon/core/delay_queue.h"
 #include "daemon/core/topic.h"
 #include "daemon/log/partition_log.h"
 #include "daemon/spill/environment.h"
@@ -58,6 +60,9 @@ struct Checkpoint {
   Position upto;
   std::vector<core::AuditRow> rows;
   std::vector<std::pair<ProducerId, ProducerMark>> bookmarks;
+  core::DelaySnapshot delays;       // not in a note: there may be many
+  std::uint64_t delay_changes = 0;  // core::DelayQueue::changes()
+  bool delays_changed = false;      // since those that the store has
 };
 
 // A fence that stands: where, and what the old holder had sent below it.
@@ -69,10 +74,10 @@ struct FenceMark {
 class Partition {
  public:
   // `memory` is initialised (control's constants written, everything else zero) unless it was `kept`; `log` is null for
-  // a volatile topic; `audit` holds what recovery counted.
+  // a volatile topic; `audit` and `delays` hold what recovery counted and found waiting.
   Partition(const ring::PartitionMemory& memory, const core::TopicConfig& config, PartitionIdentity identity,
             Environment environment, std::unique_ptr<log::PartitionLog> log, core::PartitionAudit audit,
-            PartitionOptions options, const std::optional<KeptMemory>& kept = {});
+            PartitionOptions options, const std::optional<KeptMemory>& kept = {}, core::DelayQueue delays = {});
   ~Partition();
 
   WorkResult do_work(std::uint64_t now_ns);
@@ -124,6 +129,7 @@ class Partition {
   const ring::PartitionMemory& memory() const { return memory_; }
   const PartitionIdentity& identity() const { return identity_; }
   core::PartitionAudit& audit() { return audit_; }
+  const core::DelayQueue& delays() const { return delays_; }
   log::PartitionLog* log() { return log_.get(); }
   // Consumers see nothing that is not durable.
   bool is_visible_durable() const { return visible_durable_; }
@@ -144,8 +150,9 @@ class Partition {
   // idle; nothing comes of it any more but what is in memory.
   void release_log();
 
-  // Checkpoints that have become durable since the last call, the newest only.
+  // Checkpoints that have become durable since the last call, the newest only. saved() once the store has it.
   std::optional<Checkpoint> take_checkpoint();
+  void saved(const Checkpoint& checkpoint) { delays_.saved(checkpoint.upto, checkpoint.delay_changes); }
   // One of everything below the frontier, which must be durable: at a clean stop.
   Checkpoint checkpoint_now() const;
   // What a client of lost memory says it had claimed. No record tells it: the row is the caller's to save, and is in
@@ -153,7 +160,7 @@ class Partition {
   std::optional<core::AuditRow> report(ProducerId producer, Sequence last);
   // A checkpoint is taken now, and ready as soon as all below the frontier is durable.
   void request_checkpoint();
-  // Applies retention to what lies below `keep_from` and is durable; publishes `trimmed`.
+  // Applies retention to what lies below `keep_from`, is durable, and does not wait for its time; publishes `trimmed`.
   Status retain(const log::RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from);
   void set_overflow(core::Overflow overflow) { overflow_ = overflow; }
 
@@ -165,6 +172,9 @@ class Partition {
   bool may_retire(SegmentNumber segment, bool slot_needed) const;
   bool count_dropped(SegmentNumber segment);
   void note_now();
+  Checkpoint note() const;
+  bool deliver_due(std::uint64_t now_ns);
+  ring::AppendResult append_ref(const core::Delay& delay, std::uint64_t wall_ns);
   bool prepare();
   Position prepare_target() const;
   std::uint64_t room_deadline_ns(std::uint64_t now_ns) const;
@@ -189,6 +199,7 @@ class Partition {
   // Owned by the bus thread.
   core::Overflow overflow_;
   core::PartitionAudit audit_;
+  core::DelayQueue delays_;
   ring::SlotManager slots_;
   std::unique_ptr<log::PartitionLog> log_;
   Scan scan_;
@@ -204,6 +215,8 @@ class Partition {
   std::uint64_t checkpoint_segment_ = 0;          // segments since the last one
   std::atomic<std::uint64_t> own_pin_{0};         // for the daemon's own records; nobody needs to see it
   std::map<ProducerId, Sequence> own_sequences_;  // of append_own(): the next one
+  std::optional<ring::Appender> ref_appender_;
+  std::uint64_t due_deadline_ns_ = 0;  // monotonic: when deliver_due() has work again
   std::string memory_error_;
 };
 

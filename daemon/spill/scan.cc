@@ -40,10 +40,16 @@ RecordHeader* header_at(const ring::SegmentView& segment, Position position) {
 
 }  // namespace
 
-Scan::Scan(ring::SlotManager& slots, core::PartitionAudit& audit, const PartitionIdentity& identity,
-           const Attached& attached, Position start)
+core::Delay delay_of(Position position, std::span<const std::byte> trailer) {
+  const auto due = layout::as_u64(layout::find_entry(trailer, layout::TrailerType::due));
+  return {std::min(due.value_or(0), core::kDueNsMax), position};
+}
+
+Scan::Scan(ring::SlotManager& slots, core::PartitionAudit& audit, core::DelayQueue* delays,
+           const PartitionIdentity& identity, const Attached& attached, Position start)
     : slots_(slots),
       audit_(audit),
+      delays_(delays),
       identity_(identity),
       attached_(attached),
       deadline_ns_(slots.memory().control->claim_deadline_ns),
@@ -65,6 +71,7 @@ ring::SegmentView Scan::view_at(Position position) const {
 
 std::uint64_t Scan::advance(std::uint64_t now_ns, std::uint64_t records_max, std::uint64_t bytes_max) {
   std::uint64_t passed = 0;
+  at_end_ = false;
   const Position stop = frontier_ + bytes_max;
   // Looks are counted, not passes: whoever rewrites a word all the time keeps us here no longer than others do.
   std::uint64_t looks = 0;
@@ -77,6 +84,7 @@ std::uint64_t Scan::advance(std::uint64_t now_ns, std::uint64_t records_max, std
       if (look == Look::passed) ++passed;
     }
   }
+  at_end_ = !slots_.is_ready(slots_.memory().segment_of(frontier_));
   return passed;
 }
 
@@ -90,7 +98,10 @@ Scan::Look Scan::look_at_frontier(const ring::SegmentView& segment, std::uint64_
     case ScanResult::broken_chain: return close_chain(segment, record.position) ? Look::passed : Look::halted;
     case ScanResult::free:
     case ScanResult::limit:
-    case ScanResult::segment_end: halted_since_ns_ = 0; return Look::halted;
+    case ScanResult::segment_end:
+      halted_since_ns_ = 0;
+      at_end_ = true;
+      return Look::halted;
     case ScanResult::record:
     case ScanResult::aborted:
     case ScanResult::pad:
@@ -130,11 +141,23 @@ void Scan::move_frontier(Position record, Position next, const ring::SegmentView
   if (frontier_ == segment.end) finish_segment(slots_.memory().segment_of(segment.start));
 }
 
-// True for what is no fence, and for the fences that this daemon has appended: they are known before they are met.
-bool Scan::is_credible(const ring::RecordView& record) const {
-  if (record.fields.claim.kind() != RecordKind::fence) return true;
-  return std::any_of(fences_.begin(), fences_.end(),
-                     [&](const auto& fence) { return fence.second == record.position; });
+// What only the daemon writes is what it has appended: known before it is met. A volatile topic takes no delays.
+bool Scan::is_credible(const ring::RecordView& record) {
+  switch (record.fields.claim.kind()) {
+    case RecordKind::fence:
+      return std::any_of(fences_.begin(), fences_.end(),
+                         [&](const auto& fence) { return fence.second == record.position; });
+    case RecordKind::ref: return is_awaited(record);
+    case RecordKind::delayed: return delays_ != nullptr;
+    default: return true;
+  }
+}
+
+// Ends the delay that it means.
+bool Scan::is_awaited(const ring::RecordView& ref) {
+  if (delays_ == nullptr || ref.fields.claim.producer() != ProducerId(0)) return false;
+  const auto reference = layout::as_u64(layout::find_entry(ref.trailer, layout::TrailerType::reference));
+  return reference && delays_->met(ref.position, Position(*reference));
 }
 
 bool Scan::is_fenced(ProducerId producer, Position position) const {
@@ -145,12 +168,23 @@ bool Scan::is_fenced(ProducerId producer, Position position) const {
 
 void Scan::on_record(const ring::RecordView& record) {
   const ProducerId producer = record.fields.claim.producer();
-  if (record.fields.claim.kind() == RecordKind::fence) return;  // the daemon's own: no sequence of a producer
+  const RecordKind kind = record.fields.claim.kind();
+  if (kind == RecordKind::fence) return;  // the daemon's own: no sequence of a producer
+  if (kind == RecordKind::ref) {          // so is this; but it is a message's place
+    ++segment_records_;
+    time_max_ns_ = std::max(time_max_ns_, record.fields.time_ns);
+    return;
+  }
   if (is_fenced(producer, record.position)) {
     audit_.on_fenced(producer, record.fields.sequence);
     return;
   }
-  audit_.on_data(producer, record.fields.sequence);
+  if (kind == RecordKind::delayed) {
+    audit_.on_delayed(producer, record.fields.sequence);
+    delays_->note(delay_of(record.position, record.trailer));
+  } else {
+    audit_.on_data(producer, record.fields.sequence);
+  }
   ++counters_.records;
   ++segment_records_;
   time_max_ns_ = std::max(time_max_ns_, record.fields.time_ns);
@@ -163,7 +197,8 @@ void Scan::on_record(const ring::RecordView& record) {
 
 void Scan::on_skip(const ring::RecordView& record, const ring::SegmentView& segment, bool pad) {
   const ProducerId producer = record.fields.claim.producer();
-  const bool counts = !pad && record.fields.claim.kind() != RecordKind::fence;
+  const RecordKind kind = record.fields.claim.kind();
+  const bool counts = !pad && kind != RecordKind::fence && kind != RecordKind::ref;
   const Sequence sequence = counts ? audit_.on_abort(producer) : Sequence(0);
   if (!pad && record.position < adopted_until_ && attached_.is_producer_alive(producer))
     zombies_.try_emplace(record.position, Zombie{record.fields.claim, sequence, segment.checksum});

@@ -6,8 +6,8 @@
 //
 // State at the frontier
 //   free ──▶ waits · final ──▶ counted, on · claimed ──▶ halted: owner dead → aborted, deadline passed → aborted
-//   (zombie) · fails its checks, or a fence that this daemon did not append ──▶ counted as quarantined, on (an abort on
-//   disk) · impossible word ──▶ rest of the segment closed by a pad, counted as quarantined
+//   (zombie) · fails its checks, or a fence or ref that this daemon did not append ──▶ counted as quarantined, on (an
+//   abort on disk) · impossible word ──▶ rest of the segment closed by a pad, counted as quarantined
 //
 // Invariants
 //  1. The frontier never goes back, lies at a record's start (or a segment's), and never above `prepared`.
@@ -27,6 +27,7 @@
 #include <vector>
 
 #include "daemon/core/audit.h"
+#include "daemon/core/delay_queue.h"
 #include "daemon/log/partition_log.h"
 #include "daemon/spill/environment.h"
 #include "shm/base/types.h"
@@ -49,11 +50,14 @@ struct ProducerMark {
   std::string bookmark;
 };
 
+// Of a delayed record. One that names no time is due at once.
+core::Delay delay_of(Position position, std::span<const std::byte> trailer);
+
 class Scan {
  public:
-  // Walks from `start` on, a segment's start or a record's.
-  Scan(ring::SlotManager& slots, core::PartitionAudit& audit, const PartitionIdentity& identity,
-       const Attached& attached, Position start);
+  // Walks from `start` on, a segment's start or a record's. `delays`: null for a volatile topic, which takes none.
+  Scan(ring::SlotManager& slots, core::PartitionAudit& audit, core::DelayQueue* delays,
+       const PartitionIdentity& identity, const Attached& attached, Position start);
   // The memory was another daemon's: aborts of the living below `until` may be its zombies. `segment_records`:
   // committed ones below the start in its segment.
   void adopt(Position until, std::uint64_t segment_records);
@@ -65,6 +69,8 @@ class Scan {
   // When the claim at the frontier expires (monotonic ns); 0: none is open there, or claims have no deadline.
   std::uint64_t claim_deadline_ns() const;
   bool halted_at_claim() const { return halted_since_ns_ != 0; }
+  // The last call of advance() has met the end of the log.
+  bool at_end() const { return at_end_; }
   ProducerId halted_at() const { return halted_word_.producer(); }
 
   // Aborts every open claim between the frontier and the end whose producer `is_gone`. Returns how many.
@@ -108,7 +114,8 @@ class Scan {
   Look look_at_frontier(const ring::SegmentView& segment, std::uint64_t now_ns);
   ring::ScanResult was_aborted_here(ring::RecordView& record, Position& next, ring::ScanResult seen) const;
   void move_frontier(Position record, Position next, const ring::SegmentView& segment);
-  bool is_credible(const ring::RecordView& record) const;
+  bool is_credible(const ring::RecordView& record);
+  bool is_awaited(const ring::RecordView& ref);
   void on_record(const ring::RecordView& record);
   void on_skip(const ring::RecordView& record, const ring::SegmentView& segment, bool pad);
   void on_corrupt(const ring::RecordView& record, const ring::SegmentView& segment);
@@ -123,12 +130,14 @@ class Scan {
   // Constant after construction.
   ring::SlotManager& slots_;
   core::PartitionAudit& audit_;
+  core::DelayQueue* const delays_;
   const PartitionIdentity& identity_;
   const Attached& attached_;
   const std::uint64_t deadline_ns_;
   const bool verify_;
 
   Position frontier_;
+  bool at_end_ = false;
   Position adopted_until_;
   std::uint64_t halted_since_ns_ = 0;  // first sight of the claim at the frontier; 0: not halted
   layout::ClaimWord halted_word_;

@@ -178,7 +178,12 @@ class SimStore final : public Store {
 
   Status save_audit_snapshot(TopicId topic, PartitionNumber partition, const AuditSnapshot& snapshot) override {
     return commit_to(topic, [&](SimStoreState& state) -> Status {
-      state.audits[{topic.value, partition}] = snapshot;
+      AuditSnapshot& kept = state.audits[{topic.value, partition}];
+      std::vector<core::Delay> delays = std::move(kept.delays.delays);
+      std::erase_if(delays, [&](const core::Delay& delay) { return delay <= snapshot.delays.done; });
+      delays.insert(delays.end(), snapshot.delays.delays.begin(), snapshot.delays.delays.end());
+      kept = snapshot;
+      kept.delays.delays = std::move(delays);
       return {};
     });
   }

@@ -7,6 +7,7 @@
 
 #include "daemon/store/sqlite_copy.h"
 #include "daemon/store/sqlite_database.h"
+#include "daemon/store/sqlite_delays.h"
 #include "daemon/store/sqlite_groups.h"
 #include "daemon/store/store.h"
 #include "shm/base/assert.h"
@@ -65,6 +66,7 @@ constexpr std::uint32_t kSchemaVersion = 2;
 const SchemaPart kSchema[] = {
     {1, kFirstTables},
     {kSchemaVersion, kGroupTables},
+    {kSchemaVersion, kDelaySchema},
 };
 
 // Column of audit_rows: behind producer, name, sequence_first, sequence_last.
@@ -420,6 +422,7 @@ Result<AuditSnapshot> SqliteStore::audit_snapshot(TopicId topic, PartitionNumber
   select->reset();
   SLUICE_TRY(read_audit_rows(topic, partition, snapshot));
   SLUICE_TRY(read_bookmarks(topic, partition, snapshot));
+  SLUICE_ASSIGN(snapshot.delays, read_delays(*database_, topic, partition));
   return snapshot;
 }
 
@@ -443,7 +446,7 @@ Status SqliteStore::save_audit_snapshot(TopicId topic, PartitionNumber partition
       SLUICE_TRY(run("INSERT INTO audit_bookmarks VALUES (?,?,?,?,?)", topic.value, partition,
                      std::string_view(bookmark.producer_name), bookmark.sequence.value,
                      std::as_bytes(std::span(bookmark.bookmark))));
-    return {};
+    return save_delays(*database_, topic, partition, snapshot.delays);
   });
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "daemon/core/audit.h"
+#include "daemon/core/delay_queue.h"
 #include "daemon/core/topic.h"
 #include "daemon/store/group_store.h"
 #include "shm/base/result.h"
@@ -45,6 +46,7 @@ struct AuditSnapshot {
     std::string bookmark;
   };
   std::vector<Bookmark> bookmarks;
+  core::DelaySnapshot delays;
 };
 
 // A store that is being copied while it is used: what is committed meanwhile is in the copy too.
@@ -88,6 +90,7 @@ class Store : public GroupStore {
   virtual Status set_position_lease(TopicId topic, PartitionNumber partition, Position lease) = 0;
 
   virtual Result<AuditSnapshot> audit_snapshot(TopicId topic, PartitionNumber partition) = 0;
+  // The delays are added to those saved before (see core::DelaySnapshot), everything else replaces what was there.
   virtual Status save_audit_snapshot(TopicId topic, PartitionNumber partition, const AuditSnapshot& snapshot) = 0;
 
   // One row of a partition's snapshot, put in place of the producer's row there. Without a snapshot nothing is saved.

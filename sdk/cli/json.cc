@@ -27,7 +27,9 @@ Json partition_json(const PartitionInfo& p) {
           {"slots_pinned", p.slots_pinned},
           {"open_claims", p.open_claims},
           {"quarantined_bytes", p.quarantined_bytes},
-          {"corrupt_records", p.corrupt_records}};
+          {"corrupt_records", p.corrupt_records},
+          {"delayed", p.delayed},
+          {"next_due_ms", p.next_due_ns == 0 ? Json(nullptr) : Json(p.next_due_ns / 1'000'000)}};
 }
 
 Json row_json(const AuditRow& r) {

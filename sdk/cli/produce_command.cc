@@ -36,7 +36,7 @@ constexpr Duration kSendSlice = std::chrono::milliseconds(200);
 constexpr std::uint64_t kErrorsShownMax = 10;
 
 struct ProduceFlags {
-  std::string topic, key, key_delimiter, tag, durability, producer, file, timeout;
+  std::string topic, key, key_delimiter, tag, durability, producer, file, timeout, delay, deliver_at, expire;
   std::vector<std::string> headers;
   std::optional<std::uint32_t> partition;
   double rate = 0;
@@ -49,6 +49,9 @@ struct Plan {
   std::vector<std::pair<std::string, std::string>> headers;
   std::vector<std::pair<std::string_view, std::string_view>> header_views;
   Duration timeout = std::chrono::seconds(30);
+  Duration delay{0};
+  std::uint64_t deliver_at_ns = 0;
+  Duration expire_after{0};
   bool sync = false;
 };
 
@@ -61,14 +64,25 @@ Status plan_headers(const ProduceFlags& flags, Plan& plan) {
   return {};
 }
 
+Status plan_duration(const std::string& text, Duration& duration) {
+  if (text.empty()) return {};
+  SLUICE_ASSIGN(const std::uint64_t ns, duration_argument(text));
+  duration = Duration(static_cast<Duration::rep>(ns));
+  return {};
+}
+
 Status make_plan(const ProduceFlags& flags, Plan& plan) {
   SLUICE_TRY(plan_headers(flags, plan));
+  SLUICE_TRY(plan_duration(flags.timeout, plan.timeout));
+  SLUICE_TRY(plan_duration(flags.delay, plan.delay));
+  SLUICE_TRY(plan_duration(flags.expire, plan.expire_after));
+  if (!flags.deliver_at.empty()) {
+    const auto now = std::chrono::system_clock::now().time_since_epoch();
+    SLUICE_ASSIGN(plan.deliver_at_ns,
+                  time_argument(flags.deliver_at, static_cast<std::uint64_t>(std::chrono::nanoseconds(now).count())));
+  }
   if (!flags.key_delimiter.empty()) {
     SLUICE_ASSIGN(plan.key_delimiter, delimiter_argument(flags.key_delimiter));
-  }
-  if (!flags.timeout.empty()) {
-    SLUICE_ASSIGN(const std::uint64_t ns, duration_argument(flags.timeout));
-    plan.timeout = Duration(static_cast<Duration::rep>(ns));
   }
   if (!flags.durability.empty() && flags.durability != "sync")
     return fail(ErrorCode::invalid,
@@ -90,6 +104,9 @@ class Produce {
     options_.partition = flags.partition;
     options_.tag = flags.tag;
     options_.headers = plan_.header_views;
+    options_.delay = plan_.delay;
+    options_.deliver_at_ns = plan_.deliver_at_ns;
+    options_.expire_after = plan_.expire_after;
   }
 
   // Each returns when the input has ended, or nothing more can be sent.
@@ -354,6 +371,12 @@ void add_produce_command(CLI::App& app, Context& context) {
   sub.add_option("--header", flags->headers, "Of every message; may be repeated")
       ->type_name("NAME=VALUE")
       ->allow_extra_args(false);
+  CLI::Option* delay =
+      sub.add_option("--delay", flags->delay, "Consumers get it so long after it was sent")->type_name("DUR");
+  sub.add_option("--deliver-at", flags->deliver_at, "Consumers get it at this time")
+      ->type_name("TIME")
+      ->excludes(delay);
+  sub.add_option("--expire", flags->expire, "Consumers that come to it later pass over it")->type_name("DUR");
   sub.add_option("--durability", flags->durability, "sync: wait until all is on stable storage")->type_name("sync");
   sub.add_option("--producer", flags->producer, "A name whose sequence numbers continue; fences an older holder")
       ->type_name("NAME");

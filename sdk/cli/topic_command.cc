@@ -170,6 +170,10 @@ std::string partitions_text(const TopicInfo& topic) {
                std::to_string(p.slots_pinned), std::to_string(p.open_claims), std::to_string(p.corrupt_records)});
   std::string out = table.text();
   for (const PartitionInfo& p : topic.partitions)
+    if (p.delayed != 0)
+      out += "partition " + std::to_string(p.partition) + ": " + std::to_string(p.delayed) +
+             " delayed messages wait, the next is due at " + rfc3339(p.next_due_ns) + "\n";
+  for (const PartitionInfo& p : topic.partitions)
     if (p.state != PartitionState::open)
       out += coloured(1, Colour::red,
                       "partition " + std::to_string(p.partition) + " is " + std::string(name(p.state)) + ": " +

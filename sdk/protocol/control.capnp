@@ -412,6 +412,8 @@ struct PartitionInfo {
   openClaims @14 :UInt32;
   quarantinedBytes @15 :UInt64;
   corruptRecords @16 :UInt64;
+  delayed @17 :UInt64;               # that wait for their time
+  nextDueNs @18 :UInt64;             # of these, since the epoch; 0: none waits
 }
 
 struct TopicInfo {

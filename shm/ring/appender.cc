@@ -339,7 +339,7 @@ AppendResult Appender::append(const Content& content, Appended& appended, Record
 }
 
 AppendResult Appender::append_batch(std::span<const std::span<const std::byte>> payloads, const Content& shared,
-                                    Appended& appended) {
+                                    Appended& appended, RecordKind kind) {
   SLUICE_ASSERT(!payloads.empty());
   std::uint64_t total = 0;
   content_checksums_.clear();
@@ -351,7 +351,7 @@ AppendResult Appender::append_batch(std::span<const std::span<const std::byte>> 
           layout::content_checksum(payload.data(), payload.size(), shared.trailer.data(), shared.trailer.size()));
   }
   OpenClaim open;
-  const AppendResult result = claim_span(total, RecordKind::data, !shared.trailer.empty(), open);
+  const AppendResult result = claim_span(total, kind, !shared.trailer.empty(), open);
   if (result != AppendResult::ok) return result;
   // The sub-records are written as committed; the first header, published last, makes all of them visible at once.
   // An abort of the whole keeps the total length and consumes the first sequence only.
@@ -360,7 +360,7 @@ AppendResult Appender::append_batch(std::span<const std::span<const std::byte>> 
   for (std::size_t i = 0; i < payloads.size(); ++i) {
     const auto& payload = payloads[i];
     const std::uint64_t span = layout::record_span(payload.size(), shared.trailer.size());
-    const RecordFields partial{ClaimWord::make(producer_, span / layout::kRecordAlignment, RecordKind::data,
+    const RecordFields partial{ClaimWord::make(producer_, span / layout::kRecordAlignment, kind,
                                                !shared.trailer.empty(), RecordState::committed),
                                Sequence(open.sequence.value + i), shared.time_ns,
                                static_cast<std::uint32_t>(payload.size()), 0};

@@ -81,7 +81,7 @@ class Appender {
   AppendResult append(const Content& content, Appended& appended, layout::RecordKind kind = layout::RecordKind::data);
   // n records that become visible at once. Each gets `trailer` and `time_ns` of `shared`.
   AppendResult append_batch(std::span<const std::span<const std::byte>> payloads, const Content& shared,
-                            Appended& appended);
+                            Appended& appended, layout::RecordKind kind = layout::RecordKind::data);
 
   // Bytes `payload_size` and `trailer_size` in place. On ok the claim is open: commit() or abort() it.
   AppendResult claim(std::uint64_t payload_size, std::uint64_t trailer_size, layout::RecordKind kind, OpenClaim& claim);

@@ -107,31 +107,31 @@ TEST(ConsumerRun, MessagesOfAKeyAreHandledInOrderAndOthersBesideThem) {
   auto consumer = rig.consumer();
   constexpr int kMessages = 400;
   std::vector<Receipt> receipts;
-  for (int i = 0; i < kMessages; ++i) receipts.push_back(rig.send_keyed(std::to_string(i), std::string(1, 'a' + i % 5)));
+  for (int i = 0; i < kMessages; ++i)
+    receipts.push_back(rig.send_keyed(std::to_string(i), std::string(1, 'a' + i % 5)));
   std::mutex mutex;
   std::map<std::string, int> last;
   std::set<std::string> running;
   std::size_t beside = 0;
   int handled = 0;
-  const Status status = rig.run(
-      *consumer,
-      [&](const Delivery& delivery) {
-        const std::string key(delivery.message().key());
-        const int number = std::stoi(std::string(delivery.message().text()));
-        {
-          const std::lock_guard lock(mutex);
-          EXPECT_TRUE(running.insert(key).second) << "one at a time";
-          EXPECT_TRUE(!last.contains(key) || last[key] < number);
-          last[key] = number;
-          beside = std::max(beside, running.size());
-        }
-        std::this_thread::sleep_for(std::chrono::microseconds(200));
-        const std::lock_guard lock(mutex);
-        running.erase(key);
-        if (++handled == kMessages) rig.stop(*consumer);
-        return Status();
-      },
-      {.concurrency = 4});
+  const Status status = rig.run(*consumer,
+                                [&](const Delivery& delivery) {
+                                  const std::string key(delivery.message().key());
+                                  const int number = std::stoi(std::string(delivery.message().text()));
+                                  {
+                                    const std::lock_guard lock(mutex);
+                                    EXPECT_TRUE(running.insert(key).second) << "one at a time";
+                                    EXPECT_TRUE(!last.contains(key) || last[key] < number);
+                                    last[key] = number;
+                                    beside = std::max(beside, running.size());
+                                  }
+                                  std::this_thread::sleep_for(std::chrono::microseconds(200));
+                                  const std::lock_guard lock(mutex);
+                                  running.erase(key);
+                                  if (++handled == kMessages) rig.stop(*consumer);
+                                  return Status();
+                                },
+                                {.concurrency = 4});
   EXPECT_TRUE(status);
   EXPECT_EQ(handled, kMessages);
   EXPECT_GT(beside, 1u);
@@ -145,13 +145,12 @@ TEST(ConsumerRun, WhatWasTakenIsHandledToItsEnd) {
   auto consumer = rig.consumer();
   for (int i = 0; i < 50; ++i) rig.send_keyed(std::to_string(i), std::to_string(i));
   std::atomic<int> handled{0};
-  EXPECT_TRUE(rig.run(
-      *consumer,
-      [&](const Delivery&) {
-        if (handled++ == 0) rig.stop(*consumer);
-        return Status();
-      },
-      {.concurrency = 2}));
+  EXPECT_TRUE(rig.run(*consumer,
+                      [&](const Delivery&) {
+                        if (handled++ == 0) rig.stop(*consumer);
+                        return Status();
+                      },
+                      {.concurrency = 2}));
   EXPECT_EQ(consumer->in_hand(), 0u);
   EXPECT_LT(handled, 50);
   EXPECT_EQ(static_cast<int>(consumer->counters().acked), handled);
@@ -200,16 +199,15 @@ TEST(ConsumerRun, StrictByKeyWhatWasTakenBehindAFailureIsDeferredNotHandled) {
   const Receipt other = rig.send_keyed("other", "b");
   std::mutex mutex;
   Texts handled;
-  EXPECT_TRUE(rig.run(
-      *consumer,
-      [&](const Delivery& delivery) -> Status {
-        const std::lock_guard lock(mutex);
-        handled.emplace_back(delivery.message().text());
-        if (handled.back() == "other") rig.stop(*consumer);
-        if (handled.size() == 1) return fail(ErrorCode::io, "not now");
-        return {};
-      },
-      {.concurrency = 3}));
+  EXPECT_TRUE(rig.run(*consumer,
+                      [&](const Delivery& delivery) -> Status {
+                        const std::lock_guard lock(mutex);
+                        handled.emplace_back(delivery.message().text());
+                        if (handled.back() == "other") rig.stop(*consumer);
+                        if (handled.size() == 1) return fail(ErrorCode::io, "not now");
+                        return {};
+                      },
+                      {.concurrency = 3}));
   EXPECT_EQ(handled, (Texts{"0", "other"}));
   const auto outcomes = rig.group.read_outcomes();
   ASSERT_GE(outcomes.size(), 6u);
@@ -229,16 +227,15 @@ TEST(ConsumerRun, StrictByPartitionOneMessageOfAPartitionIsHandledAtATime) {
   for (int i = 0; i < 6; ++i) rig.send_keyed(std::to_string(i), std::to_string(i));
   std::atomic<int> running{0};
   std::atomic<int> handled{0};
-  EXPECT_TRUE(rig.run(
-      *consumer,
-      [&](const Delivery&) {
-        EXPECT_EQ(running++, 0);
-        std::this_thread::sleep_for(1ms);
-        --running;
-        if (++handled == 6) rig.stop(*consumer);
-        return Status();
-      },
-      {.concurrency = 3}));
+  EXPECT_TRUE(rig.run(*consumer,
+                      [&](const Delivery&) {
+                        EXPECT_EQ(running++, 0);
+                        std::this_thread::sleep_for(1ms);
+                        --running;
+                        if (++handled == 6) rig.stop(*consumer);
+                        return Status();
+                      },
+                      {.concurrency = 3}));
   EXPECT_EQ(handled, 6);
 }
 

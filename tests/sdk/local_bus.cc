@@ -7,8 +7,11 @@
 #include <thread>
 
 #include "shm/base/assert.h"
+#include "shm/base/clock.h"
+#include "shm/layout/trailer.h"
 #include "shm/region/memfd.h"
 #include "shm/region/region.h"
+#include "shm/ring/appender.h"
 #include "shm/ring/membarrier.h"
 #include "shm/ring/scanner.h"
 
@@ -179,6 +182,16 @@ void LocalBus::add_fence(PartitionNumber number, ProducerId producer, Position a
   region.fences[count].producer = producer.value;
   region.fences[count].position.store(at.value, std::memory_order_relaxed);
   region.fence_count.store(count + 1, std::memory_order_release);
+}
+Position LocalBus::append_ref(PartitionNumber number, Position reference, ProducerId producer) {
+  std::atomic<std::uint64_t> pin{0};
+  ring::Appender appender(partition(number).memory, producer, pin, true, Sequence(1));
+  layout::TrailerBuilder trailer;
+  trailer.reference(reference);
+  ring::Appended appended;
+  SLUICE_ASSERT(appender.append({{}, trailer.finish(), realtime_coarse_ns()}, appended, layout::RecordKind::ref) ==
+                ring::AppendResult::ok);
+  return appended.position;
 }
 void LocalBus::add_partition() {
   const std::lock_guard lock(mutex_);

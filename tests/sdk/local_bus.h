@@ -49,6 +49,8 @@ class LocalBus final : public internal::BusLink {
   void set_gate(PartitionNumber number, layout::Gate gate);
   void set_trimmed(PartitionNumber number, Position earliest);
   void add_fence(PartitionNumber number, ProducerId producer, Position at);
+  // Where it stands; `producer`: the daemon, or who pretends to be it.
+  Position append_ref(PartitionNumber number, Position reference, ProducerId producer = ProducerId(0));
   void add_partition();
   void publish_partition_count();
   // Hangs up. With `resume()` everything is as before; with `replace()` the memory is new and starts above.

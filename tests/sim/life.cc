@@ -156,10 +156,11 @@ bool Life::drain(const std::string& why) {
 
 // ---- a run
 
-Machine::Machine(std::uint64_t seed_number, bool tell_all, bool two_copies)
+Machine::Machine(std::uint64_t seed_number, bool tell_all, bool two_copies, bool with_delays)
     : seed(seed_number),
       verbose(tell_all),
       mirrored(two_copies),
+      delays(with_delays),
       random(seed_number),
       scenario([this] {
         Scenario chosen;

@@ -118,7 +118,7 @@ class Life {
   std::uint32_t some_size();
   void commit(Producer& producer);
   void committed(const Producer& producer, Unit& unit, const ring::Appended& appended, std::uint32_t size,
-                 std::string bookmark);
+                 std::string bookmark, std::optional<std::uint64_t> due_ns = {});
   std::string bookmark_of(const Producer& producer, PartitionNumber partition) const;
   void bury(Producer& producer);
   void new_producer();

@@ -10,6 +10,7 @@ namespace {
 
 constexpr std::size_t kProducersMax = 10;
 constexpr std::uint32_t kReadAtOnce = 30;
+constexpr std::uint64_t kDelayNsMax = 100'000'000;
 
 }  // namespace
 
@@ -171,9 +172,10 @@ std::string Life::bookmark_of(const Producer& producer, PartitionNumber partitio
 }
 
 void Life::committed(const Producer& producer, Unit& unit, const ring::Appended& appended, std::uint32_t size,
-                     std::string bookmark) {
+                     std::string bookmark, std::optional<std::uint64_t> due_ns) {
   unit.truth->on_commit(appended.position,
-                        {producer.id, appended.sequence, appended.end, size, std::move(bookmark), false});
+                        {producer.id, appended.sequence, appended.end, size, std::move(bookmark), false, due_ns});
+  machine_.reached.delayed += due_ns ? 1 : 0;
   ++machine_.reached.messages;
 }
 
@@ -204,13 +206,16 @@ void Life::append(Producer& producer) {
   layout::TrailerBuilder trailer;
   const std::string bookmark = bookmark_of(producer, unit.number);
   if (!bookmark.empty()) check(trailer.bookmark(bookmark).has_value(), "a bookmark does not fit");
+  std::optional<std::uint64_t> due_ns;
+  if (machine_.delays && machine_.one_in(3)) trailer.due(due_ns.emplace(machine_.now_ns + machine_.below(kDelayNsMax)));
   ring::Appended appended;
-  const ring::AppendResult result = producer.appenders[unit.number]->append(
-      {ring::test::bytes(payload), trailer.finish(), machine_.now_ns}, appended);
+  const ring::AppendResult result =
+      producer.appenders[unit.number]->append({ring::test::bytes(payload), trailer.finish(), machine_.now_ns}, appended,
+                                              due_ns ? layout::RecordKind::delayed : layout::RecordKind::data);
   if (result != ring::AppendResult::ok) return;
   unit.truth->on_claim(appended.position, appended.end);
   if (!bookmark.empty() && !producer.fenced[unit.number]) producer.bookmarks[unit.number] = bookmark;
-  committed(producer, unit, appended, size, bookmark);
+  committed(producer, unit, appended, size, bookmark, due_ns);
 }
 
 void Life::append_batch(Producer& producer) {
@@ -323,8 +328,9 @@ bool Life::read_memory(Unit& unit) {
     ring::RecordView record;
     Sequence expected;
     const ring::ScanResult result = ring::scan_record(view, unit.cursor, record);
-    const bool is_fence = record.fields.claim.kind() == layout::RecordKind::fence;
-    if (result == ring::ScanResult::record && !is_fence) {
+    const layout::RecordKind kind = record.fields.claim.kind();
+    const bool is_daemons = kind == layout::RecordKind::fence || kind == layout::RecordKind::ref;
+    if (result == ring::ScanResult::record && !is_daemons) {
       const ProducerId producer = record.fields.claim.producer();
       unit.truth->on_read(record.position, producer, record.fields.sequence, record.payload);
       const auto verdict = unit.continuity.on_record(producer, record.fields.sequence, expected);
@@ -332,7 +338,7 @@ bool Life::read_memory(Unit& unit) {
             "a reader meets a gap or a repeat @" + std::to_string(record.position.value));
     } else if (result == ring::ScanResult::aborted) {
       unit.continuity.on_abort(record.fields.claim.producer());
-    } else if (result != ring::ScanResult::pad && !is_fence) {
+    } else if (result != ring::ScanResult::pad && !is_daemons) {
       check(result != ring::ScanResult::corrupt_record && result != ring::ScanResult::broken_chain,
             "a reader meets bytes that are no record @" + std::to_string(record.position.value));
       break;
@@ -349,6 +355,7 @@ void Life::read_some(Unit& unit) {
   const auto mend = [&](Position position) { return mend_in(log, position); };
   const auto visit = [&](const Found& found) {
     Sequence expected;
+    if (found.reference) return;
     if (found.aborted) return unit.continuity.on_abort(found.producer);
     unit.truth->on_read(found.position, found.producer, found.sequence, ring::test::bytes(found.payload));
     const auto verdict = unit.continuity.on_record(found.producer, found.sequence, expected);

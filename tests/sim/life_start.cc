@@ -111,7 +111,7 @@ bool Life::recover(PartitionNumber number, std::optional<bus::AuditRecovery>& au
     audit.emplace(*snapshot, names_, fences_, number);
     report = {};
     auto opened = log::PartitionLog::open(
-        *disk_, options, snapshot->upto,
+        *disk_, options, std::min(snapshot->upto, snapshot->delays.upto),
         [&](Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer) {
           audit->visit(position, fields, trailer);
         },
@@ -166,6 +166,8 @@ bool Life::open_partition(PartitionNumber number) {
                   (each.aborted ? " aborted" : ""));
   truth.check_recovered(found, report.end);
   truth.check_audit(audit->audit().rows());
+  machine_.reached.waiting_found += truth.check_delays(audit->delays());
+  machine_.reached.delivered_found += truth.ref_count();
   machine_.reached.cut_messages += before - truth.message_count();
   machine_.tell("recovered partition " + std::to_string(number) + " up to " + std::to_string(report.end.value) + ", " +
                 std::to_string(truth.message_count()) + " of " + std::to_string(before) + " messages");
@@ -187,9 +189,11 @@ bool Life::open_partition(PartitionNumber number) {
   unit->partition = std::make_unique<spill::Partition>(
       unit->regions->memory(), topic_.config,
       spill::PartitionIdentity{"t/" + std::to_string(number), topic_.id, number, incarnation_},
-      spill::Environment{disk_.get(), &pins_, &unit->backing, &attached_}, std::move(log), std::move(audit->audit()),
+      spill::Environment{disk_.get(), &pins_, &unit->backing, &attached_, nullptr, [this] { return machine_.now_ns; }},
+      std::move(log), std::move(audit->audit()),
       spill::PartitionOptions{machine_.scenario.flush_interval_ns, std::uint64_t{number} << 32,
-                              machine_.scenario.checkpoint_segments});
+                              machine_.scenario.checkpoint_segments},
+      std::nullopt, std::move(audit->delays()));
   for (const auto& [producer, position] : audit->fences())
     if (position >= unit->partition->earliest()) unit->partition->restore_fence(producer, position);
   unit->partition->restore(audit->bookmarks(), audit->time_max_ns());
@@ -200,8 +204,11 @@ bool Life::open_partition(PartitionNumber number) {
 }
 
 bool Life::save(Unit& unit, const spill::Checkpoint& checkpoint) {
-  return survived(store_->save_audit_snapshot(topic_.id, unit.number, bus::snapshot_of(checkpoint)),
-                  "saving an audit snapshot");
+  if (!survived(store_->save_audit_snapshot(topic_.id, unit.number, bus::snapshot_of(checkpoint)),
+                "saving an audit snapshot"))
+    return false;
+  unit.partition->saved(checkpoint);
+  return true;
 }
 
 }  // namespace sluice::sim

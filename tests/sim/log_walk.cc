@@ -27,6 +27,11 @@ Found found_of(const ring::SegmentView& segment, const ring::RecordView& record,
     return found;
   }
   found.sequence = record.fields.sequence;
+  found.time_ns = record.fields.time_ns;
+  if (record.fields.claim.kind() == layout::RecordKind::ref)
+    found.reference =
+        Position(layout::as_u64(layout::find_entry(record.trailer, layout::TrailerType::reference)).value_or(0));
+  found.delayed = record.fields.claim.kind() == layout::RecordKind::delayed;
   found.payload = text(record.payload);
   found.bookmark = text(layout::find_entry(record.trailer, layout::TrailerType::bookmark));
   return found;

@@ -31,8 +31,9 @@ struct Scenario {
 };
 
 struct Machine {
-  // `mirrored`: two copies, of which one at a time is unlucky.
-  Machine(std::uint64_t seed_number, bool tell, bool two_copies);
+  // `mirrored`: two copies, of which one at a time is unlucky. `delays`: some messages are delayed; the others' seeds
+  // run as they would without.
+  Machine(std::uint64_t seed_number, bool tell, bool two_copies, bool with_delays);
   std::uint64_t below(std::uint64_t limit) { return random.below(limit); }
   // True once in `n`.
   bool one_in(std::uint64_t n) { return random.below(n) == 0; }
@@ -41,6 +42,7 @@ struct Machine {
   const std::uint64_t seed;
   const bool verbose;
   const bool mirrored;
+  const bool delays;
   io::SimRandom random;
   const Scenario scenario;
   std::shared_ptr<io::SimMedia> media;
@@ -72,6 +74,10 @@ struct Machine {
     std::uint64_t mended = 0;  // segments
     std::uint64_t stale = 0;
     std::uint64_t filled = 0;
+    // With delays.
+    std::uint64_t delayed = 0;          // sent
+    std::uint64_t waiting_found = 0;    // by recoveries
+    std::uint64_t delivered_found = 0;  // refs that recoveries met
   } reached;
 };
 

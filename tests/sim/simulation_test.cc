@@ -5,6 +5,7 @@
 //   sim_test --seeds=N --from=M  so many, from that one on (SLUICE_TEST_LONG=1: 100,000)
 //   sim_test --seed=N            one, and tells what happens
 //   sim_test --mirrored ...      those with two copies of the data alone; without it, those after the others
+//   sim_test --delays ...        those with delayed messages alone (with --mirrored: on two copies)
 #include <signal.h>
 #include <unistd.h>
 
@@ -24,6 +25,7 @@ namespace {
 
 constexpr std::uint64_t kSeedsDefault = 2'000;
 constexpr std::uint64_t kMirroredSeedsDefault = 2'500;
+constexpr std::uint64_t kDelaySeedsDefault = 1'000;
 constexpr std::uint64_t kSeedsLong = 100'000;
 // With two copies; each found a defect beyond the default's seeds: a name's mark that was saved before its
 // records were durable (13,400), and two of the simulation itself.
@@ -31,14 +33,15 @@ constexpr std::array<std::uint64_t, 3> kMendedMirroredSeeds = {4'987, 13'400, 20
 
 std::uint64_t seeds = 0;  // 0: each test's default
 bool only_mirrored = false;
+bool only_delays = false;
 std::uint64_t from = 1;
 bool only_one = false;
 std::string program;
 char replay[512];
 
-void set_replay(std::uint64_t seed, bool mirrored) {
-  std::snprintf(replay, sizeof replay, "replay it with: %s%s --seed=%llu\n", program.c_str(),
-                mirrored ? " --mirrored" : "", static_cast<unsigned long long>(seed));
+void set_replay(std::uint64_t seed, bool mirrored, bool delays) {
+  std::snprintf(replay, sizeof replay, "replay it with: %s%s%s --seed=%llu\n", program.c_str(),
+                mirrored ? " --mirrored" : "", delays ? " --delays" : "", static_cast<unsigned long long>(seed));
 }
 
 // An assertion of the code under test aborts: the seed must be told all the same.
@@ -64,6 +67,9 @@ void add(Machine::Reached& sum, const Machine::Reached& reached) {
   sum.mended += reached.mended;
   sum.stale += reached.stale;
   sum.filled += reached.filled;
+  sum.delayed += reached.delayed;
+  sum.waiting_found += reached.waiting_found;
+  sum.delivered_found += reached.delivered_found;
 }
 
 void print(const Machine::Reached& sum, std::uint64_t count) {
@@ -72,16 +78,18 @@ void print(const Machine::Reached& sum, std::uint64_t count) {
       "seeds %llu: messages %llu, cut by power losses %llu; power losses %llu, and in recoveries %llu; kills %llu, "
       "clean stops %llu; claims expired %llu, of the dead %llu; fences %llu; poisoned %llu; full disks %llu; reads "
       "from "
-      "files %llu; rotten bits %llu, mended segments %llu; copies stale %llu, filled %llu\n",
+      "files %llu; rotten bits %llu, mended segments %llu; copies stale %llu, filled %llu; delayed %llu, found waiting "
+      "%llu, found delivered %llu\n",
       number(count), number(sum.messages), number(sum.cut_messages), number(sum.power_losses),
       number(sum.losses_in_recovery), number(sum.kills), number(sum.clean_stops), number(sum.expired),
       number(sum.repaired), number(sum.fences), number(sum.poisoned), number(sum.full_disks), number(sum.file_reads),
-      number(sum.rotten_bits), number(sum.mended), number(sum.stale), number(sum.filled));
+      number(sum.rotten_bits), number(sum.mended), number(sum.stale), number(sum.filled), number(sum.delayed),
+      number(sum.waiting_found), number(sum.delivered_found));
 }
 
-void run_one(std::uint64_t seed, bool mirrored, Machine::Reached& sum) {
-  set_replay(seed, mirrored);
-  Machine machine(seed, only_one, mirrored);
+void run_one(std::uint64_t seed, bool mirrored, bool delays, Machine::Reached& sum) {
+  set_replay(seed, mirrored, delays);
+  Machine machine(seed, only_one, mirrored, delays);
   try {
     run_seed(machine);
   } catch (const Failure& failure) {
@@ -90,23 +98,23 @@ void run_one(std::uint64_t seed, bool mirrored, Machine::Reached& sum) {
   add(sum, machine.reached);
 }
 
-void run_seeds(std::uint64_t count, bool mirrored, Machine::Reached& sum) {
+void run_seeds(std::uint64_t count, bool mirrored, bool delays, Machine::Reached& sum) {
   for (std::uint64_t seed = from; seed < from + count && !testing::Test::HasFatalFailure(); ++seed)
-    run_one(seed, mirrored, sum);
+    run_one(seed, mirrored, delays, sum);
   print(sum, count);
 }
 
 TEST(Simulation, SeedsThatFoundADefectStayMended) {
   if (only_one) GTEST_SKIP();
   Machine::Reached sum;
-  for (const std::uint64_t seed : kMendedMirroredSeeds) run_one(seed, true, sum);
+  for (const std::uint64_t seed : kMendedMirroredSeeds) run_one(seed, true, false, sum);
 }
 
 TEST(Simulation, KeepsWhatAReceiptHasPromised) {
-  if (only_mirrored) GTEST_SKIP();
+  if (only_mirrored || only_delays) GTEST_SKIP();
   Machine::Reached sum;
   const std::uint64_t count = seeds == 0 ? kSeedsDefault : seeds;
-  run_seeds(count, false, sum);
+  run_seeds(count, false, false, sum);
   if (HasFatalFailure() || only_one || count < kSeedsDefault) return;
   // A simulation in which nothing happens proves nothing.
   EXPECT_GT(sum.messages, 100'000u);
@@ -117,10 +125,10 @@ TEST(Simulation, KeepsWhatAReceiptHasPromised) {
 }
 
 TEST(Simulation, KeepsItOnTwoCopiesOfWhichOneIsUnlucky) {
-  if (only_one && !only_mirrored) GTEST_SKIP();
+  if ((only_one && !only_mirrored) || only_delays) GTEST_SKIP();
   Machine::Reached sum;
   const std::uint64_t count = seeds == 0 ? kMirroredSeedsDefault : seeds;
-  run_seeds(count, true, sum);
+  run_seeds(count, true, false, sum);
   if (HasFatalFailure() || only_one || count < kMirroredSeedsDefault) return;
   EXPECT_GT(sum.messages, 40'000u);
   EXPECT_EQ(sum.poisoned, 0u);
@@ -128,6 +136,17 @@ TEST(Simulation, KeepsItOnTwoCopiesOfWhichOneIsUnlucky) {
        {sum.cut_messages, sum.power_losses, sum.losses_in_recovery, sum.kills, sum.clean_stops, sum.file_reads,
         sum.rotten_bits, sum.mended, sum.stale, sum.filled})
     EXPECT_GT(reached, 50u);
+}
+
+TEST(Simulation, BringsEachDelayedMessageOnceAndAtItsTime) {
+  if ((only_one || only_mirrored) && !only_delays) GTEST_SKIP();
+  Machine::Reached sum;
+  const std::uint64_t count = seeds == 0 ? kDelaySeedsDefault : seeds;
+  run_seeds(count, only_mirrored, true, sum);
+  if (HasFatalFailure() || only_one || count < kDelaySeedsDefault) return;
+  EXPECT_GT(sum.delayed, 10'000u);
+  EXPECT_GT(sum.waiting_found, 5'000u);
+  EXPECT_GT(sum.delivered_found, 5'000u);
 }
 
 }  // namespace
@@ -145,6 +164,7 @@ void take_arguments(int argc, char** argv) {
   if (wants_long != nullptr && std::strcmp(wants_long, "1") == 0) seeds = kSeedsLong;
   for (int i = 1; i < argc; ++i) {
     only_mirrored |= std::strcmp(argv[i], "--mirrored") == 0;
+    only_delays |= std::strcmp(argv[i], "--delays") == 0;
     take_number(argv[i], "--seeds=", seeds);
     take_number(argv[i], "--from=", from);
     if (take_number(argv[i], "--seed=", from)) {

@@ -71,9 +71,42 @@ void Truth::check_message(const Found& found) const {
   check(message.producer == found.producer && message.sequence == found.sequence && message.end == found.end,
         "the disk holds another message at " + at(found.position) + ": " + of(found.producer, found.sequence) +
             " instead of " + of(message.producer, message.sequence));
+  check(found.delayed == message.due_ns.has_value(), "a message became another kind " + at(found.position));
   check(found.payload == payload_of(message.producer, message.sequence, message.size) &&
             found.bookmark == message.bookmark,
         "the disk holds other bytes at " + at(found.position));
+}
+
+bool Truth::is_fenced(ProducerId producer, Position position) const {
+  const auto fence = fences_.find(producer);
+  return fence != fences_.end() && position >= fence->second;
+}
+
+void Truth::check_ref(const Found& found) {
+  const Position meant = *found.reference;
+  const auto known = messages_.find(meant);
+  check(meant < found.position && known != messages_.end() && known->second.due_ns,
+        "a ref " + at(found.position) + " means what is no delayed message: " + at(meant));
+  check(!is_fenced(known->second.producer, meant), "a fenced message is delivered " + at(found.position));
+  check(found.time_ns >= *known->second.due_ns, "a message comes before its time " + at(found.position));
+  check(refs_.emplace(meant, found.position).second, "two refs mean the message " + at(meant));
+}
+
+std::size_t Truth::check_delays(core::DelayQueue queue) const {
+  std::map<Position, std::uint64_t> expected;
+  for (const auto& [position, message] : messages_)
+    if (message.due_ns && !is_fenced(message.producer, position) && !refs_.contains(position))
+      expected[position] = *message.due_ns;
+  queue.settle();
+  std::map<Position, std::uint64_t> found;
+  Position ref;
+  for (auto next = queue.due(core::kDueNsMax); next; next = queue.due(core::kDueNsMax)) {
+    found[next->position] = next->due_ns;
+    queue.sent(ref = ref + 64);
+  }
+  check(found == expected, "the recovered daemon waits for " + std::to_string(found.size()) +
+                               " messages, or for other ones, instead of " + std::to_string(expected.size()));
+  return expected.size();
 }
 
 void Truth::count(const Found& found) {
@@ -98,7 +131,7 @@ void Truth::count(const Found& found) {
     ++counts.fenced;
     return;
   } else {
-    ++counts.data;
+    ++(found.delayed ? counts.delayed : counts.data);
     if (!found.bookmark.empty()) counts.bookmark = found.bookmark;
   }
   if (!above) counts.last_standing = found.sequence;
@@ -107,12 +140,17 @@ void Truth::count(const Found& found) {
 void Truth::check_recovered(const std::vector<Found>& found, Position end) {
   check(end >= durable_, "recovery ends " + at(end) + ", but " + at(durable_) + " was durable");
   counts_.clear();
+  refs_.clear();
   std::map<Position, Message> kept;
   Position last;
   for (const Found& each : found) {
     check(each.position >= last, "the walk went back to " + at(each.position));
     last = each.end;
     check(each.end <= end, "a record reaches above the recovered end " + at(each.position));
+    if (each.reference) {
+      check_ref(each);
+      continue;
+    }
     if (!each.aborted) {
       check_message(each);
       Message message = messages_.at(each.position);
@@ -139,9 +177,9 @@ void Truth::check_audit(const std::vector<core::AuditRow>& rows) const {
     const Counts expected = known == counts_.end() ? Counts{} : known->second;
     if (known != counts_.end()) ++matched;
     const core::AuditCounts& counts = row.counts;
-    const bool holds = counts.data == expected.data && counts.aborted == expected.aborted &&
-                       counts.fenced == expected.fenced && counts.gaps == 0 && counts.repeats == 0 &&
-                       counts.sequence_first == expected.first &&
+    const bool holds = counts.data == expected.data && counts.delayed == expected.delayed &&
+                       counts.aborted == expected.aborted && counts.fenced == expected.fenced && counts.gaps == 0 &&
+                       counts.repeats == 0 && counts.sequence_first == expected.first &&
                        (known == counts_.end() || counts.sequence_last == expected.last);
     check(holds, "the audit of producer " + std::to_string(row.producer.value) + " says data " +
                      std::to_string(counts.data) + " aborted " + std::to_string(counts.aborted) + " fenced " +

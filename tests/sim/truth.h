@@ -9,6 +9,7 @@
 //  and
 //     all that earlier recoveries found; byte for byte, and nothing else.
 //  3. Each producer's sequence numbers on disk are contiguous, in order of position.
+//  4. A delayed message has one ref at most, which came at its time or later; without one it is waited for.
 #pragma once
 
 #include <cstdint>
@@ -20,6 +21,7 @@
 #include <vector>
 
 #include "daemon/core/audit.h"
+#include "daemon/core/delay_queue.h"
 #include "shm/base/types.h"
 
 namespace sluice::sim {
@@ -40,6 +42,7 @@ struct Message {
   std::uint32_t size = 0;  // of the payload
   std::string bookmark;
   bool kept = false;  // an earlier recovery has found it
+  std::optional<std::uint64_t> due_ns;
 };
 
 // What a walk over the files after a recovery met.
@@ -51,6 +54,9 @@ struct Found {
   Sequence sequence;
   std::string payload;
   std::string bookmark;
+  bool delayed = false;
+  std::optional<Position> reference;  // of a ref
+  std::uint64_t time_ns = 0;
 };
 
 // Where a producer stands, by what is on disk.
@@ -76,6 +82,9 @@ class Truth {
   // ---- after a recovery
   void check_recovered(const std::vector<Found>& found, Position end);
   void check_audit(const std::vector<core::AuditRow>& rows) const;
+  // What the recovered daemon waits for. Returns how many.
+  std::size_t check_delays(core::DelayQueue queue) const;
+  std::size_t ref_count() const { return refs_.size(); }
   // Of the last recovery.
   std::optional<Standing> standing(ProducerId producer) const;
 
@@ -87,6 +96,7 @@ class Truth {
     Sequence first;
     Sequence last;
     std::uint64_t data = 0;
+    std::uint64_t delayed = 0;
     std::uint64_t aborted = 0;
     std::uint64_t fenced = 0;
     std::string bookmark;
@@ -94,12 +104,15 @@ class Truth {
   };
   void count(const Found& found);
   void check_message(const Found& found) const;
+  void check_ref(const Found& found);
+  bool is_fenced(ProducerId producer, Position position) const;
 
   std::map<Position, Message> messages_;
   std::map<Position, Position> claims_;  // of the running life: begin → end
   std::map<ProducerId, Position> fences_;
   std::map<ProducerId, Sequence> first_;
   std::map<ProducerId, Counts> counts_;  // of the last recovery
+  std::map<Position, Position> refs_;    // of the last recovery: what they mean → where they stand
   Position start_;                       // of the running life
   Position prepared_;                    // highest of all lives: nothing was claimed above it
   Position durable_;                     // highest that was published, or recovered

@@ -27,7 +27,8 @@ _sluice_flags() {
     "topic alter") echo "--partitions $retention --yes" ;;
     "topic list" | "topic describe" | audit | status | config | "session list") echo "--json" ;;
     produce)
-      echo "--key --key-delimiter --partition --tag --header --durability --producer --file --rate --receipts --timeout" ;;
+      echo "--key --key-delimiter --partition --tag --header --delay --deliver-at --expire --durability --producer" \
+        "--file --rate --receipts --timeout" ;;
     consume) echo "--from --partition --count --exit --tag --format --json --timeout" ;;
     "msg show") echo "--payload --json" ;;
     doctor) echo "--json --quick" ;;

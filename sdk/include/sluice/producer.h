@@ -44,6 +44,13 @@ struct MessageOptions {
   std::string_view tag;
   std::span<const std::pair<std::string_view, std::string_view>> headers;
   std::string_view bookmark;  // comes back to a named producer with its last sequence
+  // When readers get it, one of the two at most: so long after it is sent, or at that time (ns since the epoch; one
+  // that has passed: at once). 365 days ahead at most, exact to about 10 ms, in the order of these times. Its receipt
+  // is that of any message. invalid on volatile topics.
+  Duration delay{0};
+  std::uint64_t deliver_at_ns = 0;
+  // Readers that come to it later pass over it; counted from when they can get it. 0: never.
+  Duration expire_after{0};
 };
 
 // Where and when a message was committed. Small, copyable. What "durable" needs beyond it is wait() and flush().

@@ -10,6 +10,7 @@
 #include "daemon/io/pwrite_disk.h"
 #include "shm/base/assert.h"
 #include "shm/base/clock.h"
+#include "shm/layout/trailer.h"
 #include "shm/region/memfd.h"
 
 namespace sluice::bus {
@@ -30,6 +31,17 @@ void TestProducer::send(std::uint32_t count) {
     ring::Appended appended;
     SLUICE_ASSERT(appender->append({{}, {}, realtime_coarse_ns()}, appended) == ring::AppendResult::ok);
   }
+}
+
+bool TestProducer::send_delayed(std::uint64_t due_ns, std::size_t size, Position& position) {
+  const std::vector<std::byte> payload(size, std::byte{7});
+  layout::TrailerBuilder trailer;
+  trailer.due(due_ns);
+  ring::Appended appended;
+  if (appender->append({payload, trailer.finish(), 1}, appended, layout::RecordKind::delayed) != ring::AppendResult::ok)
+    return false;
+  position = appended.position;
+  return true;
 }
 
 Status HoldingKeeper::keep(const std::string& name, int fd) {
@@ -85,6 +97,7 @@ Status BusRig::start(keep::Inheritance inherited) {
   settings.flush_interval_ns = kFlushIntervalNs;
   settings.retention_interval_ns = 4 * kFlushIntervalNs;
   settings.segments_per_file = 2;
+  settings.wall_ns = [this] { return wall_ns; };
   SLUICE_ASSIGN(
       bus_, Bus::start(std::move(settings), *directory_, *disk_, *store_, wake_.get(), &keeper_, std::move(inherited)));
   return {};
@@ -188,6 +201,11 @@ core::AuditCounts BusRig::counts_of(ProducerId producer) {
   for (const session::AuditRow& row : audit().rows)
     if (row.row.producer == producer) return row.row.counts;
   return {};
+}
+
+session::PartitionInfo BusRig::partition() {
+  const TestClient client = attach();
+  return bus_->describe_topic(client.id, kTopic).value().partitions.front();
 }
 
 std::uint64_t BusRig::cut() {

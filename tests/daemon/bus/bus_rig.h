@@ -34,6 +34,8 @@ struct TestProducer {
 
   // Sends so many messages; what one of them says does not matter here.
   void send(std::uint32_t count);
+  // False: no room.
+  bool send_delayed(std::uint64_t due_ns, std::size_t size, Position& position);
 };
 
 // Holds descriptors as a service manager does, in this process.
@@ -87,6 +89,10 @@ class BusRig {
   session::AuditReport audit();
   core::AuditCounts counts_of(ProducerId producer);
   std::uint64_t cut();
+  session::PartitionInfo partition();
+  // The bus's wall clock, which stands still.
+  std::uint64_t wall_ns = 1'700'000'000'000'000'000;
+  const std::string& folder() const { return folder_; }
 
   static constexpr const char* kTopic = "orders";
 

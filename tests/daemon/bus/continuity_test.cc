@@ -48,6 +48,25 @@ TEST(Continuity, AProducerGoesOnWithoutNoticing) {
   EXPECT_GT(rig.produce(client, 1).id, sender.id) << "its session is known, and no id is given twice";
 }
 
+// The counts were saved up to the start of the new memory, and the log still ends in the old one's.
+TEST(Continuity, AStopBeforeTheFirstMessageOfANewMemoryIsNoDamage) {
+  BusRig rig;
+  rig.create_topic();
+  {
+    TestClient client = rig.attach();
+    rig.produce(client).send(5);
+    rig.work();
+  }
+  rig.kill_and_start();
+  TestClient client = rig.attach();
+  TestProducer sender = rig.produce(client);
+  rig.stop_and_keep();
+  sender.send(2);
+  rig.work();
+  EXPECT_EQ(rig.counts_of(sender.id).data, 2u) << "its memory goes on";
+  EXPECT_TRUE(rig.audit().holds);
+}
+
 class ContinuityTest : public testing::TestWithParam<int> {};
 
 // Whatever was committed is counted exactly once, however often the daemon dies and wherever it stood.

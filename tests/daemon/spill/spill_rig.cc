@@ -47,10 +47,10 @@ SpillRig::SpillRig(RigOptions options)
     if (!opened) ADD_FAILURE() << opened.error().message();
     log = std::move(*opened);
   }
-  partition_ = std::make_unique<Partition>(regions_.memory(), options_.topic,
-                                           PartitionIdentity{"t/0", kTopic, 0, Incarnation(1)},
-                                           Environment{disk.get(), &pins, &backing, &attached}, std::move(log),
-                                           core::PartitionAudit(), PartitionOptions{options_.flush_interval_ns});
+  partition_ = std::make_unique<Partition>(
+      regions_.memory(), options_.topic, PartitionIdentity{"t/0", kTopic, 0, Incarnation(1)},
+      Environment{disk.get(), &pins, &backing, &attached, nullptr, [this] { return wall_ns(); }}, std::move(log),
+      core::PartitionAudit(), PartitionOptions{options_.flush_interval_ns});
 }
 
 SpillRig::~SpillRig() { end(); }
@@ -90,6 +90,45 @@ ring::Appended SpillRig::send(std::uint32_t id, const std::string& text, const s
   ring::Appended appended;
   EXPECT_EQ(producer(id).append({bytes(text), trailer.finish(), now_ns}, appended), ring::AppendResult::ok);
   return appended;
+}
+
+ring::Appended SpillRig::send_delayed(std::uint32_t id, const std::string& text, std::uint64_t due_ns) {
+  layout::TrailerBuilder trailer;
+  trailer.due(due_ns);
+  ring::Appended appended;
+  EXPECT_EQ(producer(id).append({bytes(text), trailer.finish(), now_ns}, appended, layout::RecordKind::delayed),
+            ring::AppendResult::ok);
+  return appended;
+}
+
+ring::Appended SpillRig::send_ref(std::uint32_t id, Position reference) {
+  std::atomic<std::uint64_t> pin{0};
+  ring::Appender appender(regions_.memory(), ProducerId(id), pin, true, Sequence(1));
+  layout::TrailerBuilder trailer;
+  trailer.reference(reference);
+  ring::Appended appended;
+  EXPECT_EQ(appender.append({{}, trailer.finish(), now_ns}, appended, layout::RecordKind::ref), ring::AppendResult::ok);
+  return appended;
+}
+
+std::vector<Position> SpillRig::refs() {
+  const ring::PartitionMemory memory = regions_.memory();
+  std::vector<Position> found;
+  for (SegmentNumber segment = memory.segment_of(partition_->memory_start());; segment = segment.next()) {
+    std::uint32_t slot = 0;
+    if (ring::pin_segment(memory, pins.cell(0), segment, slot) != ring::Presence::here) return found;
+    const ring::SegmentView view = ring::view_of(memory, segment, slot, true);
+    Position at = view.start;
+    ring::RecordView record;
+    for (;;) {
+      const ring::ScanResult result = ring::scan_record(view, at, record);
+      if (result > ring::ScanResult::corrupt_record) break;
+      if (result != ring::ScanResult::record || record.fields.claim.kind() != layout::RecordKind::ref) continue;
+      const auto entry = layout::find_entry(record.trailer, layout::TrailerType::reference);
+      found.emplace_back(layout::as_u64(entry).value_or(0));
+    }
+    pins.cell(0).store(0);
+  }
 }
 
 std::uint32_t SpillRig::fill(std::uint32_t id, std::size_t size) {

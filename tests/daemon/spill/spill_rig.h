@@ -63,6 +63,14 @@ class SpillRig {
   ring::Appender& producer(std::uint32_t id);
   // Appends text; the test fails if it does not fit.
   ring::Appended send(std::uint32_t id, const std::string& text, const std::string& bookmark = {});
+  ring::Appended send_delayed(std::uint32_t id, const std::string& text, std::uint64_t due_ns);
+  // Appends a ref as the daemon does, and as a hostile producer can.
+  ring::Appended send_ref(std::uint32_t id, Position reference);
+  // What the refs that still lie in memory mean, by their order.
+  std::vector<Position> refs();
+  // The wall clock's time, which moves with now_ns.
+  std::uint64_t wall_ns() const { return kWallStartNs + now_ns; }
+  static constexpr std::uint64_t kWallStartNs = 1'700'000'000'000'000'000;
   // Appends text of that size until there is no room. Returns how many.
   std::uint32_t fill(std::uint32_t id, std::size_t size);
   ring::OpenClaim claim(std::uint32_t id, std::uint32_t size);

@@ -199,7 +199,7 @@ AuditSnapshot snapshot_of(std::uint64_t upto) {
 TEST_P(StoreConformance, an_audit_snapshot_comes_back_whole_and_replaces_the_one_before) {
   const TopicId id = create("a");
   ASSERT_TRUE(
-      store_->save_audit_snapshot(id, 1, {Position(5), {{ProducerId(99), "old", {}}}, {{"old", Sequence(1), ""}}}));
+      store_->save_audit_snapshot(id, 1, {Position(5), {{ProducerId(99), "old", {}}}, {{"old", Sequence(1), ""}}, {}}));
   ASSERT_TRUE(store_->save_audit_snapshot(id, 1, snapshot_of(4096)));
   crash();
   const auto back = store_->audit_snapshot(id, 1);
@@ -233,6 +233,62 @@ TEST_P(StoreConformance, single_audit_rows_are_replaced_or_added_where_a_snapsho
   EXPECT_EQ(back->bookmarks.size(), 1u);
   EXPECT_TRUE(store_->audit_snapshot(id, 2)->rows.empty());
   EXPECT_EQ(store_->save_audit_rows(TopicId(5), {}).error().code(), ErrorCode::not_found);
+}
+
+// What a snapshot says of delays, in their order, without what has ended.
+std::vector<core::Delay> waiting_in(const AuditSnapshot& snapshot) {
+  core::DelayQueue queue;
+  queue.restore(snapshot.delays);
+  queue.settle();
+  std::vector<core::Delay> waiting;
+  Position ref(std::uint64_t{1} << 40);
+  for (auto next = queue.due(~std::uint64_t{0}); next; next = queue.due(~std::uint64_t{0})) {
+    waiting.push_back(*next);
+    queue.sent(ref = ref + 64);
+  }
+  return waiting;
+}
+
+TEST_P(StoreConformance, saved_delays_add_up_until_their_times_are_over) {
+  using core::Delay;
+  const TopicId id = create("a");
+  AuditSnapshot snapshot;
+  const auto save = [&](std::uint64_t upto, std::vector<Delay> delays, Delay done, std::vector<Delay> late) {
+    snapshot.upto = snapshot.delays.upto = Position(upto);
+    snapshot.delays.delays = std::move(delays);
+    snapshot.delays.done = done;
+    snapshot.delays.late = std::move(late);
+    ASSERT_TRUE(store_->save_audit_snapshot(id, 1, snapshot));
+  };
+  const Delay first{100, Position(64)};
+  const Delay second{200, Position(128)};
+  const Delay third{core::kDueNsMax, Position(192)};
+  save(192, {first, second}, {}, {});
+  save(256, {third}, {}, {});
+  crash();
+  EXPECT_EQ(waiting_in(*store_->audit_snapshot(id, 1)), (std::vector<Delay>{first, second, third}));
+  EXPECT_EQ(store_->audit_snapshot(id, 1)->delays.upto, Position(256));
+  EXPECT_TRUE(waiting_in(*store_->audit_snapshot(id, 0)).empty()) << "another partition";
+  save(320, {}, second, {first});
+  crash();
+  EXPECT_EQ(waiting_in(*store_->audit_snapshot(id, 1)), (std::vector<Delay>{first, third})) << "one is late";
+  save(320, {}, second, {});
+  save(384, {}, third, {});
+  crash();
+  EXPECT_TRUE(waiting_in(*store_->audit_snapshot(id, 1)).empty());
+  save(448, {{core::kDueNsMax, Position(448)}}, third, {});
+  ASSERT_TRUE(store_->delete_topic(id));
+  EXPECT_TRUE(waiting_in(*store_->audit_snapshot(id, 1)).empty());
+}
+
+TEST_P(StoreConformance, a_hundred_thousand_delays_come_back) {
+  const TopicId id = create("a");
+  AuditSnapshot snapshot;
+  for (std::uint64_t i = 1; i <= 100'000; ++i) snapshot.delays.delays.push_back({i / 3, Position(i * 64)});
+  snapshot.upto = snapshot.delays.upto = Position(1 << 30);
+  ASSERT_TRUE(store_->save_audit_snapshot(id, 0, snapshot));
+  crash();
+  EXPECT_EQ(waiting_in(*store_->audit_snapshot(id, 0)), snapshot.delays.delays);
 }
 
 TEST_P(StoreConformance, a_deleted_topic_takes_everything_that_belongs_to_it_along) {

@@ -83,17 +83,53 @@ TEST_F(SqliteStoreTest, ItPutsRoomByAndGivesItBackInSteps) {
 
 TEST_F(SqliteStoreTest, a_newer_version_is_refused_and_not_a_byte_is_touched) {
   make_store();
-  sql("PRAGMA user_version=3");
+  sql("PRAGMA user_version=99");
   const std::string before = read(path_);
   expect_refused(ErrorCode::version);
   EXPECT_EQ(read(path_), before);
+}
+
+TEST_F(SqliteStoreTest, a_store_of_the_version_before_delays_is_taken_over) {
+  make_store();
+  {
+    auto store = open_sqlite_store(path_);
+    AuditSnapshot snapshot;
+    snapshot.upto = snapshot.delays.upto = Position(4096);
+    ASSERT_TRUE((*store)->save_audit_snapshot(TopicId(1), 0, snapshot));
+    ASSERT_TRUE((*store)->close());
+  }
+  sql("DROP TABLE delays; DROP TABLE delay_states; PRAGMA user_version=1");
+  auto store = open_sqlite_store(path_);
+  ASSERT_TRUE(store) << store.error().message();
+  const auto back = (*store)->audit_snapshot(TopicId(1), 0);
+  ASSERT_TRUE(back) << back.error().message();
+  EXPECT_EQ(back->upto, Position(4096));
+  EXPECT_EQ(back->delays.upto, Position(4096)) << "nothing below can wait, and nothing is read again";
+  EXPECT_TRUE(back->delays.delays.empty());
+  ASSERT_TRUE((*store)->close());
+  store = open_sqlite_store(path_);
+  EXPECT_TRUE(store) << "once is enough";
+}
+
+TEST_F(SqliteStoreTest, damaged_delays_are_named_and_left_alone) {
+  make_store();
+  {
+    auto store = open_sqlite_store(path_);
+    AuditSnapshot snapshot;
+    snapshot.delays.delays = {{5, Position(64)}};
+    ASSERT_TRUE((*store)->save_audit_snapshot(TopicId(1), 0, snapshot));
+    ASSERT_TRUE((*store)->close());
+  }
+  sql("UPDATE delays SET delays = x'00112233'");
+  auto store = open_sqlite_store(path_);
+  EXPECT_EQ((*store)->audit_snapshot(TopicId(1), 0).error().code(), ErrorCode::corrupt);
 }
 
 TEST_F(SqliteStoreTest, a_newer_version_that_stands_in_the_wal_alone_is_refused_and_stays_there) {
   make_store();
   sqlite3* handle = nullptr;
   ASSERT_EQ(sqlite3_open(path_.c_str(), &handle), SQLITE_OK);
-  sqlite3_exec(handle, "PRAGMA user_version=3", nullptr, nullptr, nullptr);
+  sqlite3_exec(handle, "PRAGMA user_version=99", nullptr, nullptr, nullptr);
   const fs::path copy = directory_ / "copy.db";
   fs::copy_file(path_, copy);
   fs::copy_file(path_ + "-wal", copy.string() + "-wal");

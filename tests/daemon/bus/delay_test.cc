@@ -1,0 +1,207 @@
+// Delayed messages over restarts of every kind: each that was sent has one ref once its time has come, and waits
+// before.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <random>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "shm/base/limits.h"
+#include "shm/layout/trailer.h"
+#include "shm/ring/scanner.h"
+#include "tests/daemon/bus/bus_rig.h"
+
+namespace sluice::bus {
+namespace {
+
+constexpr std::uint64_t kSecond = 1'000'000'000;
+
+core::TopicConfig small(core::Durability durability) {
+  core::TopicConfig config;
+  config.durability = durability;
+  config.segment_size = kSegmentSizeMin;
+  config.slots = 4;
+  return config;
+}
+
+// How many refs mean each position, in all log files of the partition. Everything must be on disk.
+std::map<Position, int> refs_on_disk(const BusRig& rig) {
+  std::map<Position, int> refs;
+  const std::string directory = rig.folder() + "/data/topics/" + BusRig::kTopic + "/0";
+  for (const auto& file : std::filesystem::directory_iterator(directory)) {
+    if (file.path().extension() != ".log") continue;
+    std::ifstream in(file.path(), std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    const std::uint64_t base = std::stoull(file.path().stem().string());
+    for (std::uint64_t offset = 0; offset + 64 <= bytes.size(); offset += kSegmentSizeMin) {
+      std::string copy = bytes.substr(offset, kSegmentSizeMin);
+      copy.resize(kSegmentSizeMin);
+      layout::SegmentHeader header;
+      std::memcpy(&header, copy.data(), sizeof header);
+      ring::SegmentView view;
+      view.base = reinterpret_cast<const std::byte*>(copy.data());
+      view.start = Position(base + offset);
+      view.limit = view.end = view.start + kSegmentSizeMin;
+      view.checksum = header.checksum;
+      view.verify = true;
+      Position at = view.start;
+      ring::RecordView record;
+      while (true) {
+        const ring::ScanResult result = ring::scan_record(view, at, record);
+        if (result > ring::ScanResult::pad) break;
+        if (result != ring::ScanResult::record || record.fields.claim.kind() != layout::RecordKind::ref) continue;
+        const auto entry = layout::find_entry(record.trailer, layout::TrailerType::reference);
+        ++refs[Position(layout::as_u64(entry).value_or(0))];
+      }
+    }
+  }
+  return refs;
+}
+
+TEST(BusDelay, WhatWaitsIsTheSameAfterARestartOfEveryKind) {
+  BusRig rig;
+  rig.create_topic();
+  TestClient client = rig.attach();
+  TestProducer sender = rig.produce(client);
+  Position position;
+  for (std::uint64_t i = 1; i <= 5; ++i) ASSERT_TRUE(sender.send_delayed(rig.wall_ns + i * kSecond, 10, position));
+  rig.work();
+  const auto waits = [&](std::uint64_t count, std::uint64_t next) {
+    EXPECT_EQ(rig.partition().delayed, count);
+    EXPECT_EQ(rig.partition().next_due_ns, next);
+  };
+  waits(5, rig.wall_ns + kSecond);
+  rig.kill_and_keep();
+  rig.work();
+  waits(5, rig.wall_ns + kSecond);
+  rig.wall_ns += kSecond;
+  rig.work();
+  waits(4, rig.wall_ns + kSecond);
+  rig.stop_and_keep();
+  rig.work();
+  waits(4, rig.wall_ns + kSecond);
+  rig.kill_and_start();
+  rig.work();
+  waits(4, rig.wall_ns + kSecond);
+  rig.wall_ns += 2 * kSecond;
+  rig.work();
+  waits(2, rig.wall_ns + kSecond);
+  rig.stop_and_start();
+  waits(2, rig.wall_ns + kSecond);
+  EXPECT_EQ(rig.partition().records, 5u);
+  EXPECT_TRUE(rig.audit().holds);
+  EXPECT_EQ(rig.counts_of(sender.id).delayed, 5u);
+}
+
+TEST(BusDelay, ATopicWithoutDelaysSaysThatNoneWait) {
+  BusRig rig;
+  rig.create_topic();
+  EXPECT_EQ(rig.partition().delayed, 0u);
+  EXPECT_EQ(rig.partition().next_due_ns, 0u);
+}
+
+// The daemon died between the append of a ref and its note: the ref is found in memory, and is not appended twice.
+TEST(BusDelay, ARefThatWasAppendedAndNotCountedIsNotAppendedAgain) {
+  BusRig rig;
+  rig.create_topic();
+  TestClient client = rig.attach();
+  TestProducer sender = rig.produce(client);
+  Position position;
+  ASSERT_TRUE(sender.send_delayed(rig.wall_ns + kSecond, 10, position));
+  rig.work();
+  rig.wall_ns += kSecond;
+  rig.turns(1);
+  rig.kill_and_keep();
+  rig.work();
+  rig.stop_and_start();
+  EXPECT_EQ(refs_on_disk(rig), (std::map<Position, int>{{position, 1}}));
+}
+
+TEST(BusDelay, MemoryBehindAnOpenClaimIsLookedAtBeforeAnythingIsDue) {
+  BusRig rig;
+  rig.create_topic();
+  TestClient client = rig.attach();
+  TestProducer sender = rig.produce(client);
+  TestProducer slow = rig.produce(client, 1);
+  Position position;
+  ASSERT_TRUE(sender.send_delayed(rig.wall_ns + kSecond, 10, position));
+  rig.work();
+  ring::OpenClaim claim;
+  ASSERT_EQ(slow.appender->claim(8, 0, layout::RecordKind::data, claim), ring::AppendResult::ok);
+  rig.wall_ns += kSecond;
+  rig.work();  // the ref stands behind the claim
+  rig.kill_and_keep();
+  rig.turns(20);
+  ring::Appended appended;
+  ASSERT_EQ(slow.appender->commit(claim, 8, {}, 0, appended), ring::AppendResult::ok);
+  rig.work();
+  EXPECT_EQ(rig.partition().delayed, 0u);
+  rig.stop_and_start();
+  EXPECT_EQ(refs_on_disk(rig), (std::map<Position, int>{{position, 1}}));
+}
+
+class BusDelayTest : public testing::TestWithParam<int> {};
+
+TEST_P(BusDelayTest, EachIsDeliveredOnceHoweverOftenTheDaemonDies) {
+  std::mt19937_64 random(static_cast<std::uint64_t>(GetParam()));
+  BusRig rig;
+  rig.create_topic(small(GetParam() % 2 == 0 ? core::Durability::async : core::Durability::sync));
+  std::map<Position, std::uint64_t> due;  // of all that were sent
+  std::optional<TestClient> client = rig.attach();
+  std::optional<TestProducer> sender = rig.produce(*client);
+  std::vector<ProducerId> producers{sender->id};
+  std::uint64_t sent = 0;
+  for (int step = 0; step < 50; ++step) {
+    for (std::uint64_t i = random() % 40; i != 0; --i) {
+      const std::uint64_t at = rig.wall_ns + random() % (20 * kSecond);
+      Position position;
+      if (random() % 3 == 0) {
+        sender->appender->append({{}, {}, 1}, *std::make_unique<ring::Appended>());
+      } else if (sender->send_delayed(at, random() % 3000, position)) {
+        due[position] = at;
+        ++sent;
+      }
+    }
+    rig.wall_ns += random() % kSecond;
+    const std::uint64_t next = random() % 10;
+    if (next < 4) rig.work();
+    if (next == 4 || next == 5) rig.turns(1 + random() % 3);
+    if (next == 6 || next == 7) rig.kill_and_keep();
+    if (next == 8) rig.stop_and_keep();
+    if (next != 9) continue;
+    // Lost memory: what was on disk goes on; who was attached comes back as somebody else.
+    rig.work();
+    sender.reset();
+    client.reset();
+    if (random() % 2 == 0)
+      rig.kill_and_start();
+    else
+      rig.stop_and_start();
+    client.emplace(rig.attach());
+    sender.emplace(rig.produce(*client));
+    producers.push_back(sender->id);
+  }
+  rig.work();
+  std::uint64_t waiting = 0;
+  for (const auto& [position, at] : due) waiting += at > rig.wall_ns ? 1 : 0;
+  EXPECT_EQ(rig.partition().delayed, waiting);
+  rig.wall_ns += 20 * kSecond;
+  rig.work();
+  EXPECT_EQ(rig.partition().delayed, 0u);
+  std::uint64_t counted = 0;
+  for (const ProducerId id : producers) counted += rig.counts_of(id).delayed;
+  EXPECT_EQ(counted, sent);
+  EXPECT_TRUE(rig.audit().holds);
+  sender.reset();
+  rig.stop_and_start();
+  std::map<Position, int> expected;
+  for (const auto& [position, at] : due) expected[position] = 1;
+  EXPECT_EQ(refs_on_disk(rig), expected);
+}
+INSTANTIATE_TEST_SUITE_P(Seeds, BusDelayTest, testing::Range(0, 16));
+
+}  // namespace
+}  // namespace sluice::bus
