@@ -152,8 +152,8 @@ Look PartitionStream::next(ring::RecordView& record) {
         if (verdict == Verdict::deliver) [[likely]]
           return Look::record;
         if (verdict == Verdict::pass_over) break;
+        position_ = record.position;  // it comes again
         if (verdict == Verdict::failed) return Look::failed;
-        position_ = record.position;
         look_again_soon_ = true;
         return Look::nothing;
       }

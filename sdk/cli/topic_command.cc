@@ -171,8 +171,8 @@ std::string partitions_text(const TopicInfo& topic) {
   std::string out = table.text();
   for (const PartitionInfo& p : topic.partitions)
     if (p.delayed != 0)
-      out += "partition " + std::to_string(p.partition) + ": " + std::to_string(p.delayed) +
-             " delayed messages wait, the next is due at " + rfc3339(p.next_due_ns) + "\n";
+      out += "partition " + std::to_string(p.partition) + ", delayed messages that wait: " + std::to_string(p.delayed) +
+             ", the next is due at " + rfc3339(p.next_due_ns) + "\n";
   for (const PartitionInfo& p : topic.partitions)
     if (p.state != PartitionState::open)
       out += coloured(1, Colour::red,

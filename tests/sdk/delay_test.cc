@@ -105,6 +105,21 @@ TEST(Delay, WaitsForWhatIsBetweenMemoryAndFile) {
   EXPECT_THAT(drain(*reader, 50ms), ElementsAre("later", "behind"));
 }
 
+TEST(Delay, NoneIsLostWhileTheReaderMayPinNothingMore) {
+  Rig rig;
+  auto producer = rig.producer();
+  auto reader = rig.reader();
+  rig.bus->append_ref(0, send_delayed(*producer, "later").position);
+  std::vector<std::unique_ptr<internal::ProducerCore>> others;  // each has a pin of the session's
+  while (auto other = internal::ProducerCore::open(rig.bus, LocalBus::kTopic, {})) others.push_back(std::move(*other));
+  others.pop_back();  // one for the reader's own segment
+  const auto refused = reader->next(0ms);
+  ASSERT_FALSE(refused);
+  EXPECT_EQ(refused.error().code(), ErrorCode::quota);
+  others.pop_back();
+  EXPECT_THAT(drain(*reader), ElementsAre("later"));
+}
+
 TEST(Delay, WhatRetentionHasTakenCountsAsExpired) {
   Rig rig;
   auto producer = rig.producer();

@@ -139,6 +139,8 @@ TEST_F(ControlCall, TopicsAreCreatedDescribedAlteredAndDeleted) {
   EXPECT_EQ(partition.reason, "a test");
   EXPECT_EQ(partition.memory_start, Position(6));
   EXPECT_EQ(partition.corrupt_records, 14u);
+  EXPECT_EQ(partition.delayed, 15u);
+  EXPECT_EQ(partition.next_due_ns, 1'600'000'000'000'000'000u);
   EXPECT_EQ(topic.producers, 15u);
   EXPECT_EQ(topic.readers, 16u);
 

@@ -213,6 +213,8 @@ Result<session::TopicInfo> FakeBus::describe_topic(SessionId id, const std::stri
     partition.open_claims = 12;
     partition.quarantined_bytes = 13;
     partition.corrupt_records = 14;
+    partition.delayed = 15;
+    partition.next_due_ns = 1'600'000'000'000'000'000;
     info.partitions.push_back(partition);
   }
   info.producers = 15;

@@ -99,6 +99,37 @@ class CommandTest(unittest.TestCase):
             expected = data if data.endswith(b"\n") or not data else data + b"\n"
             self.assertEqual(after, before + expected)
 
+    def test_delayed_messages_wait_and_those_that_are_due_come(self):
+        self.create()
+        self.ok("produce", self.topic, "--delay", "1h", data=b"later\n")
+        self.ok("produce", self.topic, "--deliver-at", "2020-01-01T00:00:00Z", data=b"due\n")
+        due = self.ok("consume", self.topic, "--from", "earliest", "--count", "1").stdout
+        self.assertEqual(due, b"due\n")
+        self.assertEqual(self.ok("consume", self.topic, "--exit").stdout, b"due\n")
+        partition = json.loads(self.ok("topic", "describe", self.topic, "--json").stdout)["partitions"][0]
+        self.assertEqual(partition["delayed"], 1)
+        self.assertGreater(partition["next_due_ms"] / 1000, time.time())
+        self.assertIn(b"delayed messages that wait: 1, the next is due at ", self.ok("topic", "describe", self.topic).stdout)
+        audit = json.loads(self.ok("audit", self.topic, "--json").stdout)
+        self.assertEqual(sum(row["delayed"] for row in audit["rows"]), 2)
+
+    def test_what_cannot_be_delayed_is_refused(self):
+        self.create("--durability", "volatile")
+        for options in (("--delay", "1s"), ("--deliver-at", "2040-01-01T00:00:00Z")):
+            run = self.bus("produce", self.topic, *options, data=b"x\n")
+            self.assertEqual(run.returncode, 2, run.stderr)
+            self.assertIn(b"volatile", run.stderr)
+        for options in (("--delay", "soon"), ("--deliver-at", "noon"), ("--expire", "never"),
+                        ("--delay", "1s", "--deliver-at", "2040-01-01T00:00:00Z")):
+            self.assertEqual(self.bus("produce", self.topic, *options, data=b"x\n").returncode, 2, options)
+
+    def test_expired_messages_are_passed_over(self):
+        self.create()
+        self.ok("produce", self.topic, "--expire", "1ms", data=b"old\n")
+        self.ok("produce", self.topic, "--expire", "1h", data=b"fresh\n")
+        time.sleep(0.05)
+        self.assertEqual(self.ok("consume", self.topic, "--exit").stdout, b"fresh\n")
+
     def test_many_lines_over_partitions_keep_the_order_of_a_key(self):
         self.create("--partitions", "3")
         random.seed(1)
