@@ -88,7 +88,7 @@ void SimMember::take_up(std::uint32_t index, const Given& new_one) {
   // It goes on with what it held of a former daemon.
   for (auto former = cells.begin(); former != cells.end(); ++former) {
     if (!former->second.gone || former->second.place != new_one.place) continue;
-    cell = former->second;
+    if (former->second.epoch == world_.epoch_of(new_one.place)) cell = former->second;  // no seek came between
     cells.erase(former);
     break;
   }
