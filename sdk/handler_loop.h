@@ -1,8 +1,8 @@
 // run(): takes messages, has them handled (on this thread, or by a pool), settles what the handler says, and renews
 // ack_timeout while it runs.
 //
-// Owner: the thread that called run(). With a pool the consumer stays this thread's. Without one, a helper thread renews:
-// it touches the consumer only while the handler runs, under a lock that this thread takes before it goes on.
+// Owner: the thread that called run(). With a pool the consumer stays this thread's. Without one, a helper thread
+// renews: it touches the consumer only while the handler runs, under a lock that this thread takes before it goes on.
 #pragma once
 
 #include <atomic>

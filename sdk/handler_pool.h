@@ -1,5 +1,5 @@
-// Threads that run an application's handler. Tasks of one lane run in the order of their submission, one at a time; lanes
-// run beside each other.
+// Threads that run an application's handler. Tasks of one lane run in the order of their submission, one at a time;
+// lanes run beside each other.
 //
 // Owner: one HandlerLoop; its thread calls every member. Threads: as many as asked for, named "sluice-handler".
 // Invariants
