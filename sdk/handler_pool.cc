@@ -62,7 +62,6 @@ void HandlerPool::work() {
     running.queued.pop_front();
     lock.unlock();
     Status result = handler_(task.delivery);
-    task.delivery = {};  // its segment is let go before the message is settled
     const bool failed = !result;
     lock.lock();
     finished_.push_back({task.number, std::move(result)});

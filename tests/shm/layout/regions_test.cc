@@ -4,6 +4,8 @@
 
 #include <gtest/gtest.h>
 
+#include "shm/layout/member_region.h"
+
 namespace sluice::layout {
 namespace {
 
@@ -36,6 +38,28 @@ TEST(Regions, WordsOfDifferentWritersLieTwoLinesApart) {
 
 TEST(Regions, ALogRegionHasItsHeaderPageAndItsSlots) {
   EXPECT_EQ(log_region_size(kSegmentSizeDefault, 8), 4096u + 8 * kSegmentSizeDefault);
+}
+
+TEST(Regions, TheMemberRegionIsWhatTheFormatPageSays) {
+  EXPECT_EQ(offsetof(MemberRegion, assignments), 132u);
+  EXPECT_EQ(offsetof(MemberRegion, ended), 136u);
+  EXPECT_EQ(offsetof(MemberRegion, outcomes_read), 152u);
+  EXPECT_EQ(offsetof(MemberRegion, fd_armed), 260u);
+  EXPECT_EQ(offsetof(MemberRegion, taken), 272u);
+  EXPECT_EQ(offsetof(MemberRegion, outcomes_written), 280u);
+  EXPECT_EQ(offsetof(MemberRegion, slots), 262'656u);
+  EXPECT_EQ(offsetof(MemberRegion, ring), 524'800u);
+  EXPECT_EQ(offsetof(MemberRegion, started), 541'184u);
+  EXPECT_EQ(offsetof(MemberRegion, outcomes), 573'952u);
+  EXPECT_EQ(sizeof(MemberRegion), 1'098'240u);
+  EXPECT_EQ(offsetof(AssignmentCell, released), 160u);
+}
+
+TEST(Regions, AReasonFillsWholeEntries) {
+  EXPECT_EQ(reason_entries(0), 0u);
+  EXPECT_EQ(reason_entries(1), 1u);
+  EXPECT_EQ(reason_entries(sizeof(OutcomeEntry)), 1u);
+  EXPECT_EQ(reason_entries(kReasonSizeMax), 8u);
 }
 
 }  // namespace
