@@ -23,7 +23,6 @@ constexpr std::size_t kBatchBytesMax = 256 * 1024;
 // Nothing came for so long: what is due again would have come.
 constexpr auto kQuietTime = std::chrono::milliseconds(300);
 constexpr auto kEndCheckInterval = std::chrono::milliseconds(200);
-constexpr auto kAckSyncTimeout = std::chrono::seconds(5);
 
 // --exit: the ends of the group's partitions as they stood when the member had joined.
 class GroupEnd {
@@ -42,7 +41,7 @@ class GroupEnd {
     });
   }
 
-  // Settled up to it by whichever member. Without acks: all of it is in somebody's hands.
+  // Settled up to it by whichever member; the daemon hears the members out before it answers. Without acks: all of it is in somebody's hands.
   Result<bool> reached(Client& client, bool acking) const {
     SLUICE_ASSIGN(const GroupInfo now, client.group(group_));
     return std::all_of(now.partitions.begin(), now.partitions.end(), [&](const GroupPartitionInfo& partition) {
@@ -80,7 +79,7 @@ class GroupConsume {
   // Flushes what was printed, then acks it.
   Status settle(Consumer& consumer);
   // True if --exit has come to its end.
-  Result<bool> at_end(Consumer& consumer);
+  Result<bool> at_end();
   bool batch_is_full() const { return printed_.size() >= kBatchMax || printed_bytes_ >= kBatchBytesMax; }
 
   Client& client_;
@@ -116,15 +115,11 @@ Status GroupConsume::settle(Consumer& consumer) {
   return {};
 }
 
-Result<bool> GroupConsume::at_end(Consumer& consumer) {
+Result<bool> GroupConsume::at_end() {
   const auto now = Clock::now();
   if (!end_ || now < next_end_check_) return false;
   if (!beyond_end_ && now - last_message_ < kQuietTime) return false;
   next_end_check_ = now + kEndCheckInterval;
-  if (!flags_.no_ack) {
-    // So that the daemon has seen them. One that does not answer is next()'s to report.
-    if (Status synced = consumer.ack_sync(kAckSyncTimeout); !synced) return false;
-  }
   return end_->reached(client_, !flags_.no_ack);
 }
 
@@ -150,7 +145,7 @@ ExitCode GroupConsume::loop(Consumer& consumer) {
     if (failed == ErrorCode::quota && let_go) continue;  // the batch held the segments
     if (failed && failed != ErrorCode::timed_out) return output_.report_end(delivery.error());
     patience_.daemon_answers();
-    const auto ended = at_end(consumer);
+    const auto ended = at_end();
     if (!ended) return output_.report_end(ended.error());
     if (*ended) return kExitDone;
     if (!failed) continue;

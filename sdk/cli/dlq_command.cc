@@ -30,8 +30,11 @@ struct DlqFlags {
 int list(const Context& context, const DlqFlags& flags) {
   const std::string command = "dlq list";
   return with_client(context, command, [&](Client& client) -> int {
-    const auto counts = client.dead_letter_counts(flags.group);
+    auto counts = client.dead_letter_counts(flags.group);
     if (!counts) return report(command, counts.error());
+    // Groups that never had any say nothing, unless one is asked for.
+    if (flags.group.empty())
+      std::erase_if(*counts, [](const DeadLetterCount& c) { return c.parked + c.redriven + c.purged == 0; });
     if (flags.json) {
       print_json(to_json(*counts));
     } else if (counts->empty()) {
