@@ -8,6 +8,8 @@
 namespace sluice::control {
 namespace {
 
+static_assert(session::kByReference == protocol::BY_REFERENCE);
+
 tl::unexpected<Error> too_many(std::string_view doing, std::size_t count, std::string_view what, std::size_t max) {
   return fail(ErrorCode::quota, std::string(doing) + ": " + std::to_string(count) + " " + std::string(what) +
                                     ", at most " + std::to_string(max) + " are possible");

@@ -130,7 +130,7 @@ Result<std::vector<session::GroupInfo>> FakeGroups::describe_groups(SessionId, c
 
 Result<session::GroupReason> FakeGroups::explain_group(SessionId, const std::string& name) {
   SLUICE_TRY(known(name));
-  return session::GroupReason{true, "catching_up", "It is catching up.", "Wait."};
+  return session::GroupReason{well, "catching_up", "It is catching up.", "Wait."};
 }
 
 Result<std::vector<session::SeekResult>> FakeGroups::seek_group(SessionId, session::SeekGroup request) {
@@ -169,6 +169,8 @@ Result<std::vector<session::Assignment>> FakeGroups::assignments(SessionId, std:
   assignment.careful_until = Position(76);
   assignment.settled = {{Position(77), Position(78)}, {Position(79), Position(80)}};
   assignment.repeats = {{Position(81), 82, 83}};
+  assignment.blocked_keys = {84, 85};
+  assignment.blocked = true;
   return std::vector{assignment};
 }
 
@@ -194,7 +196,7 @@ Result<std::vector<session::RedriveOutcome>> FakeGroups::redrive(SessionId, sess
   ++redrives;
   SLUICE_TRY(known(request.group));
   redriven = std::move(request);
-  return std::vector<session::RedriveOutcome>{{letter(), "would_redrive"}};
+  return std::vector<session::RedriveOutcome>{{letter(), redrive_outcome}};
 }
 
 Result<std::uint64_t> FakeGroups::purge_dead_letters(SessionId, const std::string& group) {

@@ -33,6 +33,9 @@ class FakeGroups final : public session::GroupInterface {
   static constexpr std::uint64_t kMember = 41;  // the only one that there is
   static session::DeadLetter letter();
 
+  // What some of them answer.
+  bool well = true;
+  std::string redrive_outcome = "would_redrive";
   // What the calls were given last.
   std::optional<core::GroupConfig> created;
   std::optional<core::GroupChange> altered;

@@ -298,6 +298,8 @@ TEST_F(GroupCall, EveryFieldOfAnAssignmentComesBack) {
   EXPECT_EQ(assignment.repeats[0].position, Position(81));
   EXPECT_EQ(assignment.repeats[0].delivered, 82u);
   EXPECT_EQ(assignment.repeats[0].failed, 83u);
+  EXPECT_EQ(assignment.blocked_keys, (std::vector<std::uint64_t>{84, 85}));
+  EXPECT_TRUE(assignment.blocked);
 }
 
 TEST_F(GroupCall, AMemberThatTheDaemonDoesNotKnowIsToldToJoinAgain) {
