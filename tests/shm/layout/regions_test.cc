@@ -48,9 +48,9 @@ TEST(Regions, TheMemberRegionIsWhatTheFormatPageSays) {
   EXPECT_EQ(offsetof(MemberRegion, taken), 272u);
   EXPECT_EQ(offsetof(MemberRegion, outcomes_written), 280u);
   EXPECT_EQ(offsetof(MemberRegion, slots), 262'656u);
-  EXPECT_EQ(offsetof(MemberRegion, ring), 524'800u);
-  EXPECT_EQ(offsetof(MemberRegion, started), 541'184u);
-  EXPECT_EQ(offsetof(MemberRegion, outcomes), 573'952u);
+  EXPECT_EQ(offsetof(MemberRegion, ring), 541'184u);
+  EXPECT_EQ(offsetof(MemberRegion, started), 557'568u);
+  EXPECT_EQ(offsetof(MemberRegion, outcomes), 590'336u);
   EXPECT_EQ(sizeof(MemberRegion), 1'098'240u);
   EXPECT_EQ(offsetof(AssignmentCell, released), 160u);
 }
