@@ -147,6 +147,17 @@ constexpr std::array<Word<PartitionState>, 5> kStates = {{{"open", PartitionStat
                                                           {"denied", PartitionState::denied},
                                                           {"closing", PartitionState::closing}}};
 
+constexpr std::array<Word<GroupMode>, 2> kGroupModes = {
+    {{"ordered", GroupMode::ordered}, {"shared", GroupMode::shared}}};
+constexpr std::array<Word<Strict>, 3> kStricts = {
+    {{"none", Strict::none}, {"key", Strict::key}, {"partition", Strict::partition}}};
+
+Duration as_duration(std::uint64_t ns) { return Duration(static_cast<Duration::rep>(ns)); }
+std::string text_of(Duration duration) { return format_duration(static_cast<std::uint64_t>(duration.count())); }
+
+constexpr std::string_view kExponential = "exp:";
+constexpr std::string_view kBackoffForm = "a backoff; write a list like 1s,5s,1m or exp:100ms..30s";
+
 }  // namespace
 
 Result<std::uint64_t> duration_argument(std::string_view text, bool none_allowed) {
@@ -191,6 +202,18 @@ Result<std::pair<std::string, std::string>> header_argument(std::string_view tex
   return std::pair(std::string(text.substr(0, equals)), std::string(text.substr(equals + 1)));
 }
 
+Result<std::pair<std::string, std::string>> filter_argument(std::string_view text) {
+  constexpr std::string_view kForm = "a filter; write topic=NAME, partition=N, position=N, id=N or reason=TEXT";
+  const auto equals = text.find('=');
+  if (equals == text.npos) return refuse(text, kForm);
+  const std::string_view key = text.substr(0, equals);
+  const std::string_view value = text.substr(equals + 1);
+  const bool wants_number = key == "partition" || key == "position" || key == "id";
+  if (value.empty() || (!wants_number && key != "topic" && key != "reason")) return refuse(text, kForm);
+  if (wants_number && !number(value)) return refuse(text, kForm);
+  return std::pair(std::string(key), std::string(value));
+}
+
 Result<char> delimiter_argument(std::string_view text) {
   if (text == "\\t") return '\t';
   if (text == "\\0") return '\0';
@@ -205,6 +228,42 @@ Result<Durability> durability_argument(std::string_view text) { return word_argu
 Result<Visibility> visibility_argument(std::string_view text) { return word_argument(text, kVisibilities); }
 Result<Overflow> overflow_argument(std::string_view text) { return word_argument(text, kOverflows); }
 Result<TimeMode> time_mode_argument(std::string_view text) { return word_argument(text, kTimeModes); }
+Result<GroupMode> group_mode_argument(std::string_view text) { return word_argument(text, kGroupModes); }
+Result<Strict> strict_argument(std::string_view text) { return word_argument(text, kStricts); }
+
+Result<Backoff> backoff_argument(std::string_view text) {
+  Backoff backoff;
+  if (text.starts_with(kExponential)) {
+    const std::string_view range = text.substr(kExponential.size());
+    const auto dots = range.find("..");
+    if (dots == range.npos) return refuse(text, kBackoffForm);
+    const auto first = parse_duration(range.substr(0, dots));
+    const auto max = parse_duration(range.substr(dots + 2));
+    if (!first || !max) return refuse(text, kBackoffForm);
+    if (*first == 0 || *first > *max) return refuse(text, "a backoff that begins above 0 and not above its maximum");
+    backoff.first = as_duration(*first);
+    backoff.max = as_duration(*max);
+    return backoff;
+  }
+  for (std::string_view rest = text;;) {
+    const auto comma = rest.find(',');
+    const auto step = parse_duration(rest.substr(0, comma));
+    if (!step) return refuse(text, kBackoffForm);
+    backoff.steps.push_back(as_duration(*step));
+    if (comma == rest.npos) return backoff;
+    rest.remove_prefix(comma + 1);
+  }
+}
+
+std::string backoff_text(const Backoff& backoff) {
+  if (backoff.steps.empty()) return std::string(kExponential) + text_of(backoff.first) + ".." + text_of(backoff.max);
+  std::string out;
+  for (const Duration step : backoff.steps) out += (out.empty() ? "" : ",") + text_of(step);
+  return out;
+}
+
+std::string_view name(GroupMode mode) { return name_in(mode, kGroupModes); }
+std::string_view name(Strict strict) { return name_in(strict, kStricts); }
 std::string_view name(Durability durability) { return name_in(durability, kDurabilities); }
 std::string_view name(Visibility visibility) { return name_in(visibility, kVisibilities); }
 std::string_view name(Overflow overflow) { return name_in(overflow, kOverflows); }

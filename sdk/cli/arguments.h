@@ -10,6 +10,7 @@
 
 #include "shm/base/result.h"
 #include "sluice/admin.h"
+#include "sluice/group.h"
 #include "sluice/reader.h"
 
 namespace sluice::cli {
@@ -39,6 +40,8 @@ Result<AddressArgument> address_argument(std::string_view text);
 
 // NAME=VALUE; the name is not empty, the value may be.
 Result<std::pair<std::string, std::string>> header_argument(std::string_view text);
+// Of dlq redrive: topic=NAME, partition=N, position=N, id=N or reason=TEXT.
+Result<std::pair<std::string, std::string>> filter_argument(std::string_view text);
 // One byte, or \t \0 \\ for those that are hard to type.
 Result<char> delimiter_argument(std::string_view text);
 
@@ -50,6 +53,14 @@ Result<Durability> durability_argument(std::string_view text);
 Result<Visibility> visibility_argument(std::string_view text);
 Result<Overflow> overflow_argument(std::string_view text);
 Result<TimeMode> time_mode_argument(std::string_view text);
+Result<GroupMode> group_mode_argument(std::string_view text);
+Result<Strict> strict_argument(std::string_view text);
+// "1s,5s,1m" (exactly these, the last one for all later ones) or "exp:100ms..30s" (doubling).
+Result<Backoff> backoff_argument(std::string_view text);
+// As backoff_argument() reads it.
+std::string backoff_text(const Backoff& backoff);
+std::string_view name(GroupMode mode);
+std::string_view name(Strict strict);
 std::string_view name(Durability durability);
 std::string_view name(Visibility visibility);
 std::string_view name(Overflow overflow);

@@ -193,8 +193,10 @@ void append_json(std::string& out, const MessageFields& message) {
     append_field(out, "tag", message.tag);
   }
   append_headers(out, message);
-  // Without a group every message is handed out once.
-  out += ",\"delivered\":1,\"failed\":0";
+  out += ",\"delivered\":";
+  append_number(out, message.delivered);
+  out += ",\"failed\":";
+  append_number(out, message.failed);
   append_field(out, "payload", message.payload);
   out += "}\n";
 }

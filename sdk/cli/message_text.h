@@ -26,6 +26,8 @@ struct MessageFields {
   std::string_view tag;
   std::vector<std::pair<std::string_view, std::string_view>> headers;
   std::string_view payload;
+  std::uint32_t delivered = 1;  // without a group every message is handed out once
+  std::uint32_t failed = 0;
 };
 
 bool is_utf8(std::string_view bytes);

@@ -103,5 +103,41 @@ TEST(Arguments, patterns_are_not_names) {
   EXPECT_FALSE(is_pattern("orders.eu-1_x"));
 }
 
+TEST(Backoff, is_a_list_of_exact_delays_or_an_exponential_range) {
+  using namespace std::chrono_literals;
+  const Backoff list = backoff_argument("1s,5s,1m").value();
+  EXPECT_EQ(list.steps, (std::vector<Duration>{1s, 5s, 60s}));
+  EXPECT_EQ(backoff_argument("0").value().steps, std::vector<Duration>{Duration(0)});
+  const Backoff range = backoff_argument("exp:100ms..30s").value();
+  EXPECT_TRUE(range.steps.empty());
+  EXPECT_EQ(range.first, 100ms);
+  EXPECT_EQ(range.max, 30s);
+  for (const char* text : {"1s,5s,1m", "exp:100ms..30s", "exp:1m..1m", "250ms"})
+    EXPECT_EQ(backoff_text(backoff_argument(text).value()), text);
+  for (const char* text : {"", "1s,", ",1s", "1s, 5s", "5", "exp:", "exp:5s", "exp:5s..", "exp:..5s", "exp:5s..1s",
+                           "exp:0..1s", "exp:1s-5s", "1s..5s"})
+    EXPECT_EQ(backoff_argument(text).error().code(), ErrorCode::invalid) << text;
+}
+
+TEST(GroupWords, are_those_of_the_contract) {
+  EXPECT_EQ(group_mode_argument("ordered").value(), GroupMode::ordered);
+  EXPECT_EQ(group_mode_argument("shared").value(), GroupMode::shared);
+  EXPECT_FALSE(group_mode_argument("Shared"));
+  for (const Strict strict : {Strict::none, Strict::key, Strict::partition})
+    EXPECT_EQ(strict_argument(name(strict)).value(), strict);
+  EXPECT_FALSE(strict_argument("tag"));
+}
+
+TEST(Filter, names_what_a_dead_letter_has) {
+  using Pair = std::pair<std::string, std::string>;
+  EXPECT_EQ(filter_argument("topic=orders").value(), Pair("topic", "orders"));
+  EXPECT_EQ(filter_argument("partition=3").value(), Pair("partition", "3"));
+  EXPECT_EQ(filter_argument("position=4096").value(), Pair("position", "4096"));
+  EXPECT_EQ(filter_argument("id=7").value(), Pair("id", "7"));
+  EXPECT_EQ(filter_argument("reason=a=b").value(), Pair("reason", "a=b"));
+  for (const char* text : {"", "topic", "topic=", "colour=red", "=x", "id=seven", "partition=-1", "Topic=orders"})
+    EXPECT_EQ(filter_argument(text).error().code(), ErrorCode::invalid) << text;
+}
+
 }  // namespace
 }  // namespace sluice::cli

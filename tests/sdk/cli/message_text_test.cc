@@ -138,5 +138,17 @@ TEST(Format, an_unknown_token_is_refused_with_its_place) {
   }
 }
 
+TEST(MessageJson, tells_how_often_a_message_was_handed_out_and_failed) {
+  MessageFields message;
+  std::string out;
+  append_json(out, message);
+  EXPECT_NE(out.find("\"delivered\":1,\"failed\":0,"), std::string::npos) << out;
+  message.delivered = 12;
+  message.failed = 11;
+  out.clear();
+  append_json(out, message);
+  EXPECT_NE(out.find("\"delivered\":12,\"failed\":11,"), std::string::npos) << out;
+}
+
 }  // namespace
 }  // namespace sluice::cli
