@@ -71,9 +71,13 @@ int run_command_line(int argc, const char* const* argv) {
   add_topic_commands(app, context);
   add_produce_command(app, context);
   add_consume_command(app, context);
+  add_group_commands(app, context);
+  add_why_command(app, context);
+  add_dlq_commands(app, context);
   add_audit_command(app, context);
   add_message_command(app, context);
   add_status_commands(app, context);
+  add_top_command(app, context);
   add_session_commands(app, context);
   try {
     app.parse(argc, argv);

@@ -29,8 +29,12 @@ void add_topic_commands(CLI::App& app, Context& context);  // topic create | lis
 void add_topic_scrub(CLI::App& group, Context& context);   // topic scrub
 void add_produce_command(CLI::App& app, Context& context);
 void add_consume_command(CLI::App& app, Context& context);
+void add_group_commands(CLI::App& app, Context& context);  // group create | alter | list | describe | delete | seek | …
+void add_why_command(CLI::App& app, Context& context);
+void add_dlq_commands(CLI::App& app, Context& context);  // dlq list | show | redrive | purge
 void add_audit_command(CLI::App& app, Context& context);
-void add_message_command(CLI::App& app, Context& context);   // msg show
+void add_message_command(CLI::App& app, Context& context);  // msg show
+void add_top_command(CLI::App& app, Context& context);
 void add_status_commands(CLI::App& app, Context& context);   // status, doctor, config
 void add_session_commands(CLI::App& app, Context& context);  // session list | kill
 

@@ -16,9 +16,16 @@ _sluice_sessions() {
   timeout 2 "${COMP_WORDS[0]}" "${socket[@]}" session list 2>/dev/null </dev/null | awk 'NR > 1 { print $1 }'
 }
 
+_sluice_groups() {
+  local socket=()
+  [ -n "$_sluice_socket" ] && socket=(--socket "$_sluice_socket")
+  timeout 2 "${COMP_WORDS[0]}" "${socket[@]}" group list 2>/dev/null </dev/null | awk 'NR > 1 { print $1 }'
+}
+
 # The flags of a command ("topic create"), on one line.
 _sluice_flags() {
   local retention="--retention-bytes --retention-time --overflow"
+  local group="--ack-timeout --member-timeout --max-attempts --backoff --strict --hold"
   case "$1" in
     "topic create")
       echo "--partitions --durability --visibility --segment-size --slots $retention --claim-deadline --checksum --time" \
@@ -26,12 +33,21 @@ _sluice_flags() {
     "topic scrub") echo "--partition --json" ;;
     "topic alter") echo "--partitions $retention --yes" ;;
     "topic list" | "topic describe" | audit | status | config | "session list") echo "--json" ;;
+    "group list" | "group describe" | "dlq list" | "dlq purge") echo "--json" ;;
+    "group create") echo "--mode $group" ;;
+    "group alter") echo "$group --no-hold" ;;
+    "group seek") echo "--topic --to --execute --force --json" ;;
+    why) echo "--check --max-lag --max-age --json" ;;
+    "dlq show") echo "--limit --after --json" ;;
+    "dlq redrive") echo "--filter --rate --dry-run --json" ;;
     produce)
       echo "--key --key-delimiter --partition --tag --header --delay --deliver-at --expire --durability --producer" \
         "--file --rate --receipts --timeout" ;;
-    consume) echo "--from --partition --count --exit --tag --format --json --timeout" ;;
+    consume)
+      echo "--from --partition --group --mode --no-ack --count --exit --tag --format --json --timeout" ;;
     "msg show") echo "--payload --json" ;;
     doctor) echo "--json --quick" ;;
+    top) echo "--interval --count" ;;
   esac
 }
 
@@ -45,7 +61,11 @@ _sluice_values() {
     *" --checksum") echo "on off" ;;
     *" --time") echo "precise coarse none" ;;
     *" --claim-deadline" | *" --retention-bytes" | *" --retention-time") echo "none" ;;
-    "consume --from") echo "earliest latest" ;;
+    "consume --from" | "group seek --to") echo "earliest latest" ;;
+    *" --mode") echo "ordered shared" ;;
+    *" --strict") echo "key partition none" ;;
+    "consume --group") _sluice_groups ;;
+    "group seek --topic") _sluice_topics ;;
   esac
 }
 
@@ -62,11 +82,12 @@ _sluice() {
     case "$word" in
       --socket) _sluice_socket=${COMP_WORDS[i + 1]-}; ((i++)) ;;
       --json | --exit | --receipts | --yes | --quick | --payload | --help | --version | -h) ;;
+      --hold | --no-hold | --execute | --force | --check | --dry-run | --no-ack) ;;
       -*) ((i++)) ;;
       *)
         case "$command" in
           "") command=$word ;;
-          topic | msg | session) command="$command $word" ;;
+          topic | msg | session | group | dlq) command="$command $word" ;;
           *) ((arguments++)) ;;
         esac ;;
     esac
@@ -75,6 +96,7 @@ _sluice() {
   case "$previous" in
     --socket | --file) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     --json | --exit | --receipts | --yes | --quick | --payload) ;;
+    --hold | --no-hold | --execute | --force | --check | --dry-run | --no-ack) ;;
     --*)
       _sluice_words "$(_sluice_values "$command" "$previous")" "$current"
       return ;;
@@ -86,9 +108,13 @@ _sluice() {
     return
   fi
   case "$command" in
-    "") _sluice_words "topic produce consume audit msg status doctor config session" "$current" ;;
+    "") _sluice_words "topic produce consume group why dlq audit msg status top doctor config session" "$current" ;;
     topic) _sluice_words "create list describe alter delete recover scrub" "$current" ;;
     msg) _sluice_words "show" "$current" ;;
+    group) _sluice_words "create alter list describe delete seek pause resume" "$current" ;;
+    dlq) _sluice_words "list show redrive purge" "$current" ;;
+    "group alter" | "group describe" | "group delete" | "group seek" | "group pause" | "group resume" | why | "dlq "*)
+      [ "$arguments" -eq 0 ] && _sluice_words "$(_sluice_groups)" "$current" ;;
     session) _sluice_words "list kill" "$current" ;;
     consume) _sluice_words "$(_sluice_topics)" "$current" ;;
     "topic describe" | "topic alter" | "topic delete" | "topic recover" | "topic scrub" | produce | audit)

@@ -53,7 +53,7 @@ def main():
     commands = commands_of(binary)
     if len(commands) < 10:
         errors.append(f"only {commands} found: has the help changed?")
-    for depth in ((), ("topic",), ("msg",), ("session",)):
+    for depth in ((), ("topic",), ("group",), ("dlq",), ("msg",), ("session",)):
         expected = {words[len(depth)] for words in commands if words[:len(depth)] == depth}
         found = complete(completion, binary, "_sluice", [*depth, ""])
         if found != expected:
