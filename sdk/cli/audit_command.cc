@@ -62,16 +62,16 @@ std::string table_text(const AuditReport& report) {
 }
 
 std::string verdict(const std::string& topic, const AuditReport& report) {
-  std::uint64_t data = 0;
+  std::uint64_t messages = 0;
   std::uint64_t wrong = 0;
   std::set<ProducerId> producers;
   for (const AuditRow& row : report.rows) {
-    data += row.data;
+    messages += row.data + row.delayed;
     wrong += row_holds(row) ? 0 : 1;
     producers.insert(row.producer);
   }
   const bool folded = producers.erase(ProducerId(0)) != 0;
-  const std::string what = human_count(data) + " messages of " + std::to_string(producers.size()) + " producers" +
+  const std::string what = human_count(messages) + " messages of " + std::to_string(producers.size()) + " producers" +
                            (folded ? " and others that ended long ago" : "") + " in " + topic;
   if (report.holds)
     return coloured(1, Colour::green, "holds") + ": every sequence number is accounted for, " + what + "\n";
