@@ -7,6 +7,7 @@
 #include <CLI/CLI.hpp>
 
 #include "perf/durable.h"
+#include "perf/group.h"
 #include "perf/sdk_latency.h"
 
 namespace {
@@ -38,13 +39,19 @@ int main(int argc, char** argv) {
   durable_command->add_option("--size", durable.size, "bytes of payload")->check(CLI::Range(1u, 1u << 20));
   durable_command->add_option("--seconds", durable.seconds, "of each measurement")->check(CLI::Range(0.1, 3600.0));
   durable_command->add_option("--dir", durable.directory, "where to measure the disk's floor");
+
+  sluice::perf::GroupOptions group;
+  CLI::App* group_command = app.add_subcommand("group", "a group's members, acking, beside a bare reader");
+  group_command->add_option("--size", group.size, "bytes of payload")->check(CLI::Range(1u, 65536u));
+  group_command->add_option("--seconds", group.seconds, "of each measurement")->check(CLI::Range(0.1, 3600.0));
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  latency.socket = durable.socket = socket;
+  latency.socket = durable.socket = group.socket = socket;
   if (quick) latency.seconds = 0.5;
   if (latency_command->parsed()) return report(sluice::perf::print_latency(latency), "latency");
+  if (group_command->parsed()) return report(sluice::perf::print_group(group), "group");
   return report(sluice::perf::print_durable(durable), "durable");
 }
