@@ -108,7 +108,7 @@ TEST(ConsumerRun, MessagesOfAKeyAreHandledInOrderAndOthersBesideThem) {
   constexpr int kMessages = 400;
   std::vector<Receipt> receipts;
   for (int i = 0; i < kMessages; ++i)
-    receipts.push_back(rig.send_keyed(std::to_string(i), std::string(1, 'a' + i % 5)));
+    receipts.push_back(rig.send_keyed(std::to_string(i), std::string(1, static_cast<char>('a' + i % 5))));
   std::mutex mutex;
   std::map<std::string, int> last;
   std::set<std::string> running;
