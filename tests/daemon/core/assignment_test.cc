@@ -40,8 +40,7 @@ TEST(Assignment, WhatALeaverHadIsSharedOutAndNothingElseMoves) {
   rig.leave(2);
   EXPECT_TRUE(rig.wanted_back.empty());
   expect_even(rig.loads(9), 2);
-  for (const auto& [partition, owner] : before)
-    EXPECT_TRUE(owner == 2 || rig.owner(partition) == owner);
+  for (const auto& [partition, owner] : before) EXPECT_TRUE(owner == 2 || rig.owner(partition) == owner);
 }
 
 TEST(Assignment, StaysEvenWhoeverComesAndGoesBeforeAnythingWasGivenBack) {

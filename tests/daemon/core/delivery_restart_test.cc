@@ -157,8 +157,8 @@ TEST(Rejoin, ReferencesStayInTheHandsThatHoldThem) {
   MemberJoin holder = joining(2);
   holder.held_messages = {{place(0), Position(90), {2, 1}},
                           {place(0), Position(120), {1, 0}},
-                          {place(0), Position(130), {1, 0}},    // more than it may hold
-                          {place(0), Position(50), {1, 0}},     // settled
+                          {place(0), Position(130), {1, 0}},   // more than it may hold
+                          {place(0), Position(50), {1, 0}},    // settled
                           {place(5), Position(100), {1, 0}}};  // not there
   rig.machine.join(11, holder, rig.now_ns);
   rig.act();
