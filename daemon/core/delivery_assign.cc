@@ -60,14 +60,22 @@ void DeliveryMachine::even_out(std::uint64_t now_ns) {
   bool known = false;
   MemberId least = 0;
   for (auto& [place, partition] : partitions_) {
-    if (partition.owner == 0 || partition.wanted_back || partition.letters) continue;
-    const std::uint32_t load = members_.at(partition.owner).load;
+    // What is wanted back already counts for whom it was promised to, and is promised anew at no cost.
+    const MemberId holder = partition.wanted_back ? partition.promised : partition.owner;
+    if (holder == 0) continue;
+    const std::uint32_t load = members_.at(holder).load;
     if (load < lightest + 2) continue;
     if (!known || topic != place.topic) least = least_loaded(place.topic);
     known = true;
     topic = place.topic;
-    if (least == 0 || least == partition.owner || load < members_.at(least).load + 2) continue;
-    want_back(partition, least, now_ns);
+    if (least == 0 || least == holder || load < members_.at(least).load + 2) continue;
+    if (partition.wanted_back) {
+      --members_.at(holder).load;
+      ++members_.at(least).load;
+      partition.promised = least;
+    } else {
+      want_back(partition, least, now_ns);
+    }
     known = false;
   }
 }

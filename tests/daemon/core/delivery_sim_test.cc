@@ -20,7 +20,7 @@
 namespace sluice::core::sim {
 namespace {
 
-constexpr std::uint64_t kSeedsDefault = 10'000;
+constexpr std::uint64_t kSeedsDefault = 2'000;
 constexpr std::uint64_t kSeedsLong = 200'000;
 constexpr std::uint64_t kSteps = 500;
 
@@ -80,11 +80,11 @@ TEST(DeliverySimulation, LosesNothingAndBreaksNoPromiseWhateverHappens) {
   print(sum);
   if (seeds < kSeedsDefault) return;
   // A simulation in which nothing happens proves nothing.
-  EXPECT_GT(sum.messages, 200'000u);
+  EXPECT_GT(sum.messages, 50'000u);
   for (const std::uint64_t reached :
        {sum.deaths, sum.hung, sum.restarts, sum.retaken, sum.seeks, sum.timeouts, sum.parked, sum.redriven, sum.refused,
         sum.suspects, sum.deferred, sum.hand_overs, sum.recalled})
-    EXPECT_GT(reached, 1'000u);
+    EXPECT_GT(reached, 200u);
 }
 
 bool take_number(const char* argument, const char* flag, std::uint64_t& into) {

@@ -333,6 +333,7 @@ void World::dispatch() {
       items.push_back({at->first, at->second.end, at->second.key_hash});
       next = at->second.end;
     }
+    if (items.size() < wanted) next = std::max(next, end_of(place));  // all of it was looked at
     if (wanted != 0) machine_->offer(place, items, next, now_ns_);
   }
   carry_out();
