@@ -107,6 +107,7 @@ Look ConsumerCore::look_at_references(ring::RecordView& record, bool& others_wai
     const PartitionMapsPtr maps = partition != nullptr ? partition->stream().maps() : nullptr;
     switch (reference_reader_.read(one, topic->second, maps, record)) {
       case ReferenceReader::Read::record:
+        if (!references_.begin(*member_)) break;
         found_reference_ = true;
         ++found_;
         return Look::record;

@@ -88,6 +88,8 @@ bool ConsumerCore::is_passing(const Error& error) {
 }
 
 Status ConsumerCore::rejoin() {
+  // What was taken back before is not held any more.
+  if (member_->has_news()) take_news();
   std::vector<HeldPartition> held;
   for (const GroupPartition* partition : turns_) held.push_back(partition->held());
   auto joined = join(std::move(held), references_.held(*member_));

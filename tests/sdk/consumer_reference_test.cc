@@ -19,6 +19,19 @@ struct SharedRig : GroupRig {
   }
 };
 
+TEST(ConsumerReference, OneThatTheDaemonHasTakenBackIsNotHandedOutAndItsSlotIsFree) {
+  SharedRig rig;
+  const std::vector<Receipt> receipts = rig.send_numbers(0, 3);
+  auto consumer = rig.consumer();
+  rig.group.refer_to(0, receipts[0].position, 1, 0);
+  rig.group.refer_to(0, receipts[1].position, 1, 0);
+  std::uint64_t not_begun = 0;
+  ASSERT_TRUE(rig.group.region().started[0].compare_exchange_strong(not_begun, layout::kRecalled));
+  EXPECT_EQ(consumer->next(0ms).value().message().text(), "1") << "the first one is another's";
+  EXPECT_EQ(text_of(consumer->next(0ms)), "timed_out");
+  EXPECT_TRUE(rig.group.read_outcomes().empty());
+}
+
 TEST(ConsumerReference, IsReadInPlaceAndAnsweredByItsSlotAndStamp) {
   SharedRig rig;
   const std::vector<Receipt> receipts = rig.send_numbers(0, 3);

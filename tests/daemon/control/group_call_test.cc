@@ -304,9 +304,9 @@ TEST_F(GroupCall, EveryFieldOfAnAssignmentComesBack) {
 
 TEST_F(GroupCall, AMemberThatTheDaemonDoesNotKnowIsToldToJoinAgain) {
   EXPECT_TRUE(client_->save_acks(FakeGroups::kMember));
-  EXPECT_EQ(client_->save_acks(9).error().code(), ErrorCode::conflict);
-  EXPECT_EQ(client_->assignments(9).error().code(), ErrorCode::conflict);
-  EXPECT_EQ(client_->leave_group(9, client_->generation()).error().code(), ErrorCode::conflict);
+  EXPECT_EQ(client_->save_acks(9).error().code(), ErrorCode::not_found);
+  EXPECT_EQ(client_->assignments(9).error().code(), ErrorCode::not_found);
+  EXPECT_EQ(client_->leave_group(9, client_->generation()).error().code(), ErrorCode::not_found);
   EXPECT_TRUE(client_->leave_group(FakeGroups::kMember, client_->generation()));
   // What belonged to a lost memory is gone already, and the daemon is not asked.
   EXPECT_TRUE(client_->leave_group(9, client_->generation() - 1));

@@ -51,7 +51,7 @@ TEST(Regions, TheMemberRegionIsWhatTheFormatPageSays) {
   EXPECT_EQ(offsetof(MemberRegion, ring), 541'184u);
   EXPECT_EQ(offsetof(MemberRegion, started), 557'568u);
   EXPECT_EQ(offsetof(MemberRegion, outcomes), 590'336u);
-  EXPECT_EQ(sizeof(MemberRegion), 1'098'240u);
+  EXPECT_EQ(sizeof(MemberRegion), 1'114'624u);
   EXPECT_EQ(offsetof(AssignmentCell, released), 160u);
 }
 
