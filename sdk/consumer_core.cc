@@ -198,13 +198,14 @@ void ConsumerCore::hand_out(const ring::RecordView& record, Delivery& delivery) 
     delivery.index_ = partition.hand_out(record);
     delivery.place_ = partition.place();
     delivery.stamp_ = partition.serial();
-    delivery.delivered_ = 1;
+    delivery.delivered_ = 1 + partition.handed_out_before(record.position);
     delivery.failed_ = 0;
     if (const Repeat* repeat = partition.repeat_of(record.position)) [[unlikely]] {
-      delivery.delivered_ = repeat->delivered + 1;
+      delivery.delivered_ = std::max(delivery.delivered_, repeat->delivered + 1);
       delivery.failed_ = repeat->failed;
-      ++counters_.repeated;
     }
+    if (delivery.delivered_ != 1) [[unlikely]]
+      ++counters_.repeated;
     if (partition.is_careful(record.position)) [[unlikely]]
       alone_out_ = true;
     PartitionStream& stream = partition.stream();

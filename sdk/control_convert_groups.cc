@@ -211,6 +211,7 @@ std::vector<Assignment> read_assignments(capnp::List<protocol::Assignment>::Read
       assignment.repeats.push_back({Position(repeat.getPosition()), repeat.getDelivered(), repeat.getFailed()});
     for (const auto hash : entry.getBlockedKeys()) assignment.blocked_keys.push_back(hash);
     assignment.blocked = entry.getBlocked();
+    for (const auto end : entry.getHandedOut()) assignment.handed_out.emplace_back(end);
     assignments.push_back(std::move(assignment));
   }
   return assignments;

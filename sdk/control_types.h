@@ -125,6 +125,7 @@ struct Assignment {
   Position careful_until;
   std::vector<PositionRange> settled;
   std::vector<Repeat> repeats;
+  std::vector<Position> handed_out;
   std::vector<std::uint64_t> blocked_keys;
   bool blocked = false;
 };

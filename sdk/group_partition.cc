@@ -44,6 +44,8 @@ void GroupPartition::take(const Assignment& assignment) {
   special_until_ = Position(0);
   for (const PositionRange& range : settled_ranges_) special_until_ = std::max(special_until_, range.end);
   if (!repeats_.empty()) special_until_ = std::max(special_until_, repeats_.back().position + 1);
+  handed_out_ = assignment.handed_out;
+  for (const Position end : handed_out_) special_until_ = std::max(special_until_, end);
   for (const std::uint64_t hash : assignment.blocked_keys) blocked_keys_.try_emplace(hash, member_->outcomes_written());
   if (assignment.blocked) {
     is_held_back_ = true;
@@ -162,6 +164,13 @@ bool GroupPartition::is_settled(Position position) const {
   const auto range = std::upper_bound(settled_ranges_.begin(), settled_ranges_.end(), position,
                                       [](Position at, const PositionRange& one) { return at < one.end; });
   return range != settled_ranges_.end() && position >= range->begin;
+}
+
+std::uint32_t GroupPartition::handed_out_before(Position position) const {
+  if (position >= special_until_) [[likely]]
+    return 0;
+  return static_cast<std::uint32_t>(
+      std::count_if(handed_out_.begin(), handed_out_.end(), [&](Position end) { return position < end; }));
 }
 
 const Repeat* GroupPartition::repeat_of(Position position) const {

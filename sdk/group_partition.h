@@ -84,6 +84,8 @@ class GroupPartition {
   // The record that next() gave goes to the application: its index in the list. `counts`: of earlier deliveries.
   std::uint64_t hand_out(const ring::RecordView& record);
   const Repeat* repeat_of(Position position) const;
+  // Times that it was in a member's hands before.
+  std::uint32_t handed_out_before(Position position) const;
   bool is_careful(Position position) const { return position < careful_until_; }
   // The batch is over. True if something was published for the daemon.
   bool rest(bool unpin);
@@ -181,8 +183,9 @@ class GroupPartition {
   Position special_until_;                     // below it records may be settled or repeated
   std::vector<PositionRange> settled_ranges_;  // ascending
   std::vector<Repeat> repeats_;                // ascending
-  bool is_held_back_ = false;                  // strict by partition
-  std::uint64_t held_back_at_ = 0;             // outcomes written when it was
+  std::vector<Position> handed_out_;
+  bool is_held_back_ = false;       // strict by partition
+  std::uint64_t held_back_at_ = 0;  // outcomes written when it was
   bool has_references_ = false;
   std::unordered_map<std::uint64_t, std::uint64_t> blocked_keys_;  // hash → outcomes written when it was last deferred
   GrowRing<Unstored> unstored_;

@@ -258,6 +258,8 @@ void write_assignment(protocol::Assignment::Builder out, const session::Assignme
   auto keys = out.initBlockedKeys(static_cast<unsigned>(assignment.blocked_keys.size()));
   for (unsigned i = 0; i < assignment.blocked_keys.size(); ++i) keys.set(i, assignment.blocked_keys[i]);
   out.setBlocked(assignment.blocked);
+  auto handed_out = out.initHandedOut(static_cast<unsigned>(assignment.handed_out.size()));
+  for (unsigned i = 0; i < assignment.handed_out.size(); ++i) handed_out.set(i, assignment.handed_out[i].value);
 }
 
 void write_letter(protocol::DeadLetter::Builder out, const session::DeadLetter& letter) {

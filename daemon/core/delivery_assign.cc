@@ -109,6 +109,10 @@ void DeliveryMachine::want_back(Partition& partition, MemberId promised, std::ui
 
 void DeliveryMachine::take_from_owner(const Place& place, Partition& partition) {
   if (partition.owner == 0) return;
+  const Position cursor = partition.acks.cursor();
+  std::erase_if(partition.handed_out, [&](Position end) { return end <= cursor; });
+  if (partition.words.oldest.value != 0 && partition.handed_out.size() < kHandedOutMax)
+    partition.handed_out.push_back(partition.words.newest + 1);
   Member& member = members_.at(partition.owner);
   actions_.emplace_back(TakeBack{partition.owner, partition.cell});
   member.direct -= partition.words.in_flight;
@@ -205,6 +209,8 @@ std::optional<AssignmentView> DeliveryMachine::assignment(const Place& place) co
   std::sort(view.settled.begin(), view.settled.end(),
             [](const PositionSpan& a, const PositionSpan& b) { return a.begin < b.begin; });
   view.repeats.assign(partition.acks.counts().begin(), partition.acks.counts().end());
+  for (const Position end : partition.handed_out)
+    if (end > view.start) view.handed_out.push_back(end);
   for (const auto& [key, lane] : partition.lanes)
     if (key != 0) view.blocked_keys.push_back(key);
   view.blocked = partition.full || partition.lanes.count(0) != 0;

@@ -57,6 +57,8 @@ struct AssignmentView {
   Position careful_until;
   std::vector<PositionSpan> settled;
   std::vector<std::pair<Position, Counts>> repeats;
+  std::vector<Position>
+      handed_out;  // a message that is not settled was in a member's hands once for each that is above it
   std::vector<std::uint64_t> blocked_keys;
   bool blocked = false;  // the whole partition
 };
@@ -230,6 +232,7 @@ class DeliveryMachine {
     CellWords words;
     std::uint64_t oldest_since_ns = 0;
     Position careful_until;
+    std::vector<Position> handed_out;            // behind what each former owner had handed out and not settled
     std::map<Position, std::uint64_t> extended;  // direct messages: their deadline
     std::map<std::uint64_t, std::set<Position>> lanes;
     // shared

@@ -20,6 +20,8 @@ tl::unexpected<Error> no_group(const std::string& name) {
   return fail(ErrorCode::not_found, "no group is named \"" + name + "\"; `sluice group list` shows those there are");
 }
 
+std::string tag_text(const std::string& tag) { return tag.empty() ? "all tags" : "the tag \"" + tag + "\""; }
+
 bool holds(const store::DeadLetterRecord& letter, const std::string& key, const std::string& value) {
   if (key == "topic") return letter.origin_topic == value;
   if (key == "partition") return std::to_string(letter.origin.partition) == value;
@@ -164,9 +166,9 @@ Result<session::MemberGrant> Delivery::join_group(SessionId session, session::Jo
   store::GroupRecord record = group->record();
   if (group->members().size() >= kGroupMembersMax)
     return fail(ErrorCode::quota, doing + ": the limit is " + std::to_string(kGroupMembersMax) + " members");
-  if (!group->members().empty() && record.tag != request.tag)
-    return fail(ErrorCode::conflict, doing + ": its members ask for the tag \"" + record.tag +
-                                         "\"; all members of a group ask for the same");
+  if (!record.subscriptions.empty() && record.tag != request.tag)
+    return fail(ErrorCode::conflict, doing + ": the group asks for " + tag_text(record.tag) + ", not for " +
+                                         tag_text(request.tag) + "; all members of a group ask for the same");
   SLUICE_ASSIGN(std::unique_ptr<Member> region, Member::create(next_member_, session, incarnation_));
   session::MemberGrant grant;
   grant.member = next_member_;

@@ -200,6 +200,7 @@ std::vector<session::Assignment> Group::assignments(core::MemberId id) const {
     for (const core::PositionSpan& span : view->settled) assignment.settled.push_back({span.begin, span.end});
     for (const auto& [position, counts] : view->repeats)
       assignment.repeats.push_back({position, counts.delivered, counts.failed});
+    assignment.handed_out = view->handed_out;
     assignment.blocked_keys = view->blocked_keys;
     assignment.blocked = view->blocked;
     list.push_back(std::move(assignment));

@@ -71,6 +71,7 @@ struct Assignment {
   Position careful_until;                   // below it one message at a time is in the application's hands
   std::vector<PositionRange> settled;       // above `start`, ascending: not to be handed out
   std::vector<Repeat> repeats;              // above `start`: counts to be told with the message
+  std::vector<Position> handed_out;         // a message was handed out before once for each that is above it
   std::vector<std::uint64_t> blocked_keys;  // strict by key: hashes of keys that wait
   bool blocked = false;                     // strict by partition: nothing is read until it is unblocked
 };

@@ -41,7 +41,8 @@ class GroupEnd {
     });
   }
 
-  // Settled up to it by whichever member; the daemon hears the members out before it answers. Without acks: all of it is in somebody's hands.
+  // Settled up to it by whichever member; the daemon hears the members out before it answers. Without acks: all of it
+  // is in somebody's hands.
   Result<bool> reached(Client& client, bool acking) const {
     SLUICE_ASSIGN(const GroupInfo now, client.group(group_));
     return std::all_of(now.partitions.begin(), now.partitions.end(), [&](const GroupPartitionInfo& partition) {

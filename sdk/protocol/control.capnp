@@ -240,6 +240,7 @@ struct Assignment {
   settled @7 :List(PositionRange);   # above `start`: not to be handed out
   repeats @8 :List(Repeat);          # above `start`: told with the message
   blockedKeys @9 :List(UInt64);      # strict by key: hashes of keys that wait
+  handedOut @11 :List(UInt64);       # a message was handed out before once for each that is above it
   blocked @10 :Bool;                 # strict by partition: nothing is read until it is unblocked
 }
 

@@ -70,6 +70,7 @@ inline constexpr std::uint64_t kBackoffFirstNsDefault = 100'000'000;
 inline constexpr std::uint64_t kBackoffMaxNsDefault = 30'000'000'000;
 inline constexpr std::uint64_t kAckTimeoutNsDefault = 30'000'000'000;
 inline constexpr std::uint64_t kMemberTimeoutNsDefault = 30'000'000'000;
+inline constexpr std::size_t kHandedOutMax = 256;                          // earlier deliveries that are counted
 inline constexpr std::uint64_t kExtendNsMax = 86'400'000'000'000;          // by one extend(): a day more
 inline constexpr std::uint64_t kRetryDelayNsMax = 31'536'000'000'000'000;  // of a nack: 365 days
 inline constexpr std::uint64_t kHandOverNsMax = 5'000'000'000;  // a member finishes what it holds of a partition

@@ -181,5 +181,22 @@ TEST(Assignment, AThousandPartitionsAreSharedOutAmongAHundredMembers) {
   expect_even(rig.loads(1'000), 100);
 }
 
+TEST(Assignment, TellsTheNextOwnerWhatWasHandedOutAndNotSettled) {
+  DeliveryRig rig(group(GroupMode::ordered));
+  const MemberId first = rig.join();
+  rig.say(0, Position(120), Position(120), Position(150));
+  rig.leave(first);
+  rig.join();
+  EXPECT_EQ(rig.machine.assignment(place(0))->handed_out, std::vector{Position(151)});
+  rig.say(0, Position(130), Position(130), Position(140));
+  rig.leave(rig.last_member, Ending::died);
+  rig.join();
+  EXPECT_EQ(rig.machine.assignment(place(0))->handed_out, (std::vector{Position(151), Position(141)}));
+  rig.say(0, Position(160));
+  rig.leave(rig.last_member);
+  rig.join();
+  EXPECT_TRUE(rig.machine.assignment(place(0))->handed_out.empty()) << "all of it is settled";
+}
+
 }  // namespace
 }  // namespace sluice::core
