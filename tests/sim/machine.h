@@ -12,6 +12,7 @@
 #include "daemon/core/topic.h"
 #include "daemon/io/sim_disk.h"
 #include "daemon/store/sim_store.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/truth.h"
 
 namespace sluice::sim {
@@ -30,9 +31,13 @@ struct Scenario {
   bool faulty_disk = false;  // a write or sync may fail
 };
 
+struct Variant {
+  bool mirrored = false;      // two copies, of which one at a time is unlucky
+  bool keeps_memory = false;  // most lives leave it to the next one
+};
+
 struct Machine {
-  // `mirrored`: two copies, of which one at a time is unlucky.
-  Machine(std::uint64_t seed_number, bool tell, bool two_copies);
+  Machine(std::uint64_t seed_number, bool tell, Variant variant);
   std::uint64_t below(std::uint64_t limit) { return random.below(limit); }
   // True once in `n`.
   bool one_in(std::uint64_t n) { return random.below(n) == 0; }
@@ -41,10 +46,12 @@ struct Machine {
   const std::uint64_t seed;
   const bool verbose;
   const bool mirrored;
+  const bool keeps_memory;
   io::SimRandom random;
   const Scenario scenario;
   std::shared_ptr<io::SimMedia> media;
   store::SimStoreMedium store;
+  std::unique_ptr<Memory> memory;                           // that a life has left, until the next one takes it
   std::vector<Truth> truths;                                // by partition
   std::map<std::string, std::vector<ProducerId>> attaches;  // of producer names: the last one is the holder
   // Holders that were fenced in some partitions, and then a life ended before their successor was attached in all: what
@@ -72,6 +79,10 @@ struct Machine {
     std::uint64_t mended = 0;  // segments
     std::uint64_t stale = 0;
     std::uint64_t filled = 0;
+    // With kept memory.
+    std::uint64_t adoptions = 0;
+    std::uint64_t killed_in_adoption = 0;
+    std::uint64_t stops_that_leave = 0;
   } reached;
 };
 

@@ -14,6 +14,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -73,8 +74,12 @@ class Truth {
   // What a reader of the running bus met.
   void on_read(Position position, ProducerId producer, Sequence sequence, std::span<const std::byte> payload) const;
 
-  // ---- after a recovery
+  // ---- after a recovery, from a walk over the files
   void check_recovered(const std::vector<Found>& found, Position end);
+  // Over kept memory: nothing below `end` is missing, and all else is still to come.
+  void check_adopted(const std::vector<Found>& found, Position end);
+  // Everything that was committed is there.
+  void check_complete(const std::vector<Found>& found);
   void check_audit(const std::vector<core::AuditRow>& rows) const;
   // Of the last recovery.
   std::optional<Standing> standing(ProducerId producer) const;
@@ -92,14 +97,16 @@ class Truth {
     std::string bookmark;
     Sequence last_standing;  // not fenced
   };
+  void match(const std::vector<Found>& found, Position end);
   void count(const Found& found);
   void check_message(const Found& found) const;
 
   std::map<Position, Message> messages_;
+  std::set<Position> found_;             // of them: those of the last walk
   std::map<Position, Position> claims_;  // of the running life: begin → end
   std::map<ProducerId, Position> fences_;
   std::map<ProducerId, Sequence> first_;
-  std::map<ProducerId, Counts> counts_;  // of the last recovery
+  std::map<ProducerId, Counts> counts_;  // of the last walk
   Position start_;                       // of the running life
   Position prepared_;                    // highest of all lives: nothing was claimed above it
   Position durable_;                     // highest that was published, or recovered
