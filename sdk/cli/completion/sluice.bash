@@ -85,7 +85,7 @@ _sluice() {
     return
   fi
   case "$command" in
-    "") _sluice_words "topic produce consume audit msg status doctor config session" "$current" ;;
+    "") _sluice_words "topic produce consume audit msg status doctor metrics config session" "$current" ;;
     topic) _sluice_words "create list describe alter delete recover scrub" "$current" ;;
     msg) _sluice_words "show" "$current" ;;
     session) _sluice_words "list kill" "$current" ;;

@@ -86,6 +86,7 @@ TEST(CommandLine, every_command_has_help) {
                                              {"msg", "show", "--help"},
                                              {"status", "--help"},
                                              {"doctor", "--help"},
+                                             {"metrics", "--help"},
                                              {"config", "--help"},
                                              {"session", "list", "--help"},
                                              {"session", "kill", "--help"}}) {
@@ -106,6 +107,7 @@ TEST(CommandLine, where_no_daemon_answers_every_command_ends_with_three_and_says
                                                                                          {"msg", "show", "a/0@64"},
                                                                                          {"status"},
                                                                                          {"doctor", "--quick"},
+                                                                                         {"metrics"},
                                                                                          {"config", "--json"},
                                                                                          {"session", "list"}}) {
     std::vector<const char*> all = arguments;
