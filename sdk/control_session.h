@@ -115,6 +115,8 @@ class CursorLease {
   std::uint32_t index() const { return index_; }
   std::atomic<std::uint64_t>& cell() const { return memory_->cursor(index_); }
   void reset();
+  // Lets go of the memory and never gives the cell back: it stays taken, as it is, for as long as the session lives.
+  void keep_cell() { memory_.reset(); }
 
  private:
   std::shared_ptr<SessionMemory> memory_;

@@ -41,9 +41,7 @@ void PartitionStream::release_cursor() {
   if (cursor_) cursor_.cell().store(~std::uint64_t{0}, std::memory_order_release);
 }
 
-void PartitionStream::keep_cursor_cell() {
-  if (cursor_) static_cast<void>(new CursorLease(std::move(cursor_)));  // never given back: see the header
-}
+void PartitionStream::keep_cursor_cell() { cursor_.keep_cell(); }
 
 Status PartitionStream::start(const From& from) {
   switch (from.kind) {

@@ -1,6 +1,7 @@
 #include "daemon/bus/audit_recovery.h"
 
 #include <algorithm>
+#include <set>
 
 #include "shm/layout/trailer.h"
 
@@ -110,6 +111,18 @@ void AuditRecovery::visit(Position position, const layout::RecordFields& fields,
 void AuditRecovery::finish(bool all_ended) {
   for (const auto& [producer, name] : names_) meet(producer);
   if (all_ended) audit_.fold_former();
+}
+
+void AuditRecovery::continue_names(spill::Partition& partition) const {
+  std::set<ProducerId> counted;
+  for (const core::AuditRow& row : partition.audit().rows())
+    if (row.counts.sequence_first.value != 0) counted.insert(row.producer);
+  std::map<std::string, ProducerId> holders;
+  for (const auto& [producer, name] : names_) {
+    const auto before = holders.find(name);
+    if (before != holders.end() && !counted.contains(producer)) partition.adopt_name(producer, name, before->second);
+    holders[name] = producer;
+  }
 }
 
 store::AuditSnapshot snapshot_of(const spill::Checkpoint& checkpoint) {

@@ -28,6 +28,10 @@ class AuditRecovery {
   // on; rows beyond the limit are folded then.
   void finish(bool all_ended);
 
+  // Of kept memory: names whose holders have changed above what was read here go on in the partition that was made of
+  // it, which has its fences.
+  void continue_names(spill::Partition& partition) const;
+
   void note_bookmark(ProducerId producer, spill::ProducerMark mark) { bookmarks_[producer] = std::move(mark); }
 
   // Where the snapshot's rows stood.

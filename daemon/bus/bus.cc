@@ -74,11 +74,14 @@ Status Bus::open_topic(core::TopicRecord record, bool fresh) {
   SLUICE_ASSIGN(std::vector<store::FenceRecord> fences, store_.fences(topic->id()));
   topic->set_fences(std::move(fences));
   Topic& opened = *topic;
+  // Of what is in kept memory the store may not have the counts yet: a next start needs to know whose it is.
+  const bool adopted = std::any_of(kept_units_.begin(), kept_units_.end(),
+                                   [&](const auto& entry) { return entry.second.note.topic == opened.id(); });
   // Known before its partitions are, so that a failure half-way leaves nothing behind that do_work() would miss.
   topics_[opened.name()] = std::move(topic);
   by_id_[opened.id()] = &opened;
   SLUICE_TRY(add_partitions(opened, fresh));
-  if (!fresh && !opened.is_volatile()) SLUICE_TRY(store_.forget_former_producers(opened.id()));
+  if (!fresh && !adopted && !opened.is_volatile()) SLUICE_TRY(store_.forget_former_producers(opened.id()));
   return {};
 }
 
@@ -262,7 +265,9 @@ Status Bus::finish_stop() {
     for (PartitionUnit& unit : topic->partitions()) {
       spill::Partition& partition = *unit.partition;
       if (partition.log() == nullptr) continue;
-      if (partition.gate() != layout::Gate::poisoned && partition.everything_durable())
+      // Behind an open claim lies what holders of names were told of, and what may be lost yet.
+      const bool complete = partition.everything_durable() && !partition.has_open_claims();
+      if (partition.gate() != layout::Gate::poisoned && complete)
         keep(topic->save_checkpoint(store_, unit, partition.checkpoint_now()));
       // With a keeper the next daemon may go on in these files.
       if (keeper_ == nullptr) keep(partition.log()->close());

@@ -85,8 +85,8 @@ void Topic::set_attaches(const std::vector<store::NamedProducer>& attaches) {
 
 std::string Topic::partition_name(PartitionNumber number) const { return config().name + "/" + std::to_string(number); }
 
-Result<Topic::Recovered> Topic::recover(PartitionNumber number, const KeptPartition* kept, const OpenContext& context,
-                                        std::vector<std::string>& findings) const {
+Result<Topic::Recovered> Topic::recover(PartitionNumber number, const KeptPartition* kept, Position memory_start,
+                                        const OpenContext& context, std::vector<std::string>& findings) const {
   const std::string name = partition_name(number);
   SLUICE_ASSIGN(store::AuditSnapshot snapshot, context.store.audit_snapshot(id(), number));
   const bool memory_kept = kept != nullptr;
@@ -105,7 +105,8 @@ Result<Topic::Recovered> Topic::recover(PartitionNumber number, const KeptPartit
                           config().segment_size,
                           context.segments_per_file,
                           config().checksum,
-                          memory_kept};
+                          memory_kept,
+                          memory_start};
   log::RecoveryReport report;
   AuditRecovery audit(snapshot, attaches_, fences_, number);
   // A second try starts from nothing counted.
@@ -140,6 +141,7 @@ Status Topic::make_partition(PartitionUnit& unit, PartitionNumber number, Recove
   else
     restore_fences(unit, recovered.audit);
   unit.partition->restore(recovered.audit.bookmarks(), recovered.audit.time_max_ns());
+  if (kept) recovered.audit.continue_names(*unit.partition);
   return {};
 }
 
@@ -163,7 +165,7 @@ Result<PartitionUnit> Topic::make_unit(PartitionNumber number, std::uint32_t han
   const std::uint64_t ring_size = config().segment_size * config().slots;
   Recovered recovered{nullptr, AuditRecovery({}, attaches_, fences_, number), Position(0), Position(0)};
   if (!is_volatile()) {
-    SLUICE_ASSIGN(recovered, recover(number, nullptr, context, findings));
+    SLUICE_ASSIGN(recovered, recover(number, nullptr, Position(), context, findings));
   }
   // A position is never used twice: nothing that the lost memory may have held comes again.
   Position start(0);
@@ -213,14 +215,14 @@ Status Topic::adopt_partition(PartitionNumber number, KeptUnit kept, const OpenC
   const Position start(memory.control->start_position);
   Recovered recovered = recover_volatile(kept.note, start);
   if (!is_volatile()) {
-    SLUICE_ASSIGN(recovered, recover(number, &kept.note, context, findings));
+    SLUICE_ASSIGN(recovered, recover(number, &kept.note, start, context, findings));
   }
   spill::KeptMemory adopted;
   adopted.resume = std::max(recovered.end, start);
   adopted.segment_records = recovered.segment_records;
-  // What was counted was durable. A life that has written nothing yet was counted up to its start.
+  // What was counted was durable. Where nothing was sent yet, both are the memory's start, which no log reaches.
   const Position durable =
-      std::max(Position(memory.control->durable.load(std::memory_order_acquire)), recovered.audit.counted());
+      std::max(recovered.audit.counted(), Position(memory.control->durable.load(std::memory_order_acquire)));
   if (adopted.resume < durable)
     return fail(ErrorCode::corrupt, "adopting the memory of " + name + ": " + std::to_string(durable.value) +
                                         " was durable, but its log ends at " + std::to_string(recovered.end.value));

@@ -119,9 +119,9 @@ class Topic {
     Position used_end;                  // at least `end`: no position below it may be given out again
     std::uint64_t segment_records = 0;  // see log::RecoveryReport
   };
-  // `kept`: the note of memory that was kept, or null.
-  Result<Recovered> recover(PartitionNumber number, const KeptPartition* kept, const OpenContext& context,
-                            std::vector<std::string>& findings) const;
+  // `kept`: the note of memory that was kept, or null; it begins at `memory_start`.
+  Result<Recovered> recover(PartitionNumber number, const KeptPartition* kept, Position memory_start,
+                            const OpenContext& context, std::vector<std::string>& findings) const;
   Result<PartitionUnit> make_unit(PartitionNumber number, std::uint32_t handle, bool fresh, const OpenContext& context,
                                   std::vector<std::string>& findings) const;
   static Recovered recover_volatile(const KeptPartition& kept, Position start);

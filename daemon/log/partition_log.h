@@ -46,6 +46,7 @@ struct LogOptions {
   // The memory above the log's end was kept, and holds all that is not on disk: files that are not complete stay open
   // and are written on where the log ends; nothing is cut.
   bool memory_kept = false;
+  Position memory_start = Position();  // memory_kept: where it begins; files below it are of lost memories, and end
 };
 
 // A range of positions that was damaged below the durable bound: kept in the file, not served, counted.

@@ -69,6 +69,7 @@ class Recovery {
   Status scan_one(std::size_t index);
   Status plan_blank(std::size_t index);
   bool continues(std::size_t index) const;
+  bool is_of_kept_memory(const FileLook& file) const;
   bool may_write_on(std::size_t index) const;
   Status scan_closed(std::size_t index);
   Status scan_open(std::size_t index);
@@ -161,10 +162,16 @@ Status Recovery::scan_one(std::size_t index) {
   return {};
 }
 
+// Still whole, and of the memory that goes on. One of a lost memory may be whole too, where the recovery that ended it
+// had no room on the disk to say so: what goes on behind it lies in other files.
+bool Recovery::is_of_kept_memory(const FileLook& file) const {
+  return options_.memory_kept && file.size == full_file_size(options_) && file.base >= options_.memory_start;
+}
+
 // Whether it was made ahead of need, behind the file that the log ends in or as its life's first.
 bool Recovery::may_write_on(std::size_t index) const {
   const FileLook& file = look_.files[index];
-  if (!options_.memory_kept || file.size != full_file_size(options_) || file.base < end_) return false;
+  if (!is_of_kept_memory(file) || file.base < end_) return false;
   const bool first = index == 0 || plans_[index - 1].action != FilePlan::Action::write_on;
   return first || file.base == look_.files[index - 1].base + full_file_size(options_);
 }
@@ -339,7 +346,7 @@ Status Recovery::scan_open(std::size_t index) {
   } else if (stopped) {
     ended_ = true;
     plan.data_end = *stopped;
-    if (options_.memory_kept && file.size == full_file_size(options_)) {
+    if (is_of_kept_memory(file)) {
       plan.action = FilePlan::Action::write_on;
       end_ = std::max(end_, plan.data_end);
       note_end(plan.data_end);

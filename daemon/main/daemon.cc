@@ -12,6 +12,7 @@
 #include <memory>
 #include <optional>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <utility>
 
@@ -191,6 +192,19 @@ int report(const Error& error) {
   return exit_code(error);
 }
 
+template <typename Body>
+Status start_thread(const char* name, std::thread& thread, Body body) {
+  try {
+    thread = std::thread([name, body] {
+      name_thread(name);
+      body();
+    });
+    return {};
+  } catch (const std::system_error& error) {
+    return fail(system_error(error.code().value(), std::string("starting the thread ") + name));
+  }
+}
+
 }  // namespace
 
 int exit_code(const Error& error) {
@@ -220,19 +234,25 @@ int run(const Config& config) {
   std::atomic<bool> thread_ended{false};
   Status bus_status;
   Status server_status;
-  std::thread bus_thread([&] {
-    name_thread("sluice-bus");
+  std::thread bus_thread;
+  std::thread control_thread;
+  Status started = start_thread("sluice-bus", bus_thread, [&] {
     bus_status = parts.loop->run(*parts.bus);
     // release: pairs with the acquire in wait_for_end.
     thread_ended.store(true, std::memory_order_release);
     ::kill(self, SIGUSR1);
   });
-  std::thread control_thread([&] {
-    name_thread("sluice-control");
+  if (!started) return report(started.error());
+  started = start_thread("sluice-control", control_thread, [&] {
     server_status = parts.server->run();
     thread_ended.store(true, std::memory_order_release);
     ::kill(self, SIGUSR1);
   });
+  if (!started) {
+    parts.loop->stop();
+    bus_thread.join();
+    return report(started.error());
+  }
   spdlog::info("ready version={} data_dir={} socket={} partitions={}", SLUICE_VERSION, config.data_dir, config.socket,
                parts.bus->partition_count());
   ::sd_notify(0, "READY=1");

@@ -1,8 +1,11 @@
 // sluiced: reads its command line and runs the daemon.
 
+#include <cerrno>
 #include <cstdio>
+#include <cstring>
 #include <filesystem>
 #include <memory>
+#include <new>
 #include <string>
 
 #include <spdlog/sinks/stdout_color_sinks.h>
@@ -14,6 +17,8 @@
 #include "daemon/main/daemon.h"
 
 namespace {
+
+constexpr int kExitRefused = 4;  // by the system
 
 // Where this program was started from: after an update a newer one lies there.
 std::string own_path() {
@@ -36,8 +41,13 @@ int main(int argc, char** argv) {
   spdlog::set_default_logger(log);
   // The keeper goes first: it starts this program again below itself.
   const bool kept = sluice::keep::NotifyStore::is_in_environment() || !command_line.config->keeper;
-  const int code =
-      kept ? sluice::daemon::run(*command_line.config) : sluice::keep::run_keeper({own_path(), {argv, argv + argc}});
+  int code = kExitRefused;
+  try {
+    code =
+        kept ? sluice::daemon::run(*command_line.config) : sluice::keep::run_keeper({own_path(), {argv, argv + argc}});
+  } catch (const std::bad_alloc&) {
+    spdlog::critical("starting sluiced: {}", std::strerror(ENOMEM));
+  }
   spdlog::shutdown();
   return code;
 }

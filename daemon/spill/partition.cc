@@ -39,6 +39,14 @@ Position start_of(const ring::PartitionMemory& memory, const std::optional<KeptM
   return kept ? kept->resume : Position(memory.control->start_position);
 }
 
+// What is called durable from the beginning. What lies behind a failed write or sync can be read back, and that proves
+// nothing: a partition that was poisoned stays where the daemon before had got.
+Position durable_at_start(const ring::PartitionMemory& memory, const std::optional<KeptMemory>& kept) {
+  const Position start = start_of(memory, kept);
+  if (!kept || kept->poison.empty()) return start;
+  return std::min(start, Position(memory.control->durable.load(std::memory_order_acquire)));
+}
+
 }  // namespace
 
 Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfig& config, PartitionIdentity identity,
@@ -63,9 +71,9 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
   SLUICE_ASSERT(volatile_ == (log_ == nullptr));
   if (log_) {
     const std::uint64_t interval = sync_ ? 0 : options.flush_interval_ns;
-    writer_ =
-        std::make_unique<Writer>(*environment.disk, *log_, slots_, scan_, identity_,
-                                 WriterOptions{interval, interval == 0, options.token_base}, start_of(memory_, kept));
+    writer_ = std::make_unique<Writer>(*environment.disk, *log_, slots_, scan_, identity_,
+                                       WriterOptions{interval, interval == 0, options.token_base},
+                                       durable_at_start(memory_, kept));
     memory_.control->trimmed.store(log_->earliest().value, std::memory_order_relaxed);
   }
   if (kept)
@@ -449,6 +457,12 @@ void Partition::attach_name(ProducerId producer, const std::string& name, Produc
   audit_.on_attach(producer, name, mark.sequence.next());
   if (mark.sequence.value != 0) attach_point_ = std::max(attach_point_, tail() + kTailLagMax);
   if (!mark.bookmark.empty()) scan_.set_bookmark(producer, std::move(mark));
+}
+
+void Partition::adopt_name(ProducerId producer, const std::string& name, ProducerId before) {
+  const auto fence = scan_.fence_of(before);
+  if (fence && *fence <= scan_.frontier()) return;  // recovery has read all that stands of it
+  attach_name(producer, name, scan_.last_of(before, fence.value_or(slots_.prepared())));
 }
 
 void Partition::restore(const std::map<ProducerId, ProducerMark>& bookmarks, std::uint64_t time_max_ns) {

@@ -101,6 +101,9 @@ class Partition {
   // Of kept memory: takes over the fences that stand in its table, and answers them. One that was asked for and not
   // appended is withdrawn: nobody was told of it.
   std::vector<std::pair<ProducerId, Position>> adopt_fences();
+  // Of kept memory, then, by ascending id: a holder of a name of which nothing is counted yet goes on from the one
+  // before it, whose last records may lie above what recovery has read.
+  void adopt_name(ProducerId producer, const std::string& name, ProducerId before);
 
   // ---- gate
   void close_gate(layout::Gate gate);

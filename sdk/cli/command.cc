@@ -79,6 +79,7 @@ int run_command_line(int argc, const char* const* argv) {
   add_status_commands(app, context);
   add_top_command(app, context);
   add_session_commands(app, context);
+  add_metrics_command(app, context);
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {

@@ -37,6 +37,7 @@ void add_message_command(CLI::App& app, Context& context);  // msg show
 void add_top_command(CLI::App& app, Context& context);
 void add_status_commands(CLI::App& app, Context& context);   // status, doctor, config
 void add_session_commands(CLI::App& app, Context& context);  // session list | kill
+void add_metrics_command(CLI::App& app, Context& context);
 
 // A connection under the name "sluice COMMAND".
 Result<Client> connect(const Context& context, const std::string& command);

@@ -144,9 +144,13 @@ void TestDaemon::launch(const std::vector<std::string>& environment) {
   Process::Options options;
   options.environment = environment;
   options.log = log;
-  process_ = Process::start({SLUICED_PATH, "--config", folder_ / "sluiced.toml", "--data-dir", folder_ / "data",
-                             "--socket", socket(), kept_ ? "--keeper" : "--no-keeper"},
-                            options);
+  std::vector<std::string> command = below_;
+  for (const std::string& argument :
+       {std::string(SLUICED_PATH), std::string("--config"), (folder_ / "sluiced.toml").string(),
+        std::string("--data-dir"), (folder_ / "data").string(), std::string("--socket"), socket(),
+        std::string(kept_ ? "--keeper" : "--no-keeper")})
+    command.push_back(argument);
+  process_ = Process::start(command, options);
 }
 
 bool TestDaemon::wait_ready() {

@@ -10,6 +10,7 @@
 #include <functional>
 #include <optional>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "sluice/sluice.h"
@@ -68,6 +69,8 @@ class TestDaemon {
 
   // From the next start on: the process is a keeper, and the daemon its child.
   void use_keeper() { kept_ = true; }
+  // From the next start on: the command is this one's arguments, as for a tracer. process() is then that one.
+  void run_below(std::vector<std::string> command) { below_ = std::move(command); }
   // Written to the configuration file that every start names.
   void configure(const std::string& toml);
   // Starts sluiced and waits until it says that it is ready; false if it ended instead (see log_tail()).
@@ -92,6 +95,7 @@ class TestDaemon {
   Process process_;
   std::uintmax_t log_start_ = 0;
   bool kept_ = false;
+  std::vector<std::string> below_;
 };
 
 }  // namespace sluice::test

@@ -89,7 +89,7 @@ class LocalBus final : public internal::BusLink {
   void close_producer(ProducerId, std::uint64_t) override {}
   Result<internal::ReaderGrant> open_reader(std::string_view topic, const std::vector<PartitionNumber>& partitions,
                                             bool cursors, const internal::GrantSink& sink) override;
-  Status close_reader(std::uint64_t, std::uint64_t) override { return {}; }
+  Status close_reader(std::uint64_t, std::uint64_t) override { return health(); }
   Status open_partitions(std::string_view topic, bool produce, PartitionNumber first, const internal::GrantSink& sink,
                          Duration timeout) override;
   Result<internal::LocateAnswer> locate(TopicId topic, PartitionNumber partition, Position position,

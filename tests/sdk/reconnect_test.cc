@@ -161,6 +161,28 @@ TEST(Reconnect, AReaderThatSleepsIsWokenByTheReplacement) {
   daemon.join();
 }
 
+// The mapping is what the daemon takes for a living client: one that nobody uses any more must go.
+TEST(Reconnect, AReaderThatEndsWhileTheDaemonIsAwayLetsItsMemoryGo) {
+  Rig rig;
+  const std::weak_ptr<internal::SessionMemory> lost = rig.bus->memory();
+  auto reader = rig.reader();
+  rig.bus->hang_up();
+  reader.reset();
+  rig.bus->replace();
+  EXPECT_TRUE(lost.expired());
+}
+
+TEST(Reconnect, ACursorWhoseReaderCouldNotBeClosedIsNobodyElses) {
+  Rig rig;
+  auto reader = rig.reader();
+  rig.bus->hang_up();
+  reader.reset();
+  rig.bus->resume();
+  auto next = rig.reader();
+  EXPECT_EQ(rig.bus->session_region().cursors[0].position.load(), ~std::uint64_t{0}) << "nothing waits for it";
+  EXPECT_NE(rig.bus->session_region().cursors[1].position.load(), ~std::uint64_t{0});
+}
+
 TEST(Reconnect, ALateReaderGetsWhatTheFilesOfTheLostMemoryHold) {
   Rig rig;
   auto producer = rig.producer();

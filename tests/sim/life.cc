@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <utility>
 
+#include "shm/layout/segment.h"
+
 namespace sluice::sim {
 namespace {
 
@@ -97,7 +99,7 @@ bool Life::reap() {
 // What anybody may see after each step of the daemon.
 void Life::observe(Unit& unit) {
   const spill::Partition& partition = *unit.partition;
-  const layout::ControlRegion& control = *unit.regions->memory().control;
+  const layout::ControlRegion& control = *unit.memory().control;
   const Position durable(control.durable.load(std::memory_order_acquire));
   const Position prepared(control.prepared.load(std::memory_order_acquire));
   check(durable == partition.durable(), "the published watermark is not the daemon's");
@@ -109,7 +111,9 @@ void Life::observe(Unit& unit) {
     check(disk_fault_ || power_is_off(), "a healthy disk's partition is poisoned: " + partition.reason());
   }
   check(!unit.poisoned_at || durable == *unit.poisoned_at, "a poisoned partition's watermark moves");
-  unit.truth->on_durable(durable);
+  // Where nothing but a segment's header lies below it a recovery may end at the segment's start.
+  const bool lone_header = durable.value % topic_.config.segment_size == layout::kSegmentHeaderSize;
+  unit.truth->on_durable(lone_header ? durable - layout::kSegmentHeaderSize : durable);
   unit.truth->on_prepared(prepared);
 }
 
@@ -131,6 +135,7 @@ bool Life::stop() {
   }
   if (!drain("a clean stop")) return false;
   for (auto& unit : units_) {
+    if (machine_.keeps_memory && !check_complete(*unit)) return false;
     if (!save(*unit, unit->partition->checkpoint_now())) return false;
     if (!survived(unit->partition->log()->close(), "closing the log")) return false;
   }
@@ -156,11 +161,12 @@ bool Life::drain(const std::string& why) {
 
 // ---- a run
 
-Machine::Machine(std::uint64_t seed_number, bool tell_all, bool two_copies, bool with_delays)
+Machine::Machine(std::uint64_t seed_number, bool tell_all, Variant variant)
     : seed(seed_number),
       verbose(tell_all),
-      mirrored(two_copies),
-      delays(with_delays),
+      mirrored(variant.mirrored),
+      keeps_memory(variant.keeps_memory),
+      delays(variant.delays),
       random(seed_number),
       scenario([this] {
         Scenario chosen;
@@ -176,6 +182,7 @@ Machine::Machine(std::uint64_t seed_number, bool tell_all, bool two_copies, bool
         chosen.delay_reaps_max = static_cast<std::uint32_t>(below(6));
         chosen.producers = 1 + static_cast<std::uint32_t>(below(4));
         chosen.lives = 2 + static_cast<std::uint32_t>(below(4));
+        if (keeps_memory) chosen.lives += static_cast<std::uint32_t>(below(5));
         chosen.tight_disk = one_in(4);
         chosen.faulty_disk = one_in(8);
         return chosen;
@@ -192,9 +199,28 @@ namespace {
 
 void lose_power(Machine& machine) {
   machine.tell("the power goes");
+  machine.memory.reset();
   machine.media->power_loss();
   machine.store.lose_power();
   machine.media->set_capacity(kRoomToSpare);
+}
+
+// True if this life has ended so. (What has stopped half-way may lose its power.)
+bool leaves_memory(Machine& machine, Life& life) {
+  if (!machine.keeps_memory || machine.one_in(3) || life.disk_has_failed()) return false;
+  if (machine.one_in(4)) {
+    if (!life.stop_and_leave()) {
+      ++machine.reached.power_losses;
+      life.kill();
+      lose_power(machine);
+      return true;
+    }
+    ++machine.reached.stops_that_leave;
+  } else {
+    life.kill_and_leave();
+  }
+  ++machine.reached.adoptions;
+  return true;
 }
 
 }  // namespace
@@ -206,13 +232,15 @@ void run_seed(Machine& machine) {
     for (std::uint32_t attempt = 0;; ++attempt) {
       Life life(machine);
       machine.tell("life " + std::to_string(number));
+      if (life.adopts()) life.away();
       if (life.start(attempt < 4 && !last)) {
         const bool powered = last || life.run(20 + static_cast<std::uint32_t>(machine.below(300)));
         const std::uint64_t end = machine.below(4);
+        if (powered && !last && leaves_memory(machine, life)) break;
         if (powered && (end == 0 || last) && life.stop()) {
           machine.tell("a clean stop");
           ++machine.reached.clean_stops;
-        } else if (powered && end == 1 && !life.sync_has_failed()) {
+        } else if (powered && end == 1 && !life.disk_has_failed()) {
           machine.tell("kill -9");
           ++machine.reached.kills;
           life.kill();
@@ -222,6 +250,11 @@ void run_seed(Machine& machine) {
           lose_power(machine);
         }
         break;
+      }
+      if (life.was_killed()) {
+        ++machine.reached.killed_in_adoption;
+        life.kill_and_leave();
+        continue;
       }
       ++machine.reached.losses_in_recovery;
       life.kill();

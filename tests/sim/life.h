@@ -1,4 +1,5 @@
 // One life of a daemon and its clients, in one thread, from start to its end: by power loss, kill or a clean stop.
+// Where its memory is kept the clients go on, and the next life adopts it.
 //
 // start() does what Bus and Topic do at a start (daemon/bus), over the same modules. run() lets the dice choose who
 // acts next: a producer, the daemon's turn, the disk's completions, a reader, or misfortune. Everything that is acted
@@ -11,28 +12,29 @@
 #include <map>
 #include <memory>
 #include <optional>
+#include <set>
 #include <string>
 #include <vector>
 
 #include "daemon/bus/audit_recovery.h"
 #include "daemon/log/segment_scrub.h"
 #include "daemon/spill/partition.h"
-#include "shm/ring/continuity.h"
-#include "tests/daemon/spill/rig.h"
 #include "tests/sim/machine.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/process_disk.h"
 
 namespace sluice::sim {
 
 class Life {
  public:
+  // Over the memory that the machine holds for it, if it does.
   explicit Life(Machine& machine);
   ~Life();
   Life(const Life&) = delete;
   Life& operator=(const Life&) = delete;
 
-  // Recovers and checks what it finds. False: the power went meanwhile.
-  bool start(bool power_may_go);
+  // Recovers and checks what it finds. False: it ended meanwhile, see was_killed().
+  bool start(bool may_end);
   // Everything that was planned happens. False: the power went meanwhile.
   bool run(std::uint32_t steps);
   // All producers end well, everything becomes durable, the files are closed. False: the power went meanwhile, or a
@@ -40,41 +42,41 @@ class Life {
   bool stop();
   // kill -9: writes in flight land later.
   void kill();
-  bool sync_has_failed() const { return disk_fault_; }
+  // Then nobody knows what the disk holds of it until the power has gone.
+  bool disk_has_failed() const { return disk_fault_; }
+
+  // ---- kept memory (life_kept.cc)
+  bool adopts() const { return adopts_; }
+  // The clients go on while no daemon is there.
+  void away();
+  // kill -9, after which the next life goes on in this one's memory.
+  void kill_and_leave();
+  // A stop with a keeper: not everything may become durable before it ends. False: the power went meanwhile.
+  bool stop_and_leave();
+  // It ended in the middle of start(), its power on: its memory is to be left.
+  bool was_killed() const { return was_killed_; }
 
  private:
   struct Unit {
-    std::unique_ptr<spill::test::HeapRegions> regions;
-    spill::test::CountedMemory backing;
-    std::unique_ptr<spill::Partition> partition;
+    ring::PartitionMemory memory() const { return place->regions->memory(); }
+
+    Place* place = nullptr;
+    std::unique_ptr<spill::Partition> partition;  // null while no daemon is there
     Truth* truth = nullptr;
     PartitionNumber number = 0;
     std::optional<Position> poisoned_at;  // the durable position when it was poisoned
-    // The reader.
-    Position cursor;
-    ring::Continuity continuity;
   };
-  struct OpenOne {
-    ring::OpenClaim claim;
-    PartitionNumber partition = 0;
-    std::uint32_t size = 0;
-    std::string trailer;
-    std::string bookmark;
-    std::uint64_t since_ns = 0;
-    std::uint64_t stalled_until_ns = 0;
-  };
-  struct Producer {
-    ProducerId id;
-    std::string name;
-    std::uint32_t cell = 0;
-    std::vector<std::unique_ptr<ring::Appender>> appenders;  // by partition
-    std::optional<OpenOne> open;
-    bool dead = false;
-    std::vector<std::string> bookmarks;                      // by partition: the last one committed
-    std::vector<std::optional<spill::ProducerMark>> fenced;  // by partition: where it stood when it was fenced
-  };
+  // Notes in the memory, as long as the process lives.
+  class Notes final : public spill::AuditNotes {
+   public:
+    explicit Notes(const Life& life) : life_(life) {}
+    void note(std::uint32_t handle, const spill::Checkpoint& checkpoint) override;
 
+   private:
+    const Life& life_;
+  };
   // ---- start (life_start.cc)
+  Unit& add_unit(Place& place);
   bool power_is_off();
   bool survived(const Status& status, const std::string& doing);
   bool open_topic();
@@ -82,7 +84,19 @@ class Life {
   void tell_files(const std::string& directory);
   bool recover(PartitionNumber number, std::optional<bus::AuditRecovery>& audit,
                std::unique_ptr<log::PartitionLog>& log, log::RecoveryReport& report);
+  bool walk(PartitionNumber number, log::PartitionLog& log, std::vector<Found>& found);
+  void make_partition(Unit& unit, std::unique_ptr<log::PartitionLog> log, bus::AuditRecovery& audit,
+                      const std::optional<spill::KeptMemory>& kept);
   bool save(Unit& unit, const spill::Checkpoint& checkpoint);
+
+  // ---- kept memory (life_kept.cc)
+  bool adopt_partition(PartitionNumber number);
+  bool adopt_fences(Unit& unit, const bus::AuditRecovery& audit);
+  void clients_step();
+  void meanwhile();
+  bool dies_now();
+  void leave();
+  bool check_complete(Unit& unit);
 
   // ---- two copies (life_mirrors.cc)
   bool open_mirrors();
@@ -123,6 +137,7 @@ class Life {
   void bury(Producer& producer);
   void new_producer();
   void die(Producer& producer);
+  static Position tail_of(const Unit& unit);
   void read_some(Unit& unit);
   bool read_memory(Unit& unit);
 
@@ -135,22 +150,28 @@ class Life {
   bool drain(const std::string& why);
 
   Machine& machine_;
+  std::unique_ptr<Memory> memory_;
+  const bool adopts_;  // the memory is another life's
+  spill::test::PinArray& pins_ = memory_->pins;
+  spill::test::FakeAttached& attached_ = memory_->attached;
+  std::vector<Producer>& producers_ = memory_->producers;
+  std::map<ProducerId, std::vector<spill::ProducerMark>>& buried_ = memory_->buried;
+  Notes notes_{*this};
   std::unique_ptr<ProcessDisk> disk_;
   std::unique_ptr<store::Store> store_;
   std::uint64_t store_losses_ = 0;
   core::TopicRecord topic_;
-  Incarnation incarnation_;
   std::vector<store::NamedProducer> names_;
   std::vector<store::FenceRecord> fences_;
   bool fresh_ = false;
+  bool disk_fault_ = false;  // a write or sync was made to fail
+  bool serves_ = false;      // clients may ask the daemon
   bool power_went_ = false;
-  bool disk_fault_ = false;    // a write or sync was made to fail
-  bool short_writes_ = false;  // writes were made to come back short
-  spill::test::PinArray pins_;
-  spill::test::FakeAttached attached_;
+  std::uint64_t dies_after_ = 0;  // chances to be killed while it starts; 0: it is not
+  bool was_killed_ = false;
+  std::set<ProducerId> half_fenced_before_;  // Machine::half_fenced, as it was adopted
+  bool short_writes_ = false;                // writes were made to come back short
   std::vector<std::unique_ptr<Unit>> units_;
-  std::vector<Producer> producers_;
-  std::map<ProducerId, std::vector<spill::ProducerMark>> buried_;  // where they stood, by partition
   std::uint32_t next_name_ = 0;
   std::unique_ptr<log::SegmentScrub> scrub_;
   std::size_t stale_before_ = 0;

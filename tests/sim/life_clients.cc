@@ -16,7 +16,7 @@ constexpr std::uint64_t kDelayNsMax = 100'000'000;
 
 // ---- producers come and go
 
-Life::Producer* Life::find(ProducerId id) {
+Producer* Life::find(ProducerId id) {
   for (Producer& producer : producers_)
     if (producer.id == id) return &producer;
   return nullptr;
@@ -40,6 +40,7 @@ spill::ProducerMark Life::mark_of(const Producer& producer, PartitionNumber part
 std::optional<spill::ProducerMark> Life::expected_mark(const Unit& unit, const std::string& name) {
   const std::vector<ProducerId>& ids = machine_.attaches[name];
   if (ids.empty()) return spill::ProducerMark{};
+  if (half_fenced_before_.contains(ids.back())) return std::nullopt;
   if (const Producer* old = find(ids.back())) return mark_of(*old, unit.number);
   if (const auto old = buried_.find(ids.back()); old != buried_.end()) return old->second[unit.number];
   spill::ProducerMark expected;
@@ -107,8 +108,8 @@ bool Life::add_producer(std::uint32_t cell, const std::string& name) {
     const spill::ProducerMark& mark = marks[unit->number];
     if (!name.empty()) unit->partition->attach_name(producer.id, name, mark);
     unit->truth->on_attach(producer.id, mark.sequence.next());
-    producer.appenders.push_back(std::make_unique<ring::Appender>(unit->regions->memory(), producer.id,
-                                                                  pins_.cell(cell), false, mark.sequence.next()));
+    producer.appenders.push_back(
+        std::make_unique<ring::Appender>(unit->memory(), producer.id, pins_.cell(cell), false, mark.sequence.next()));
     producer.bookmarks.push_back(mark.bookmark);
     producer.fenced.emplace_back();
   }
@@ -126,7 +127,7 @@ bool Life::add_producer(std::uint32_t cell, const std::string& name) {
 }
 
 void Life::new_producer() {
-  if (producers_.size() >= kProducersMax) return;
+  if (!serves_ || producers_.size() >= kProducersMax) return;
   std::string name;
   if (!machine_.attaches.empty() && machine_.one_in(2)) {
     auto chosen = machine_.attaches.begin();
@@ -143,9 +144,9 @@ void Life::die(Producer& producer) {
   machine_.tell("producer " + std::to_string(producer.id.value) + " dies" + (producer.open ? " inside a claim" : ""));
   // Between pin and claim, or between commit and unpin.
   Unit& unit = *units_[machine_.below(units_.size())];
-  const ring::PartitionMemory memory = unit.regions->memory();
+  const ring::PartitionMemory memory = unit.memory();
   if (!producer.open && machine_.one_in(2))
-    pins_.cell(producer.cell).store(layout::pin_word(memory.handle, memory.segment_of(unit.partition->tail())));
+    pins_.cell(producer.cell).store(layout::pin_word(memory.handle, memory.segment_of(tail_of(unit))));
 }
 
 // The death is proven: as Bus::sweep, then the pins go.
@@ -155,6 +156,10 @@ void Life::bury(Producer& producer) {
     machine_.reached.repaired += unit->partition->sweep([&](ProducerId id) { return id == producer.id; });
   pins_.cell(producer.cell).store(0);
   for (auto& unit : units_) buried_[producer.id].push_back(mark_of(producer, unit->number));
+}
+
+Position Life::tail_of(const Unit& unit) {
+  return unit.partition ? unit.partition->tail() : Position(unit.memory().log->tail.load());
 }
 
 // ---- what a producer does
@@ -184,7 +189,7 @@ void Life::producer_step() {
   const std::size_t index = machine_.below(producers_.size());
   Producer& producer = producers_[index];
   if (producer.dead) {
-    if (!machine_.one_in(4)) return;
+    if (!serves_ || !machine_.one_in(4)) return;
     bury(producer);
     producers_.erase(producers_.begin() + static_cast<std::ptrdiff_t>(index));
     return new_producer();
@@ -317,9 +322,9 @@ void Life::commit(Producer& producer) {
 
 // True if the memory has moved on.
 bool Life::read_memory(Unit& unit) {
-  const ring::PartitionMemory memory = unit.regions->memory();
+  const ring::PartitionMemory memory = unit.memory();
   std::atomic<std::uint64_t>& cell = pins_.cell(63 - unit.number);
-  const SegmentNumber segment = memory.segment_of(unit.cursor);
+  const SegmentNumber segment = memory.segment_of(unit.place->cursor);
   std::uint32_t slot = 0;
   const ring::Presence presence = ring::pin_segment(memory, cell, segment, slot);
   if (presence != ring::Presence::here) return presence == ring::Presence::gone;
@@ -327,17 +332,17 @@ bool Life::read_memory(Unit& unit) {
   for (std::uint32_t i = 0; i < kReadAtOnce; ++i) {
     ring::RecordView record;
     Sequence expected;
-    const ring::ScanResult result = ring::scan_record(view, unit.cursor, record);
+    const ring::ScanResult result = ring::scan_record(view, unit.place->cursor, record);
     const layout::RecordKind kind = record.fields.claim.kind();
     const bool is_daemons = kind == layout::RecordKind::fence || kind == layout::RecordKind::ref;
     if (result == ring::ScanResult::record && !is_daemons) {
       const ProducerId producer = record.fields.claim.producer();
       unit.truth->on_read(record.position, producer, record.fields.sequence, record.payload);
-      const auto verdict = unit.continuity.on_record(producer, record.fields.sequence, expected);
+      const auto verdict = unit.place->continuity.on_record(producer, record.fields.sequence, expected);
       check(verdict == ring::Continuity::Verdict::first || verdict == ring::Continuity::Verdict::next,
             "a reader meets a gap or a repeat @" + std::to_string(record.position.value));
     } else if (result == ring::ScanResult::aborted) {
-      unit.continuity.on_abort(record.fields.claim.producer());
+      unit.place->continuity.on_abort(record.fields.claim.producer());
     } else if (result != ring::ScanResult::pad && !is_daemons) {
       check(result != ring::ScanResult::corrupt_record && result != ring::ScanResult::broken_chain,
             "a reader meets bytes that are no record @" + std::to_string(record.position.value));
@@ -356,22 +361,23 @@ void Life::read_some(Unit& unit) {
   const auto visit = [&](const Found& found) {
     Sequence expected;
     if (found.reference) return;
-    if (found.aborted) return unit.continuity.on_abort(found.producer);
+    if (found.aborted) return unit.place->continuity.on_abort(found.producer);
     unit.truth->on_read(found.position, found.producer, found.sequence, ring::test::bytes(found.payload));
-    const auto verdict = unit.continuity.on_record(found.producer, found.sequence, expected);
+    const auto verdict = unit.place->continuity.on_record(found.producer, found.sequence, expected);
     check(verdict == ring::Continuity::Verdict::first || verdict == ring::Continuity::Verdict::next,
           "a reader of files meets a gap or a repeat @" + std::to_string(found.position.value));
   };
   std::optional<Position> next;
   try {
-    next = walk_segment(log, topic_.config.segment_size, unit.cursor, mend, visit);
+    next = walk_segment(log, topic_.config.segment_size, unit.place->cursor, mend, visit);
   } catch (const PowerOff&) {
     return;
   }
-  const Position start(unit.regions->memory().control->start_position);
-  check(next || unit.cursor < start, "what has left memory is in no file @" + std::to_string(unit.cursor.value));
+  const Position start(unit.memory().control->start_position);
+  check(next || unit.place->cursor < start,
+        "what has left memory is in no file @" + std::to_string(unit.place->cursor.value));
   if (next) ++machine_.reached.file_reads;
-  unit.cursor = next ? *next : start;
+  unit.place->cursor = next ? *next : start;
 }
 
 }  // namespace sluice::sim

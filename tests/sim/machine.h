@@ -12,6 +12,7 @@
 #include "daemon/core/topic.h"
 #include "daemon/io/sim_disk.h"
 #include "daemon/store/sim_store.h"
+#include "tests/sim/memory.h"
 #include "tests/sim/truth.h"
 
 namespace sluice::sim {
@@ -30,10 +31,15 @@ struct Scenario {
   bool faulty_disk = false;  // a write or sync may fail
 };
 
+struct Variant {
+  bool mirrored = false;      // two copies, of which one at a time is unlucky
+  bool keeps_memory = false;  // most lives leave it to the next one
+  bool delays = false;        // some messages are delayed; the others' seeds run as they would without
+  bool operator==(const Variant&) const = default;
+};
+
 struct Machine {
-  // `mirrored`: two copies, of which one at a time is unlucky. `delays`: some messages are delayed; the others' seeds
-  // run as they would without.
-  Machine(std::uint64_t seed_number, bool tell, bool two_copies, bool with_delays);
+  Machine(std::uint64_t seed_number, bool tell, Variant variant);
   std::uint64_t below(std::uint64_t limit) { return random.below(limit); }
   // True once in `n`.
   bool one_in(std::uint64_t n) { return random.below(n) == 0; }
@@ -42,11 +48,13 @@ struct Machine {
   const std::uint64_t seed;
   const bool verbose;
   const bool mirrored;
+  const bool keeps_memory;
   const bool delays;
   io::SimRandom random;
   const Scenario scenario;
   std::shared_ptr<io::SimMedia> media;
   store::SimStoreMedium store;
+  std::unique_ptr<Memory> memory;                           // that a life has left, until the next one takes it
   std::vector<Truth> truths;                                // by partition
   std::map<std::string, std::vector<ProducerId>> attaches;  // of producer names: the last one is the holder
   // Holders that were fenced in some partitions, and then a life ended before their successor was attached in all: what
@@ -74,10 +82,14 @@ struct Machine {
     std::uint64_t mended = 0;  // segments
     std::uint64_t stale = 0;
     std::uint64_t filled = 0;
+    // With kept memory.
+    std::uint64_t adoptions = 0;
+    std::uint64_t killed_in_adoption = 0;
+    std::uint64_t stops_that_leave = 0;
     // With delays.
     std::uint64_t delayed = 0;          // sent
-    std::uint64_t waiting_found = 0;    // by recoveries
-    std::uint64_t delivered_found = 0;  // refs that recoveries met
+    std::uint64_t waiting_found = 0;    // by recoveries, and by adoptions
+    std::uint64_t delivered_found = 0;  // refs that these met
   } reached;
 };
 

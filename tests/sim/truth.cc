@@ -95,7 +95,8 @@ void Truth::check_ref(const Found& found) {
 std::size_t Truth::check_delays(core::DelayQueue queue) const {
   std::map<Position, std::uint64_t> expected;
   for (const auto& [position, message] : messages_)
-    if (message.due_ns && !is_fenced(message.producer, position) && !refs_.contains(position))
+    if (message.due_ns && found_.contains(position) && !is_fenced(message.producer, position) &&
+        !refs_.contains(position))
       expected[position] = *message.due_ns;
   queue.settle();
   std::map<Position, std::uint64_t> found;
@@ -137,11 +138,10 @@ void Truth::count(const Found& found) {
   if (!above) counts.last_standing = found.sequence;
 }
 
-void Truth::check_recovered(const std::vector<Found>& found, Position end) {
-  check(end >= durable_, "recovery ends " + at(end) + ", but " + at(durable_) + " was durable");
+void Truth::match(const std::vector<Found>& found, Position end) {
   counts_.clear();
   refs_.clear();
-  std::map<Position, Message> kept;
+  found_.clear();
   Position last;
   for (const Found& each : found) {
     check(each.position >= last, "the walk went back to " + at(each.position));
@@ -153,21 +153,48 @@ void Truth::check_recovered(const std::vector<Found>& found, Position end) {
     }
     if (!each.aborted) {
       check_message(each);
-      Message message = messages_.at(each.position);
-      message.kept = true;
-      kept[each.position] = std::move(message);
+      found_.insert(each.position);
     }
     count(each);
   }
-  for (const auto& [position, message] : messages_) {
-    if (kept.contains(position)) continue;
+}
+
+void Truth::check_recovered(const std::vector<Found>& found, Position end) {
+  check(end >= durable_, "recovery ends " + at(end) + ", but " + at(durable_) + " was durable");
+  match(found, end);
+  std::map<Position, Message> kept;
+  for (auto& [position, message] : messages_) {
+    if (found_.contains(position)) {
+      message.kept = true;
+      kept.emplace(position, std::move(message));
+      continue;
+    }
     const std::string what = of(message.producer, message.sequence) + " " + at(position);
     check(!message.kept, "an earlier recovery had found what is gone now: " + what);
     check(message.end > durable_, "what was called durable is gone: " + what + ", durable was " + at(durable_));
     check(position >= end, "what is gone lies below the recovered end " + at(end) + ": " + what);
   }
   messages_ = std::move(kept);
-  durable_ = last;  // an end above the last record is of no use to anybody
+  durable_ = found.empty() ? Position() : found.back().end;  // an end above the last record is of no use to anybody
+}
+
+void Truth::check_adopted(const std::vector<Found>& found, Position end) {
+  check(end >= durable_, "kept memory goes on " + at(end) + ", but " + at(durable_) + " was durable");
+  match(found, end);
+  for (auto& [position, message] : messages_) {
+    const bool is_there = found_.contains(position);
+    check(is_there || position >= end, "kept memory goes on behind what is not on disk: " +
+                                           of(message.producer, message.sequence) + " " + at(position));
+    message.kept |= is_there;
+  }
+  if (!found.empty()) durable_ = std::max(durable_, found.back().end);
+}
+
+void Truth::check_complete(const std::vector<Found>& found) {
+  match(found, prepared_);
+  for (const auto& [position, message] : messages_)
+    check(found_.contains(position),
+          "what was committed is not on disk: " + of(message.producer, message.sequence) + " " + at(position));
 }
 
 void Truth::check_audit(const std::vector<core::AuditRow>& rows) const {

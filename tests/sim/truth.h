@@ -15,6 +15,7 @@
 #include <cstdint>
 #include <map>
 #include <optional>
+#include <set>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -79,10 +80,14 @@ class Truth {
   // What a reader of the running bus met.
   void on_read(Position position, ProducerId producer, Sequence sequence, std::span<const std::byte> payload) const;
 
-  // ---- after a recovery
+  // ---- after a recovery, from a walk over the files
   void check_recovered(const std::vector<Found>& found, Position end);
+  // Over kept memory: nothing below `end` is missing, and all else is still to come.
+  void check_adopted(const std::vector<Found>& found, Position end);
+  // Everything that was committed is there.
+  void check_complete(const std::vector<Found>& found);
   void check_audit(const std::vector<core::AuditRow>& rows) const;
-  // What the recovered daemon waits for. Returns how many.
+  // What a daemon waits for that has read what the last walk found. Returns how many.
   std::size_t check_delays(core::DelayQueue queue) const;
   std::size_t ref_count() const { return refs_.size(); }
   // Of the last recovery.
@@ -102,17 +107,19 @@ class Truth {
     std::string bookmark;
     Sequence last_standing;  // not fenced
   };
+  void match(const std::vector<Found>& found, Position end);
   void count(const Found& found);
   void check_message(const Found& found) const;
   void check_ref(const Found& found);
   bool is_fenced(ProducerId producer, Position position) const;
 
   std::map<Position, Message> messages_;
+  std::set<Position> found_;             // of them: those of the last walk
   std::map<Position, Position> claims_;  // of the running life: begin → end
   std::map<ProducerId, Position> fences_;
   std::map<ProducerId, Sequence> first_;
-  std::map<ProducerId, Counts> counts_;  // of the last recovery
-  std::map<Position, Position> refs_;    // of the last recovery: what they mean → where they stand
+  std::map<ProducerId, Counts> counts_;  // of the last walk
+  std::map<Position, Position> refs_;    // of the last walk: what they mean → where they stand
   Position start_;                       // of the running life
   Position prepared_;                    // highest of all lives: nothing was claimed above it
   Position durable_;                     // highest that was published, or recovered

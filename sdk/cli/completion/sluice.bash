@@ -108,7 +108,7 @@ _sluice() {
     return
   fi
   case "$command" in
-    "") _sluice_words "topic produce consume group why dlq audit msg status top doctor config session" "$current" ;;
+    "") _sluice_words "topic produce consume group why dlq audit msg status top doctor metrics config session" "$current" ;;
     topic) _sluice_words "create list describe alter delete recover scrub" "$current" ;;
     msg) _sluice_words "show" "$current" ;;
     group) _sluice_words "create alter list describe delete seek pause resume" "$current" ;;

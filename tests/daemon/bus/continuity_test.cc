@@ -183,6 +183,76 @@ TEST(Continuity, AFenceAndANameOutliveTheDaemon) {
   EXPECT_EQ(rig.produce(third, 0, "till-1").appender->next_sequence(), Sequence(5));
 }
 
+// Nothing of all this is in the store's counts when the next daemon starts, nor when the one after it does.
+TEST(Continuity, FormerHoldersOfANameAreCountedRightOverTwoRestarts) {
+  BusRig rig;
+  rig.create_topic();
+  TestClient client = rig.attach();
+  TestProducer first = rig.produce(client, 0, "till-1");
+  first.send(2);
+  TestProducer second = rig.produce(client, 1, "till-1");
+  second.send(3);
+  rig.work();
+  TestProducer third = rig.produce(client, 2, "till-1");
+  third.send(1);
+  rig.kill_and_keep();
+  rig.kill_and_keep();
+  rig.work();
+  EXPECT_EQ(rig.counts_of(second.id).data, 3u);
+  EXPECT_EQ(rig.counts_of(third.id).sequence_first, Sequence(6));
+  EXPECT_TRUE(rig.audit().holds);
+}
+
+// What the old holder sent last is in memory alone when the next daemon starts.
+TEST(Continuity, ANewHolderGoesOnBehindWhatIsNotOnDiskYet) {
+  BusRig rig;
+  rig.create_topic();
+  TestClient client = rig.attach();
+  TestProducer old = rig.produce(client, 0, "till-1");
+  old.send(2);
+  rig.work();
+  old.send(3);
+  TestProducer fresh = rig.produce(client, 1, "till-1");
+  rig.kill_and_keep();
+  fresh.send(1);
+  rig.work();
+  EXPECT_EQ(rig.counts_of(old.id).data, 5u);
+  EXPECT_EQ(rig.counts_of(fresh.id).sequence_first, Sequence(6));
+  EXPECT_TRUE(rig.audit().holds);
+}
+
+// After lost memory positions begin above what is on disk, and nothing was sent to this one before the stop.
+TEST(Continuity, AnIdlePartitionsMemoryIsKeptOverAStop) {
+  BusRig rig;
+  rig.create_topic();
+  {
+    TestClient client = rig.attach();
+    rig.produce(client).send(3);
+    rig.work();
+  }
+  rig.kill_and_start();
+  TestClient client = rig.attach();
+  rig.stop_and_keep();
+  EXPECT_TRUE(rig.bus().describe_topic(client.id, BusRig::kTopic)) << "its session is known";
+}
+
+// A stop that ends before a stuck claim does: what a new holder was told lies behind it, and is lost with the memory.
+TEST(Continuity, AStopSavesNothingThatANewHolderWasToldOfTooEarly) {
+  BusRig rig;
+  rig.create_topic();
+  TestClient client = rig.attach();
+  TestProducer old = rig.produce(client, 0, "till-1");
+  TestProducer stuck = rig.produce(client, 1);
+  old.send(2);
+  ring::OpenClaim claim;
+  ASSERT_EQ(stuck.appender->claim(8, 0, layout::RecordKind::data, claim), ring::AppendResult::ok);
+  old.send(3);
+  EXPECT_EQ(rig.produce(client, 2, "till-1").appender->next_sequence(), Sequence(6));
+  rig.stop_and_start();
+  TestClient other = rig.attach();
+  EXPECT_EQ(rig.produce(other, 0, "till-1").appender->next_sequence(), Sequence(3));
+}
+
 TEST(Continuity, WhatBelongsToADeletedTopicIsDropped) {
   BusRig rig;
   rig.create_topic();

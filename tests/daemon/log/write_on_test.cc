@@ -33,6 +33,29 @@ std::vector<RigRecord> below(const std::vector<RigRecord>& records, Position end
   return found;
 }
 
+// The recovery after lost memory could not note the end of a file that the data nearly fills; then memory is kept.
+TEST(WriteOn, AFileOfALostMemoryIsNotWrittenOn) {
+  auto disk = std::make_unique<io::SimDisk>(io::SimDisk::Options{});
+  const auto media = disk->media();
+  const LogOptions options = rig_options();
+  Opened opened = open_log(*disk, options);
+  LogWriter writer(*disk, *opened.log, options, 1, Position(0));
+  while (writer.end() + 1024 < Position(kRigFileSize)) writer.append("message");
+  ASSERT_TRUE(writer.sync());
+  forget(std::move(opened.log));
+  media->set_capacity(0);
+  disk = std::make_unique<io::SimDisk>(io::SimDisk::Options{}, media);
+  opened = open_log(*disk, options);
+  forget(std::move(opened.log));
+  media->set_capacity(std::uint64_t{1} << 40);
+  disk = std::make_unique<io::SimDisk>(io::SimDisk::Options{}, media);
+  LogOptions adopting = kept(options);
+  adopting.memory_start = Position(4 * kRigFileSize);
+  opened = open_log(*disk, adopting);
+  opened.log->set_durable(adopting.memory_start);
+  EXPECT_EQ(opened.log->locate(Position(0)).data_end, writer.end());
+}
+
 class WriteOnTest : public testing::TestWithParam<int> {};
 
 TEST_P(WriteOnTest, NothingIsCutAndEveryRecordIsThereInTheEnd) {

@@ -4,9 +4,12 @@
 // Owner: one test, or one life of a simulation (tests/sim). Lifetimes: what is handed out points into the rig.
 #pragma once
 
+#include <array>
+#include <cstddef>
 #include <cstdint>
 #include <optional>
 #include <set>
+#include <span>
 
 #include "daemon/core/topic.h"
 #include "daemon/spill/environment.h"
@@ -62,6 +65,7 @@ class HeapRegions {
     return ring::PartitionMemory::view(control_.as<layout::ControlRegion>(), log_.as<layout::LogRegionHeader>(),
                                        bell_.as<layout::BellRegion>(), -1);
   }
+  std::array<std::span<std::byte>, 3> bytes() const { return {control_.bytes(), log_.bytes(), bell_.bytes()}; }
 
  private:
   Pages control_;

@@ -8,6 +8,7 @@
 #include <spdlog/spdlog.h>
 
 #include "shm/layout/trailer.h"
+#include "shm/ring/kept_slots.h"
 
 namespace sluice::spill::test {
 namespace {
@@ -65,6 +66,24 @@ void SpillRig::end() {
   producers_.clear();
   partition_.reset();
   spdlog::set_level(level);
+}
+
+void SpillRig::kill_and_adopt_poisoned() {
+  end();
+  disk =
+      std::make_unique<CountingDisk>(io::SimDisk::Options{1, options_.queue_depth, options_.delay_reaps_max}, media_);
+  log::LogOptions options = log_options();
+  options.memory_kept = true;
+  log::RecoveryReport report;
+  auto log = log::PartitionLog::open(*disk, options, Position(0), {}, report).value();
+  KeptMemory kept;
+  kept.resume = report.end;
+  kept.slots = ring::read_kept_slots(regions_.memory(), kTopic, 0, Incarnation(1), kept.resume).value();
+  kept.poison = "it was poisoned before";
+  partition_ = std::make_unique<Partition>(regions_.memory(), options_.topic,
+                                           PartitionIdentity{"t/0", kTopic, 0, Incarnation(1)},
+                                           Environment{disk.get(), &pins, &backing, &attached}, std::move(log),
+                                           core::PartitionAudit(), PartitionOptions{options_.flush_interval_ns}, kept);
 }
 
 layout::RecordHeader* SpillRig::header_at(Position position) {

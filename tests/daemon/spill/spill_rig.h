@@ -91,6 +91,9 @@ class SpillRig {
   // Ends the partition's life.
   Recovered lose_power_and_recover();
 
+  // The daemon of a poisoned partition dies, and the next one goes on in its memory.
+  void kill_and_adopt_poisoned();
+
   std::uint64_t now_ns = 1'000'000'000;
   FakeAttached attached;
   PinArray pins;

@@ -118,6 +118,23 @@ TEST(Writer, ShortWritesAreCompleted) {
   EXPECT_EQ(rig.lose_power_and_recover().payloads.size(), 1u);
 }
 
+// It can be read back, and that proves nothing.
+TEST(Writer, WhatAFailedSyncHasLeftUnknownIsNotDurableAfterARestartEither) {
+  SpillRig rig(RigOptions::of(Durability::async));
+  rig.send(1, "durable");
+  rig.settle();
+  const Position durable = rig.partition().durable();
+  rig.disk->sim().inject(io::SimFault::sync, 1);
+  const ring::Appended unknown = rig.send(1, "unknown");
+  rig.settle();
+  ASSERT_EQ(rig.partition().gate(), layout::Gate::poisoned);
+  rig.kill_and_adopt_poisoned();
+  EXPECT_EQ(rig.partition().frontier(), unknown.end) << "it was found";
+  EXPECT_EQ(rig.partition().durable(), durable);
+  EXPECT_EQ(rig.control().durable.load(), durable.value);
+  EXPECT_EQ(rig.partition().gate(), layout::Gate::poisoned);
+}
+
 TEST(Writer, AWriteThatStaysShortPoisons) {
   SpillRig rig(RigOptions::of(Durability::sync));
   rig.send(1, std::string(12'000, 'x'));

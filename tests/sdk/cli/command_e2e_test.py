@@ -259,6 +259,16 @@ class CommandTest(unittest.TestCase):
             self.assertNotIn(b"\x1b", run.stdout)
         self.assertIn(self.topic, [t["name"] for t in json.loads(self.ok("topic", "list", "--json").stdout)["topics"]])
 
+    def test_metrics_tell_of_every_partition(self):
+        self.create("--partitions", "2")
+        self.ok("produce", self.topic, data=b"a message\n")
+        series = dict(line.rsplit(" ", 1) for line in self.ok("metrics").stdout.decode().splitlines()
+                      if not line.startswith("#"))
+        records = [int(series['sluice_partition_records_total{topic="%s",partition="%d"}' % (self.topic, i)])
+                   for i in range(2)]
+        self.assertEqual(sum(records), 1)
+        self.assertEqual(series["sluice_partitions_poisoned"], "0")
+
     def test_a_full_volatile_topic_is_back_pressure_and_nothing_is_lost(self):
         self.create("--durability", "volatile", "--slots", "4")
         reader = subprocess.Popen(self.bus.command("consume", self.topic, "--from", "earliest"), stdout=subprocess.PIPE,

@@ -130,6 +130,7 @@ TEST(CommandLine, every_command_has_help) {
                                              {"msg", "show", "--help"},
                                              {"status", "--help"},
                                              {"doctor", "--help"},
+                                             {"metrics", "--help"},
                                              {"config", "--help"},
                                              {"session", "list", "--help"},
                                              {"session", "kill", "--help"}}) {
@@ -168,6 +169,7 @@ TEST(CommandLine, where_no_daemon_answers_every_command_ends_with_three_and_says
       {"status"},
       {"top"},
       {"doctor", "--quick"},
+      {"metrics"},
       {"config", "--json"},
       {"session", "list"}};
   for (const std::vector<const char*>& arguments : commands) {

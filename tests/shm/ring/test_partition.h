@@ -55,6 +55,7 @@ class Pages {
   T* as() const {
     return static_cast<T*>(data_);
   }
+  std::span<std::byte> bytes() const { return {static_cast<std::byte*>(data_), size_}; }
 
  private:
   MemoryKind kind_;
