@@ -70,7 +70,8 @@ void World::act(const Deliver& action) {
       if (before >= action.position) break;
       const bool same = config_.strict == Strict::partition ||
                         (message.key_hash != 0 && truth(action.place, before).key_hash == message.key_hash);
-      if (same && pending.state != PendingState::parking)
+      // One that was done before a daemon was lost, and comes again since that was not saved, is no predecessor.
+      if (same && pending.state != PendingState::parking && !truth(action.place, before).done)
         broken(name(action.place, action.position) + " is delivered, and " + name(action.place, before) + " waits");
     }
   }

@@ -420,7 +420,7 @@ void World::seek() {
     const auto& pending = machine_->acks(place->first).pending();
     const auto found = pending.find(position);
     if (found != pending.end() && found->second.state == PendingState::parking) continue;
-    message.settled = message.saved_settled = message.ever_settled = message.rejected = false;
+    message.settled = message.saved_settled = message.ever_settled = message.rejected = message.done = false;
   }
   machine_->seek(place->first, to->first, now_ns_);
   ++epochs_[place->first];
@@ -453,11 +453,10 @@ void World::save(bool all) {
       complete = acks.cursor() <= durable;
       saved.settled.clear();
       for (const PositionSpan& span : machine_->settled_above(place)) {
-        if (span.end > durable) {
-          complete = false;
-          break;
-        }
-        if (span.begin >= saved.cursor) saved.settled.push_back(span);
+        // Cut, not left out: of one key nothing below what is saved as pending comes again.
+        complete &= span.end <= durable;
+        const PositionSpan known{span.begin, std::min(span.end, durable)};
+        if (known.begin >= saved.cursor && known.begin < known.end) saved.settled.push_back(known);
       }
     }
     for (auto& [position, message] : logs_.at(place)) {

@@ -32,6 +32,7 @@ struct Truth {
   bool settled = false;           // acked or parked, in this daemon's eyes
   bool saved_settled = false;     // a daemon that starts now knows it
   bool ever_settled = false;      // or passed over by a seek
+  bool done = false;              // its application is through with it, whether or not the daemon knows
   bool rejected = false;          // ever
   std::uint32_t failed_most = 0;  // times that it can have failed at the most
 };
@@ -174,6 +175,7 @@ class World {
   // The application gets it.
   void handed_out_directly(const SimMember& member, std::uint32_t cell, Position position);
   void begun(const SimMember& member, const Place& place, Position position);
+  void done(const Place& place, Position position) { truth(place, position).done = true; }
   bool kills(const Place& place, Position position);
   void tell(const std::string& what) const;
   [[noreturn]] void broken(const std::string& what) const;

@@ -189,6 +189,7 @@ void SimMember::settle_direct(std::uint32_t index) {
   if (what < 8) {
     ++cell.count;
     hand.done = true;
+    world_.done(cell.place, hand.position);
     if (&hand != &cell.hands.front()) write(outcome);
     return;
   }
@@ -233,6 +234,7 @@ void SimMember::settle_reference() {
     outcome.argument = world_.below(100'000'000);
     return write(outcome);
   }
+  if (what < 8) world_.done(reference.place, reference.position);
   if (what > 8) outcome.verb = what == 9 ? Verb::reject : Verb::nack;
   outcome.argument = world_.one_in(3) ? 1 + world_.below(50'000'000) : kByPolicy;
   references.erase(references.begin() + static_cast<std::ptrdiff_t>(at));
