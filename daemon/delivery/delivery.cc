@@ -10,6 +10,7 @@ namespace sluice::delivery {
 namespace {
 
 constexpr std::uint64_t kSaveRetryNs = 1'000'000'000;
+constexpr std::uint64_t kMemberIdStepNs = 1'000'000;  // no daemon has more than one member in so long, on average
 
 std::uint64_t earlier(std::uint64_t a, std::uint64_t b) { return a == 0 || (b != 0 && b < a) ? b : a; }
 
@@ -18,6 +19,8 @@ std::uint64_t earlier(std::uint64_t a, std::uint64_t b) { return a == 0 || (b !=
 Status Delivery::load(Incarnation incarnation, std::uint64_t seed) {
   incarnation_ = incarnation;
   seed_ = seed;
+  // A member of an earlier daemon must not be taken for one of this.
+  next_member_ = realtime_ns() / kMemberIdStepNs;
   const Now now{monotonic_ns(), realtime_ns()};
   SLUICE_ASSIGN(std::vector<store::GroupRecord> records, store_.groups());
   for (store::GroupRecord& record : records) {

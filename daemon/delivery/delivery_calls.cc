@@ -133,6 +133,8 @@ Status Delivery::check_join(const session::JoinGroup& request) const {
   if (request.topics.empty()) return fail(ErrorCode::invalid, doing + ": no topic is named");
   for (const std::string& pattern : request.topics) {
     SLUICE_TRY(core::check_pattern(pattern));
+    if (core::dead_letter_group(pattern) == request.group)
+      return fail(ErrorCode::invalid, doing + ": its own dead letters come back with `sluice dlq redrive` alone");
     if (core::is_pattern(pattern)) continue;
     const std::vector<TopicView> topics = logs_.topics();
     if (std::none_of(topics.begin(), topics.end(), [&](const TopicView& topic) { return topic.name == pattern; }))

@@ -19,6 +19,13 @@ constexpr std::uint64_t kRecallNs = 20'000'000;
 constexpr std::uint32_t kOutcomesPerTurn = 4096;
 constexpr std::uint32_t kOfferedPerTurn = 1024;
 
+// What was read directly lies in the log: a member cannot settle what is not there yet.
+bool clamp_to_log(core::Outcome& outcome, Position end) {
+  if (outcome.target >= end.value) return false;
+  if (outcome.verb == core::Verb::ack) outcome.argument = std::min(outcome.argument, end.value);
+  return true;
+}
+
 core::Place to_core(const store::GroupPosition& place) { return {place.topic, place.partition}; }
 store::GroupPosition to_store(const core::Place& place) { return {place.topic, place.partition}; }
 
@@ -140,6 +147,8 @@ void Group::join(std::unique_ptr<Member> region, std::vector<std::string> patter
     const Position end = end_of(held.place);
     held.words.acked = std::min(held.words.acked, end);
   }
+  std::erase_if(join.held_messages,
+                [&](const core::HeldReference& held) { return held.position >= end_of(held.place); });
   Attached attached;
   attached.region = std::move(region);
   attached.patterns = std::move(patterns);
@@ -213,7 +222,14 @@ std::vector<session::Assignment> Group::assignments(core::MemberId id) const {
 bool Group::do_work(const Now& now) {
   bool worked = listen(now);
   const std::uint64_t deadline = machine_.deadline_ns();
-  if (deadline != 0 && now.ns >= deadline) machine_.tick(now.ns);
+  if (deadline != 0 && now.ns >= deadline) {
+    // With what it has begun: the rest of what it holds is not suspected.
+    for (const core::MemberId id : machine_.hung(now.ns)) {
+      leave(id, core::Ending::hung, now);
+      ended_.push_back(id);
+    }
+    machine_.tick(now.ns);
+  }
   if (record_.config.mode == core::GroupMode::shared && !members_.empty()) dispatch(now, worked);
   if (now.ns >= recall_at_ns_) recall_stuck(now);
   worked |= carry_out(now);
@@ -294,6 +310,10 @@ void Group::tell_outcomes(core::MemberId id, Member& region, const Now& now) {
   for (std::uint32_t count = 0; count < kOutcomesPerTurn; ++count) {
     std::optional<core::Outcome> outcome = region.next_outcome();
     if (!outcome) break;
+    if (!outcome->by_slot) {
+      const std::optional<core::Place> place = machine_.place_of_cell(id, outcome->index);
+      if (!place || !clamp_to_log(*outcome, end_of(*place))) continue;
+    }
     // Which messages wait behind it is decided by its key, which the log has.
     if (!outcome->by_slot && outcome->verb == core::Verb::nack && record_.config.strict == core::Strict::key) {
       if (const auto place = machine_.place_of_cell(id, outcome->index))
@@ -405,6 +425,10 @@ void Group::act(const core::Deliver& action) {
   if (Attached* member = find(action.member)) member->active = true;
 }
 void Group::act(const core::Withdraw& action) {
+  // One that was read directly: whom it holds back is decided by its key, which the log has.
+  if (action.stamp == 0 && record_.config.strict == core::Strict::key)
+    if (auto message = logs_.read(action.place.topic, action.place.partition, action.position))
+      machine_.set_key(action.place, action.position, message->record.key_hash);
   if (Member* region = region_of(action.member))
     region->tell(layout::DeliveryKind::withdrawn, action.stamp, action.place, action.position.value, 0);
 }
@@ -464,11 +488,11 @@ store::GroupSave Group::take_save(const Now& now) {
       store::GroupCursor cursor{to_store(place), std::min(acks.cursor(), *durable), {}};
       all = acks.cursor() <= *durable;
       for (const core::PositionSpan& span : machine_.settled_above(place)) {
-        if (span.end > *durable) {
-          all = false;
-          break;
-        }
-        if (span.begin >= cursor.cursor) cursor.settled.emplace_back(span.begin, span.end);
+        const Position end = std::min(span.end, *durable);
+        if (span.begin >= cursor.cursor && span.begin < end) cursor.settled.emplace_back(span.begin, end);
+        if (span.end <= *durable) continue;
+        all = false;
+        break;
       }
       save.cursors.push_back(std::move(cursor));
     }
