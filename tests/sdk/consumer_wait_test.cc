@@ -1,6 +1,7 @@
 // How a consumer waits: on its partitions, on the daemon's news, on its descriptor.
 #include <poll.h>
 
+#include <atomic>
 #include <thread>
 
 #include <gtest/gtest.h>
@@ -24,16 +25,21 @@ TEST(ConsumerWait, ASleeperIsWokenByAMessageOnAnyPartition) {
     ConsumerOptions options;
     options.wait = wait;
     auto consumer = rig.consumer(options);
+    std::atomic<int> received{0};
     std::thread other([&] {
       auto sender = rig.producer();
       for (int i = 0; i < 3; ++i) {
-        std::this_thread::sleep_for(10ms);
+        while (received < i || (wait != WaitStrategy::spin && rig.group.region().asleep.load() == 0))
+          std::this_thread::yield();
         MessageOptions to;
         to.partition = static_cast<PartitionNumber>(i);
         EXPECT_TRUE(send(*sender, std::to_string(i), to));
       }
     });
-    for (int i = 0; i < 3; ++i) EXPECT_EQ(text_of(consumer->next(30s)), std::to_string(i));
+    for (int i = 0; i < 3; ++i) {
+      EXPECT_EQ(text_of(consumer->next(60s)), std::to_string(i));
+      ++received;
+    }
     other.join();
     if (wait == WaitStrategy::sleep) {
       EXPECT_GE(consumer->counters().sleeps, 3u);
