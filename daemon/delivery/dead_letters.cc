@@ -54,6 +54,26 @@ void copy_entries(const std::string& trailer, layout::TrailerBuilder& builder) {
   }
 }
 
+// What is noted of a message that is parked. One that was handed out again keeps the origin that it had.
+store::DeadLetterRecord letter_of(const Group& group, const core::Place& place, Position position,
+                                  const core::Pending& pending, const Logs& logs, store::GroupStore& store) {
+  store::DeadLetterRecord record;
+  record.reason = pending.reason;
+  record.delivered = pending.delivered;
+  record.failed = pending.failed;
+  record.origin = {place.topic, place.partition};
+  record.position = position;
+  if (const auto topic = logs.find(place.topic)) record.origin_topic = topic->name;
+  if (pending.letter == 0) return record;
+  const auto letters = store.dead_letters(group.record().id, pending.letter - 1, 1);
+  if (letters && !letters->empty() && letters->front().id == pending.letter) {
+    record.origin = letters->front().origin;
+    record.position = letters->front().position;
+    record.origin_topic = letters->front().origin_topic;
+  }
+  return record;
+}
+
 }  // namespace
 
 session::DeadLetter describe(const store::DeadLetterRecord& record, const std::string& group) {
@@ -94,6 +114,9 @@ bool DeadLetters::do_work(const Now& now) {
   if (entries_.empty() || now.ns < retry_at_ns_) return false;
   bool moved = false;
   std::vector<Entry> durable;
+  // Each group's at once, while all of them are in the list.
+  for (const Entry& entry : entries_)
+    if (entry.step == Step::find) find_copies(*entry.group);
   const std::size_t steps = std::min(entries_.size(), kStepsPerTurn);
   for (std::size_t i = 0; i < steps; ++i) {
     Entry entry = std::move(entries_.front());
@@ -116,10 +139,6 @@ bool DeadLetters::do_work(const Now& now) {
 }
 
 DeadLetters::Advance DeadLetters::advance(Entry& entry, const Now& now) {
-  if (entry.step == Step::find) {
-    find_copies(*entry.group);
-    if (entry.step == Step::find) entry.step = Step::append;
-  }
   if (entry.step == Step::append) return append(entry, now);
   const Result<Position> durable = logs_.durable(entry.topic, 0);
   return durable && *durable >= entry.copy_end ? Advance::done : Advance::stays;
@@ -134,22 +153,8 @@ DeadLetters::Advance DeadLetters::append(Entry& entry, const Now& now) {
     entry.copy_end = Position(0);  // it was sought away, or its topic is gone
     return Advance::done;
   }
-  entry.record.reason = found->second.reason;
-  entry.record.delivered = found->second.delivered;
-  entry.record.failed = found->second.failed;
+  entry.record = letter_of(*entry.group, entry.place, entry.position, found->second, logs_, store_);
   entry.record.parked_ns = now.wall_ns;
-  entry.record.origin = {entry.place.topic, entry.place.partition};
-  entry.record.position = entry.position;
-  if (const auto topic = logs_.find(entry.place.topic)) entry.record.origin_topic = topic->name;
-  // One that was handed out again keeps the origin that it had.
-  if (found->second.letter != 0) {
-    auto letters = store_.dead_letters(entry.group->record().id, found->second.letter - 1, 1);
-    if (letters && !letters->empty() && letters->front().id == found->second.letter) {
-      entry.record.origin = letters->front().origin;
-      entry.record.position = letters->front().position;
-      entry.record.origin_topic = letters->front().origin_topic;
-    }
-  }
   auto topic = logs_.make_dead_letter_topic(core::dead_letter_topic(entry.group->name()));
   if (!topic) {
     spdlog::error("dead letters have no topic group={} reason={}", entry.group->name(), topic.error().message());
@@ -221,13 +226,18 @@ void DeadLetters::find_copies(Group& group) {
   for (Entry& entry : entries_) {
     if (entry.group != &group || entry.step != Step::find) continue;
     entry.step = Step::append;
-    const auto origin_topic = logs_.find(entry.place.topic);
-    if (!origin_topic) continue;
-    const auto copy = copies.find(origin_text(origin_topic->name, entry.place.partition, entry.position));
+    if (!group.machine().has(entry.place)) continue;
+    const core::Pending* pending = group.machine().acks(entry.place).find(entry.position);
+    if (pending == nullptr) continue;
+    entry.record = letter_of(group, entry.place, entry.position, *pending, logs_, store_);
+    const auto copy =
+        copies.find(origin_text(entry.record.origin_topic, entry.record.origin.partition, entry.record.position));
     if (copy == copies.end() || noted(copy->second.position)) continue;
     entry.topic = topic->id;
     entry.copy = copy->second.position;
     entry.copy_end = copy->second.end;
+    entry.record.parked_at = entry.copy;
+    entry.record.parked_ns = copy->second.time_ns;
     entry.step = Step::durable;
   }
 }
