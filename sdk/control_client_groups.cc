@@ -1,7 +1,7 @@
 // The calls of consumer groups.
 //
-// A member belongs to one life of the daemon: assignments, save_acks and leave_group answer `not_found` where the daemon
-// does not know it (any more), and its consumer joins again with what it holds.
+// A member belongs to one life of the daemon: assignments, save_acks and leave_group answer `not_found` where the
+// daemon does not know it (any more), and its consumer joins again with what it holds.
 #include <memory>
 #include <string>
 #include <utility>
