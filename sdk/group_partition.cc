@@ -201,15 +201,6 @@ bool GroupPartition::defer_if_blocked(const ring::RecordView& record) {
   return true;
 }
 
-std::uint64_t GroupPartition::hand_out(const ring::RecordView& record) {
-  newest_ = record.position;
-  cell_->newest.store(newest_.value, std::memory_order_release);
-  if (in_hand_.empty()) cell_->oldest.store(newest_.value, std::memory_order_release);
-  const std::uint64_t index = in_hand_.push(record.position, stream_.position(), key_hash_of(record.trailer));
-  cell_->in_flight.store(in_hand_.count(), std::memory_order_release);
-  return index;
-}
-
 bool GroupPartition::rest(bool unpin) {
   stream_.rest(unpin);
   cell_->read.store(stream_.position().value, std::memory_order_release);

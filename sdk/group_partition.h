@@ -82,7 +82,15 @@ class GroupPartition {
     return next_checked(record);
   }
   // The record that next() gave goes to the application: its index in the list. `counts`: of earlier deliveries.
-  std::uint64_t hand_out(const ring::RecordView& record);
+  std::uint64_t hand_out(const ring::RecordView& record) {
+    newest_ = record.position;
+    cell_->newest.store(newest_.value, std::memory_order_release);
+    if (in_hand_.empty()) cell_->oldest.store(newest_.value, std::memory_order_release);
+    const std::uint64_t hash = strict_ == Strict::key ? key_hash_of(record.trailer) : 0;
+    const std::uint64_t index = in_hand_.push(record.position, stream_.position(), hash);
+    cell_->in_flight.store(in_hand_.count(), std::memory_order_release);
+    return index;
+  }
   const Repeat* repeat_of(Position position) const;
   // Times that it was in a member's hands before.
   std::uint32_t handed_out_before(Position position) const;

@@ -21,10 +21,14 @@ class GrowRing {
   const T& at(std::uint64_t number) const { return elements_[number & (elements_.size() - 1)]; }
 
   std::uint64_t push(T element) {
+    push_slot() = std::move(element);
+    return end_ - 1;
+  }
+  // The new last element, which holds what was there before: the caller sets all of it.
+  T& push_slot() {
     if (size() == elements_.size()) [[unlikely]]
       grow();
-    at(end_) = std::move(element);
-    return end_++;
+    return at(end_++);
   }
   void pop() { ++begin_; }
   void clear() { begin_ = end_; }

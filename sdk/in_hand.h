@@ -52,12 +52,21 @@ class InHand {
   // Returns the index. Not full().
   std::uint64_t push(Position position, Position end, std::uint64_t key_hash) {
     ++count_;
-    return entries_.push({position, end, key_hash, State::in_hand});
+    // Field by field: an entry made first and copied then is stored twice.
+    Entry& entry = entries_.push_slot();
+    entry.position = position;
+    entry.end = end;
+    entry.key_hash = key_hash;
+    entry.state = State::in_hand;
+    return entries_.end() - 1;
   }
   // `index` is in hand.
   void settle(std::uint64_t index, State state) {
-    entries_.at(index).state = state;
     --count_;
+    if (index == begin()) [[likely]]
+      entries_.pop();
+    else
+      entries_.at(index).state = state;
     while (!entries_.empty() && front().state != State::in_hand) entries_.pop();
   }
 

@@ -294,7 +294,8 @@ TEST(Delay, AVolatileTopicTakesNone) {
 
 // ---- expiry
 
-// Until the clock that readers look at has passed the present: after its next tick it may still be behind the precise one.
+// Until the clock that readers look at has passed the present: after its next tick it may still be behind the precise
+// one.
 void wait_for_coarse_clock() {
   const std::uint64_t now = realtime_ns();
   while (realtime_coarse_ns() <= now) {
