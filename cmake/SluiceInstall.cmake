@@ -1,7 +1,7 @@
 # What `cmake --install` puts where. Included after the subdirectories, so that every target exists that will.
 # sluice-perf is there where benchmarks are on.
 #
-#   include/sluice/*.h            public headers; shm/base/{result,types}.h below them, where a quoted
+#   include/sluice/*.h            public headers; shm/base/{result,transaction_id,types}.h below them, where a quoted
 #                                 "shm/base/result.h" of a public header finds them
 #   lib/libsluice.so.N            with SOVERSION; lib/cmake/Sluice, lib/pkgconfig/sluice.pc
 #   bin/                          sluiced, sluice, sluice-perf
@@ -20,7 +20,8 @@ function(sluice_install_library)
 
   install(DIRECTORY ${PROJECT_SOURCE_DIR}/sdk/include/sluice DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}
     FILES_MATCHING PATTERN "*.h")
-  install(FILES ${PROJECT_SOURCE_DIR}/shm/base/result.h ${PROJECT_SOURCE_DIR}/shm/base/types.h
+  install(FILES ${PROJECT_SOURCE_DIR}/shm/base/result.h ${PROJECT_SOURCE_DIR}/shm/base/transaction_id.h
+      ${PROJECT_SOURCE_DIR}/shm/base/types.h
     DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/sluice/shm/base)
 
   set(package_dir ${CMAKE_INSTALL_LIBDIR}/cmake/Sluice)

@@ -35,6 +35,7 @@
 #include "sdk/readiness.h"
 #include "sdk/reference_reader.h"
 #include "sdk/references.h"
+#include "sdk/transaction_link.h"
 #include "sdk/wait_loop.h"
 #include "sluice/consumer.h"
 
@@ -64,6 +65,10 @@ class ConsumerCore {
   Status nack(const Delivery& delivery, Duration delay, std::string_view reason);
   Status reject(const Delivery& delivery, std::string_view reason);
   Status extend(const Delivery& delivery, Duration time);
+  // As it is to be named in a transaction that acks it. conflict: it is not in this consumer's hands.
+  Result<TransactionAck> describe(const Delivery& delivery);
+  // A transaction has acked it.
+  void settled_by_transaction(const Delivery& delivery);
   // Strict by key: behind one of its key that has failed; the daemon hands it out again, in order.
   Status defer(const Delivery& delivery);
   Status ack_sync(Duration timeout);

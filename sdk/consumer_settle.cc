@@ -42,6 +42,39 @@ Status ConsumerCore::ack_reference(const Delivery& delivery) {
   return answer(delivery, layout::OutcomeVerb::ack, 0, {}, "acking");
 }
 
+Result<TransactionAck> ConsumerCore::describe(const Delivery& delivery) {
+  TransactionAck ack;
+  ack.member = member_->member();
+  if (const GroupPartition* partition = direct(delivery)) {
+    const InHand::Entry& entry = *partition->in_hand().find(delivery.index_);
+    ack.index = partition->cell_index();
+    ack.generation = static_cast<std::uint32_t>(partition->generation());
+    ack.target = entry.position.value;
+    ack.end = entry.end;
+    return ack;
+  }
+  const Reference* one = reference(delivery);
+  if (one == nullptr || one->slot == References::kNoSlot)
+    return fail(stale(delivery, "acking in a transaction").error());
+  ack.by_slot = true;
+  ack.index = one->slot;
+  ack.target = one->stamp;
+  return ack;
+}
+
+// The reference first: its slot may hold another message by now, which is met with the next news.
+void ConsumerCore::settled_by_transaction(const Delivery& delivery) {
+  if (Reference* one = reference(delivery); one != nullptr && direct(delivery) == nullptr) {
+    references_.settled_elsewhere(delivery.place_ & ~layout::kPlaceIsSlot);
+    recount_references();
+    ++counters_.acked;
+    end_settling(1);
+    return;
+  }
+  // One that is not in hand any more is settled all the same.
+  if (direct(delivery) != nullptr) static_cast<void>(ack(delivery));
+}
+
 Status ConsumerCore::ack(std::span<const Delivery> deliveries) {
   Status first;
   for (const Delivery& delivery : deliveries) {

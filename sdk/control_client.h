@@ -34,10 +34,12 @@
 
 #include "sdk/control_session.h"
 #include "sdk/control_types.h"
+#include "sdk/transaction_link.h"
 #include "shm/base/result.h"
 #include "shm/base/types.h"
 #include "sluice/admin.h"
 #include "sluice/client.h"
+#include "sluice/transaction.h"
 
 namespace sluice::internal {
 
@@ -131,6 +133,18 @@ class ControlClient {
   Result<std::vector<RedriveOutcome>> redrive(std::string_view group, const RedriveOptions& options,
                                               Duration timeout = {});
   Result<std::uint64_t> purge_dead_letters(std::string_view group, Duration timeout = {});
+
+  // ---- transactions; as TransactionLink and Client
+  Result<ProducerId> open_transactor(std::string_view group, ProducerId former, Duration timeout = {});
+  Status close_transactor(ProducerId transactor, Duration timeout = {});
+  Result<Resolution> resolve(const ResolveRequest& resolve, Duration timeout = {});
+  Result<CheckRequest> take_check(ProducerId transactor);
+  Status answer_check(ProducerId transactor, TransactionId transaction, std::uint64_t serial, Verdict verdict,
+                      Duration timeout = {});
+  Result<std::vector<TransactionInfo>> list_transactions(TransactionId after, std::uint32_t limit, bool parked_only,
+                                                         Duration timeout = {});
+  Result<TransactionInfo> describe_transaction(TransactionId id, Duration timeout = {});
+  Result<TransactionInfo> order_transaction(TransactionId id, TransactionOrder order, Duration timeout = {});
 
   Result<AuditReport> audit(std::string_view topic, Duration timeout = {});
   Result<BusStatus> status(Duration timeout = {});

@@ -224,6 +224,8 @@ BusStatus read_status(protocol::BusStatus::Reader in) {
   status.scrub_passes = in.getScrubPasses();
   status.scrub_mended_bytes = in.getScrubMendedBytes();
   status.scrub_damaged_bytes = in.getScrubDamagedBytes();
+  status.open_transactions = in.getOpenTransactions();
+  status.parked_transactions = in.getParkedTransactions();
   return status;
 }
 

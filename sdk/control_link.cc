@@ -76,6 +76,11 @@ Status ControlLink::leave_group(std::uint64_t member, std::uint64_t generation) 
   return control_->leave_group(member, generation, kCloseTimeout);
 }
 
+Status ControlLink::close_transactor(ProducerId transactor) {
+  if (!control_->online()) return control_->health();
+  return control_->close_transactor(transactor, kCloseTimeout);
+}
+
 Result<std::vector<Assignment>> ControlLink::assignments(std::uint64_t member) { return control_->assignments(member); }
 
 Status ControlLink::save_acks(std::uint64_t member, Duration timeout) { return control_->save_acks(member, timeout); }

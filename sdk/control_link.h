@@ -1,4 +1,4 @@
-// BusLink over a connection to sluiced.
+// BusLink and TransactionLink over a connection to sluiced.
 //
 // Owner: shared by a Client and its producers and readers; the last of them ends the connection.
 // Thread safety: every member from any thread.
@@ -11,10 +11,11 @@
 
 #include "sdk/bus_link.h"
 #include "sdk/control_client.h"
+#include "sdk/transaction_link.h"
 
 namespace sluice::internal {
 
-class ControlLink final : public BusLink {
+class ControlLink final : public BusLink, public TransactionLink {
  public:
   // As ControlClient::connect(); `options.socket` must be given.
   static Result<std::shared_ptr<ControlLink>> connect(ConnectOptions options);
@@ -42,6 +43,20 @@ class ControlLink final : public BusLink {
   Status leave_group(std::uint64_t member, std::uint64_t generation) override;
   Result<std::vector<Assignment>> assignments(std::uint64_t member) override;
   Status save_acks(std::uint64_t member, Duration timeout) override;
+
+  // ---- TransactionLink
+  Result<ProducerId> open_transactor(std::string_view group, ProducerId former) override {
+    return control_->open_transactor(group, former);
+  }
+  Status close_transactor(ProducerId transactor) override;
+  Result<Resolution> resolve(const ResolveRequest& request, Duration timeout) override {
+    return control_->resolve(request, timeout);
+  }
+  Result<CheckRequest> take_check(ProducerId transactor) override { return control_->take_check(transactor); }
+  Status answer_check(ProducerId transactor, TransactionId transaction, std::uint64_t serial,
+                      Verdict verdict) override {
+    return control_->answer_check(transactor, transaction, serial, verdict);
+  }
 
  private:
   ControlLink() = default;

@@ -67,6 +67,20 @@ Result<ProducerCore::Wrapping> ProducerCore::wrap(const Lane& lane, const Messag
   return wrapping;
 }
 
+Result<ProducerCore::Wrapping> ProducerCore::wrap_half(const Lane& lane, const MessageOptions& options,
+                                                       const layout::HalfEntry& half) {
+  if (!lane.maps->has_flag(layout::kTopicFlagDurable))
+    return fail(ErrorCode::invalid, "sending to " + place(lane) + " in a transaction: the topic is volatile, and its " +
+                                        "memory may not hold what waits; use an async or a sync topic");
+  if (options.delay.count() != 0 || options.deliver_at_ns != 0)
+    return fail(ErrorCode::invalid,
+                "sending to " + place(lane) + " in a transaction: it cannot be delayed as well; commit it later");
+  trailer_.clear();
+  SLUICE_TRY(wrap(lane, options));
+  SLUICE_TRY(trailer_.half(half));
+  return Wrapping{trailer_.finish(), layout::RecordKind::half};
+}
+
 // The entries for a message's times, and its kind.
 Result<layout::RecordKind> ProducerCore::add_times(const Lane& lane, const MessageOptions& options) {
   const auto refuse = [&](const std::string& why) {
@@ -269,14 +283,28 @@ Result<Receipt> ProducerCore::send(std::span<const std::byte> payload, const Mes
   SLUICE_TRY(check_ready(patience));
   SLUICE_ASSIGN(Lane* const chosen, choose(options));
   SLUICE_ASSIGN(const Wrapping wrapping, wrap(*chosen, options));
+  return send_wrapped(*chosen, payload, wrapping, wait_durable);
+}
+
+Result<Receipt> ProducerCore::send_half(std::span<const std::byte> payload, const MessageOptions& options,
+                                        const layout::HalfEntry& half) {
+  Patience patience;
+  SLUICE_TRY(check_ready(patience));
+  SLUICE_ASSIGN(Lane* const chosen, choose(options));
+  SLUICE_ASSIGN(const Wrapping wrapping, wrap_half(*chosen, options, half));
+  return send_wrapped(*chosen, payload, wrapping, false);
+}
+
+Result<Receipt> ProducerCore::send_wrapped(Lane& chosen, std::span<const std::byte> payload, const Wrapping& wrapping,
+                                           bool wait_durable) {
   ring::Appended appended;
-  auto sent = append_to(chosen->maps->partition(), [&](Lane& lane) {
+  auto sent = append_to(chosen.maps->partition(), [&](Lane& lane) {
     return lane.appender->append({payload, wrapping.trailer, time_and_check(lane)}, appended, wrapping.kind);
   });
   if (sent) [[likely]]
     return finish(**sent, appended, wait_durable);
   if (sent.error().code() == ErrorCode::too_large)
-    return fail(too_large(*chosen, layout::record_span(payload.size(), wrapping.trailer.size())).error());
+    return fail(too_large(chosen, layout::record_span(payload.size(), wrapping.trailer.size())).error());
   return fail(std::move(sent).error());
 }
 

@@ -37,6 +37,9 @@ class ProducerCore {
 
   Result<Receipt> send(std::span<const std::byte> payload, const MessageOptions& options, bool wait_durable);
   Result<Receipt> send_batch(Payloads payloads, const MessageOptions& options);
+  // A message of a transaction: committed when this returns, durable once wait() says so.
+  Result<Receipt> send_half(std::span<const std::byte> payload, const MessageOptions& options,
+                            const layout::HalfEntry& half);
   Result<std::span<std::byte>> claim(std::size_t size, const MessageOptions& options);
   Result<Receipt> commit();
   void abort();
@@ -47,6 +50,7 @@ class ProducerCore {
 
   const std::vector<LastSent>& last_sent() const { return last_sent_; }
   ProducerId id() const { return id_; }
+  TopicId topic_id() const { return topic_id_; }
   const ProducerCounters& counters() const { return counters_; }
   std::uint32_t partitions() const { return static_cast<std::uint32_t>(lanes_.size()); }
   std::size_t payload_size_max() const;
@@ -106,6 +110,9 @@ class ProducerCore {
     layout::RecordKind kind = layout::RecordKind::data;
   };
   Result<Wrapping> wrap(const Lane& lane, const MessageOptions& options);
+  Result<Wrapping> wrap_half(const Lane& lane, const MessageOptions& options, const layout::HalfEntry& half);
+  Result<Receipt> send_wrapped(Lane& chosen, std::span<const std::byte> payload, const Wrapping& wrapping,
+                               bool wait_durable);
   Result<layout::RecordKind> add_times(const Lane& lane, const MessageOptions& options);
   std::uint64_t message_time(const Lane& lane) const;
   std::uint64_t time_and_check(const Lane& lane);

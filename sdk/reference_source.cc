@@ -140,8 +140,7 @@ ReferenceSource::Found ReferenceSource::look(const MemorySource& memory, Positio
   for (;;) {
     Position next = reference;
     const ring::ScanResult result = ring::scan_record(view_, next, record);
-    if (result == ring::ScanResult::record && record.fields.claim.kind() == layout::RecordKind::delayed)
-      return Found::record;
+    if (result == ring::ScanResult::record && layout::waits_for_ref(record.fields.claim.kind())) return Found::record;
     if (result != ring::ScanResult::limit) break;
     if (file_ == nullptr) {
       if (!memory.extend(view_)) break;

@@ -130,6 +130,13 @@ void References::answer(MemberLink& member, std::uint32_t index, layout::Outcome
   if (waited) drop_stale();
 }
 
+void References::settled_elsewhere(std::uint32_t index) {
+  Reference& one = references_[index];
+  one.state = State::answered;
+  one.verb = layout::OutcomeVerb::ack;
+  one.number = 0;  // read, as it were
+}
+
 void References::extend(MemberLink& member, std::uint32_t index, std::uint64_t time_ns) {
   const Reference& one = references_[index];
   if (one.slot == kNoSlot) return;  // the new daemon counts from its own hand-out

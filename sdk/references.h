@@ -74,6 +74,8 @@ class References {
   // Precondition: the member has room. In hand or waiting (then it must be the first).
   void answer(MemberLink& member, std::uint32_t index, layout::OutcomeVerb verb, std::uint64_t argument,
               std::string_view reason);
+  // It was settled by other means (a transaction): the daemon knows, and nothing is told. In hand.
+  void settled_elsewhere(std::uint32_t index);
   // Precondition: the member has room.
   void extend(MemberLink& member, std::uint32_t index, std::uint64_t time_ns);
   // The delivery with that stamp is another's by now: what it was, or null.

@@ -13,7 +13,8 @@ using layout::RecordState;
 AuditRecovery::AuditRecovery(const store::AuditSnapshot& snapshot, const std::vector<store::NamedProducer>& attaches,
                              const std::vector<store::FenceRecord>& fences, PartitionNumber partition)
     : counted_(snapshot.upto), waited_(snapshot.delays.upto) {
-  delays_.restore(snapshot.delays);
+  waiting_.delays.restore(snapshot.delays);
+  waiting_.halves.restore(snapshot.halves);
   for (const store::NamedProducer& attach : attaches) names_[attach.id] = attach.name;
   for (const core::AuditRow& row : snapshot.rows) {
     audit_.restore(row);
@@ -63,14 +64,21 @@ bool AuditRecovery::is_fenced(ProducerId producer, Position position) const {
   return fence != fences_.end() && position >= fence->second;
 }
 
-void AuditRecovery::visit_delay(Position position, const layout::RecordFields& fields,
-                                std::span<const std::byte> trailer) {
+void AuditRecovery::visit_waiting(Position position, const layout::RecordFields& fields,
+                                  std::span<const std::byte> trailer) {
   if (position < waited_ || fields.claim.state() != RecordState::committed) return;
-  if (fields.claim.kind() == RecordKind::delayed && !is_fenced(fields.claim.producer(), position))
-    delays_.note(spill::delay_of(position, trailer));
-  if (fields.claim.kind() != RecordKind::ref) return;
-  if (const auto reference = layout::as_u64(layout::find_entry(trailer, layout::TrailerType::reference)))
-    static_cast<void>(delays_.met(position, Position(*reference)));
+  if (fields.claim.kind() == RecordKind::ref) {
+    const auto reference = layout::as_u64(layout::find_entry(trailer, layout::TrailerType::reference));
+    if (!reference) return;
+    static_cast<void>(waiting_.delays.met(position, Position(*reference)));
+    static_cast<void>(waiting_.halves.met(position, Position(*reference)));
+    return;
+  }
+  if (!layout::waits_for_ref(fields.claim.kind()) || is_fenced(fields.claim.producer(), position)) return;
+  if (fields.claim.kind() == RecordKind::delayed)
+    waiting_.delays.note(spill::delay_of(position, trailer));
+  else if (auto half = spill::half_of(position, fields, trailer))
+    waiting_.halves.note(std::move(*half));
 }
 
 void AuditRecovery::visit(Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer) {
@@ -81,7 +89,7 @@ void AuditRecovery::visit(Position position, const layout::RecordFields& fields,
       fences_[fence->old_id] = position;
     return;
   }
-  visit_delay(position, fields, trailer);
+  visit_waiting(position, fields, trailer);
   if (position < counted_) return;
   if (kind == RecordKind::ref) {
     time_max_ns_ = std::max(time_max_ns_, fields.time_ns);
@@ -101,6 +109,8 @@ void AuditRecovery::visit(Position position, const layout::RecordFields& fields,
   }
   if (kind == RecordKind::delayed)
     audit_.on_delayed(producer, fields.sequence);
+  else if (kind == RecordKind::half)
+    audit_.on_half(producer, fields.sequence);
   else
     audit_.on_data(producer, fields.sequence);
   time_max_ns_ = std::max(time_max_ns_, fields.time_ns);
@@ -131,6 +141,7 @@ store::AuditSnapshot snapshot_of(const spill::Checkpoint& checkpoint) {
   snapshot.rows = checkpoint.rows;
   snapshot.delays = checkpoint.delays;
   snapshot.delays.upto = checkpoint.upto;
+  snapshot.halves = checkpoint.halves;
   // The holders as the checkpoint has them: a name may have gone on to another producer since it was taken.
   std::map<std::string, ProducerId> holders;
   std::map<ProducerId, std::string> names;

@@ -8,7 +8,6 @@
 #include <vector>
 
 #include "daemon/core/audit.h"
-#include "daemon/core/delay_queue.h"
 #include "daemon/spill/partition.h"
 #include "daemon/store/store.h"
 #include "shm/layout/record.h"
@@ -37,21 +36,21 @@ class AuditRecovery {
   // Where the snapshot's rows stood.
   Position counted() const { return counted_; }
   core::PartitionAudit& audit() { return audit_; }
-  core::DelayQueue& delays() { return delays_; }
+  spill::Partition::Waiting& waiting() { return waiting_; }
   const std::map<ProducerId, spill::ProducerMark>& bookmarks() const { return bookmarks_; }
   const std::map<ProducerId, Position>& fences() const { return fences_; }
   std::uint64_t time_max_ns() const { return time_max_ns_; }
 
  private:
   bool is_fenced(ProducerId producer, Position position) const;
-  void visit_delay(Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer);
+  void visit_waiting(Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer);
   void meet(ProducerId producer);
   Sequence next_below_fence(ProducerId producer) const;
 
   Position counted_;  // what lies below is in the snapshot's rows
-  Position waited_;   // and in its delays
+  Position waited_;   // and in its delays and halves
   core::PartitionAudit audit_;
-  core::DelayQueue delays_;
+  spill::Partition::Waiting waiting_;
   std::map<ProducerId, std::string> names_;
   std::map<ProducerId, bool> met_;                  // has a row
   std::map<std::string, ProducerId> last_of_name_;  // the newest id of the name that has a row

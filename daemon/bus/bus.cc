@@ -27,7 +27,8 @@ Bus::Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, s
       started_ns_(realtime_ns()),
       mirror_keeper_(disk.mirrors(), settings_.mirror_store, settings_.mirrors),
       scrub_(disk, settings_.mirror_scrub_ns),
-      delivery_(logs_, *this, store) {
+      delivery_(logs_, *this, store),
+      transactions_(*this, store) {
   budget_.limit = settings_.memory_budget;
 }
 
@@ -49,6 +50,8 @@ Status Bus::open_topics() {
   for (core::TopicRecord& record : records) SLUICE_TRY(open_topic(std::move(record), false));
   SLUICE_ASSIGN(own_producer_, next_producer_id());
   producers_[own_producer_] = {SessionId(0), TopicId(0)};
+  first_given_ = next_producer_;
+  SLUICE_TRY(take_over_halves());
   return delivery_.load(incarnation_, realtime_ns());
 }
 
@@ -58,6 +61,7 @@ OpenContext Bus::open_context() {
           disk_,
           *sessions_,
           *this,
+          this,
           this,
           budget_,
           incarnation_,
@@ -145,9 +149,10 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
   turn.progressed |= mirror_keeper_.do_work(now_ns);
   if (!stopping_) turn.progressed |= scrub_.do_work(by_id_, now_ns);
   turn.progressed |= delivery_.do_work(now_ns);
+  turn.progressed |= transactions_.do_work(now_ns);
   if (now_ns >= retention_at_ns_) run_retention(now_ns);
-  for (const std::uint64_t deadline :
-       {retention_at_ns_, mirror_keeper_.deadline_ns(), scrub_.deadline_ns(), delivery_.deadline_ns()})
+  for (const std::uint64_t deadline : {retention_at_ns_, mirror_keeper_.deadline_ns(), scrub_.deadline_ns(),
+                                       delivery_.deadline_ns(), transactions_.deadline_ns()})
     if (deadline != 0 && (turn.deadline_ns == 0 || deadline < turn.deadline_ns)) turn.deadline_ns = deadline;
   return turn;
 }
@@ -159,6 +164,7 @@ void Bus::enforce_pin_quota(const PartitionUnit& unit) {
     spdlog::warn("session ended: it holds more than {} slots of a partition that needs them session={} partition={}",
                  quota, session.value, unit.partition->identity().name);
     delivery_.session_ended(session, false);
+    transactions_.session_ended(session, monotonic_ns());
     if (settings_.on_revoked) settings_.on_revoked(session);
   }
 }
@@ -407,6 +413,8 @@ Status Bus::remove_topic(const std::string& name) {
     if (auto aside = directory_.set_aside(disk_, name, topic->id()); !aside)
       spdlog::error("files of a deleted topic not set aside topic={} reason={}", name, aside.error().message());
   }
+  for (const PartitionUnit& unit : topic->partitions())
+    transactions_.partition_gone({topic->id(), unit.partition->identity().partition});
   drop_partitions(*topic);
   by_id_.erase(topic->id());
   const auto found = topics_.find(name);

@@ -34,6 +34,7 @@
 #include "daemon/session/session.h"
 #include "daemon/spill/environment.h"
 #include "daemon/store/store.h"
+#include "daemon/transactions/transactions.h"
 #include "shm/base/clock.h"
 
 namespace sluice::bus {
@@ -67,6 +68,8 @@ struct TurnResult {
 class Bus final : public session::BusInterface,
                   public spill::Attached,
                   public spill::AuditNotes,
+                  public spill::HalfListener,
+                  public transactions::Host,
                   public delivery::Delivery::Sessions {
  public:
   // Opens everything that the store knows. `wake_fd`: the eventfd by which clients wake the bus thread. With a keeper,
@@ -124,6 +127,7 @@ class Bus final : public session::BusInterface,
   Result<std::string> config(SessionId session) override;
 
   session::GroupInterface& groups() override { return delivery_; }
+  session::TransactionInterface& transactions() override { return transactions_; }
 
   // ---- spill::Attached
   bool is_producer_alive(ProducerId producer) const override;
@@ -133,6 +137,25 @@ class Bus final : public session::BusInterface,
   // ---- delivery::Delivery::Sessions
   Result<session::Session*> live(SessionId session) const override { return live_session(session); }
   Status require_operator(const session::Session& session, std::string_view doing) const override;
+  // ---- spill::HalfListener
+  void on_half(TopicId topic, PartitionNumber partition, const core::Half& half) override;
+  // ---- transactions::Host (bus_transactions.cc), with live() and require_operator()
+  Status may_publish(const session::Peer& peer, TopicId topic) const override;
+  Result<ProducerId> new_id() override { return next_producer_id(); }
+  bool is_former(ProducerId id) const override { return id < first_given_; }
+  std::optional<std::string> topic_name(TopicId topic) const override;
+  std::optional<Position> durable(const core::Place& place) const override;
+  void flush(const core::Place& place) override;
+  Status check_acks(SessionId session, const std::vector<session::TransactionAck>& acks) override {
+    return delivery_.check_acks(session, acks);
+  }
+  Result<std::vector<store::GroupSave>> take_acks(SessionId session,
+                                                  const std::vector<session::TransactionAck>& acks) override {
+    return delivery_.take_acks(session, acks);
+  }
+  void apply_acks(const std::vector<session::TransactionAck>& acks) override { delivery_.apply_acks(acks); }
+  void acks_failed(const std::vector<store::GroupSave>& saves) override { delivery_.acks_failed(saves); }
+  bool decide(const core::Place& place, Position half, bool commit, std::uint64_t order) override;
 
  private:
   friend class BusLogs;
@@ -145,6 +168,7 @@ class Bus final : public session::BusInterface,
       keep::RegionKeeper* keeper);
   Status load();
   Status open_topics();
+  Status take_over_halves();
   OpenContext open_context();
   Status open_topic(core::TopicRecord record, bool fresh);
   Status add_partitions(Topic& topic, bool fresh);
@@ -214,7 +238,8 @@ class Bus final : public session::BusInterface,
   std::unordered_map<std::uint32_t, spill::Partition*> by_handle_;  // dying ones included
   std::unordered_map<ProducerId, LiveProducer> producers_;
   std::uint32_t next_handle_ = 1;
-  ProducerId first_producer_;  // of this life
+  ProducerId first_producer_;  // of this life of the memory
+  ProducerId first_given_;     // by this daemon
   ProducerId next_producer_;
   std::uint32_t producer_ids_left_ = 0;
   std::uint64_t retention_at_ns_ = 0;
@@ -230,6 +255,7 @@ class Bus final : public session::BusInterface,
   ProducerId own_producer_;  // of the daemon's own messages
   BusLogs logs_{*this};
   delivery::Delivery delivery_;
+  transactions::Transactions transactions_;
   bool stopping_ = false;
 };
 

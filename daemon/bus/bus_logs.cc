@@ -135,7 +135,7 @@ Result<delivery::LogWalk> BusLogs::walk(TopicId topic, PartitionNumber number, P
   return walk;
 }
 
-// The delayed message that a ref stands for, with the ref's place.
+// The message that a ref stands for, with the ref's place.
 Result<std::optional<delivery::LogMessage>> BusLogs::follow(spill::Partition& partition, const ring::RecordView& ref,
                                                             std::string_view tag) const {
   const auto reference = layout::as_u64(layout::find_entry(ref.trailer, layout::TrailerType::reference));
@@ -144,8 +144,7 @@ Result<std::optional<delivery::LogMessage>> BusLogs::follow(spill::Partition& pa
   LogWalker walker(partition, Position(*reference), ref.position, realtime_coarse_ns());
   ring::RecordView meant;
   SLUICE_ASSIGN(const bool found, walker.raw(meant));
-  if (!found || meant.position.value != *reference || meant.fields.claim.kind() != layout::RecordKind::delayed)
-    return message;
+  if (!found || meant.position.value != *reference || !layout::waits_for_ref(meant.fields.claim.kind())) return message;
   message = copy(meant, tag);
   message->record.position = ref.position;
   message->record.end = ref.position + ref.fields.claim.span_size();

@@ -89,6 +89,7 @@ void Bus::repair(session::Session& session) {
   end_producers(session);
   session.clear_pins();
   delivery_.session_ended(session.id(), true);
+  transactions_.session_ended(session.id(), monotonic_ns());
   const std::uint64_t took = monotonic_ns() - (hung_up == hung_up_at_ns_.end() ? began : hung_up->second);
   if (!session.producers().empty()) {
     repair_ns_last_ = took;
@@ -139,6 +140,7 @@ Status Bus::kill_session(SessionId session_id, SessionId victim_id) {
     SLUICE_TRY(require_operator(*session, "ending session " + std::to_string(victim_id.value)));
   victim->revoke();
   delivery_.session_ended(victim_id, false);
+  transactions_.session_ended(victim_id, monotonic_ns());
   return note(*victim);
 }
 

@@ -242,6 +242,8 @@ Result<session::BusStatus> Bus::status(SessionId session) {
   status.scrub_passes = scrub_.passes();
   status.scrub_mended_bytes = scrub_.mended_bytes();
   status.scrub_damaged_bytes = scrub_.damaged_bytes();
+  status.open_transactions = transactions_.open();
+  status.parked_transactions = transactions_.parked();
   if (io::MirrorDisk* const mirrors = disk_.mirrors())
     for (const io::MirrorInfo& copy : mirrors->info())
       status.mirrors.push_back({copy.root,

@@ -9,9 +9,13 @@ namespace sluice::bus {
 namespace {
 
 // Raised with every change of what follows, also of core::kAuditCategories.
-constexpr std::uint32_t kLayoutVersion = 2;
-// Version 1 had no `delays_changed`: nobody could send any.
+constexpr std::uint32_t kLayoutVersion = 3;
+// Version 1 had no `delays_changed`, 1 and 2 nothing of halves: nobody could send any.
 constexpr std::uint32_t kLayoutVersionFirst = 1;
+constexpr std::uint32_t kLayoutVersionOfHalves = 3;
+// Bits of Header::waiting_changed.
+constexpr std::uint32_t kDelaysChanged = 1;
+constexpr std::uint32_t kHalvesChanged = 2;
 
 // The host's byte order: it never leaves the host. Behind the header the rows, each with its name behind it, then the
 // bookmarks, each with its bytes behind it.
@@ -19,7 +23,7 @@ struct Header {
   std::uint32_t version = kLayoutVersion;
   std::uint32_t rows = 0;
   std::uint32_t bookmarks = 0;
-  std::uint32_t delays_changed = 0;
+  std::uint32_t waiting_changed = 0;
   std::uint64_t upto = 0;
 };
 
@@ -37,7 +41,13 @@ struct Mark {
   std::uint64_t sequence = 0;
 };
 
-static_assert(sizeof(Header) == 24 && sizeof(Row) == 24 + 8 * core::kAuditCategories.size() && sizeof(Mark) == 16);
+// Behind the header, from kLayoutVersionOfHalves on.
+struct Halves {
+  std::uint64_t decided = 0;
+};
+
+static_assert(sizeof(Header) == 24 && sizeof(Halves) == 8 && sizeof(Row) == 24 + 8 * core::kAuditCategories.size() &&
+              sizeof(Mark) == 16);
 
 template <typename Fixed>
 void append(std::string& bytes, const Fixed& fixed) {
@@ -88,14 +98,20 @@ bool take_bookmark(Reader& reader, std::pair<ProducerId, spill::ProducerMark>& b
   return true;
 }
 
+std::uint32_t waiting_changed(const spill::Checkpoint& checkpoint) {
+  return (checkpoint.delays_changed ? kDelaysChanged : 0) | (checkpoint.halves_changed ? kHalvesChanged : 0);
+}
+
 }  // namespace
 
 std::string encode_checkpoint(const spill::Checkpoint& checkpoint) {
   std::string bytes;
-  bytes.reserve(sizeof(Header) + checkpoint.rows.size() * sizeof(Row) + checkpoint.bookmarks.size() * sizeof(Mark));
+  bytes.reserve(sizeof(Header) + sizeof(Halves) + checkpoint.rows.size() * sizeof(Row) +
+                checkpoint.bookmarks.size() * sizeof(Mark));
   append(bytes, Header{kLayoutVersion, static_cast<std::uint32_t>(checkpoint.rows.size()),
-                       static_cast<std::uint32_t>(checkpoint.bookmarks.size()), checkpoint.delays_changed ? 1u : 0u,
+                       static_cast<std::uint32_t>(checkpoint.bookmarks.size()), waiting_changed(checkpoint),
                        checkpoint.upto.value});
+  append(bytes, Halves{checkpoint.halves.decided});
   for (const core::AuditRow& row : checkpoint.rows) {
     Row fixed{row.producer.value,
               static_cast<std::uint32_t>(row.name.size()),
@@ -124,7 +140,11 @@ Result<spill::Checkpoint> decode_checkpoint(std::string_view bytes) {
                                         std::to_string(kLayoutVersion));
   spill::Checkpoint checkpoint;
   checkpoint.upto = Position(header.upto);
-  checkpoint.delays_changed = header.delays_changed != 0;
+  checkpoint.delays_changed = (header.waiting_changed & kDelaysChanged) != 0;
+  checkpoint.halves_changed = (header.waiting_changed & kHalvesChanged) != 0;
+  Halves halves;
+  if (header.version >= kLayoutVersionOfHalves && !reader.take(halves)) return damaged();
+  checkpoint.halves.decided = halves.decided;
   for (std::uint32_t i = 0; i < header.rows; ++i)
     if (!take_row(reader, checkpoint.rows.emplace_back())) return damaged();
   for (std::uint32_t i = 0; i < header.bookmarks; ++i)

@@ -94,9 +94,12 @@ Result<Topic::Recovered> Topic::recover(PartitionNumber number, const KeptPartit
   // it only notes whether that has changed.
   if (memory_kept && kept->audit && kept->audit->upto > snapshot.upto) {
     core::DelaySnapshot delays = std::move(snapshot.delays);
+    core::HalfSnapshot halves = std::move(snapshot.halves);
     snapshot = snapshot_of(*kept->audit);
-    if (!kept->audit->delays_changed) delays.upto = snapshot.upto;
+    if (!kept->audit->delays_changed && !kept->audit->halves_changed) delays.upto = snapshot.upto;
     snapshot.delays = std::move(delays);
+    halves.decided = snapshot.halves.decided;
+    snapshot.halves = std::move(halves);
   }
   log::LogOptions options{context.directory.partition_path(record_.config.name, number),
                           name,
@@ -132,10 +135,10 @@ Status Topic::make_partition(PartitionUnit& unit, PartitionNumber number, Recove
       unit.regions->memory(context.wake_fd), config(),
       spill::PartitionIdentity{partition_name(number), id(), number, context.incarnation},
       spill::Environment{&context.disk, &context.pins, unit.regions.get(), &context.attached, context.notes,
-                         context.wall_ns},
+                         context.halves, context.wall_ns},
       std::move(recovered.log), std::move(recovered.audit.audit()),
       spill::PartitionOptions{context.flush_interval_ns, std::uint64_t{unit.handle} << 32}, kept,
-      std::move(recovered.audit.delays()));
+      std::move(recovered.audit.waiting()));
   if (kept)
     SLUICE_TRY(adopt_fences(unit, recovered.audit, context.store));
   else

@@ -31,6 +31,7 @@ struct OpenContext {
   const ring::PinSource& pins;
   const spill::Attached& attached;
   spill::AuditNotes* notes;
+  spill::HalfListener* halves;
   MemoryBudget& budget;
   Incarnation incarnation;
   std::uint64_t flush_interval_ns = 0;

@@ -300,6 +300,8 @@ void write_status(protocol::BusStatus::Builder out, const session::BusStatus& st
   out.setScrubPasses(status.scrub_passes);
   out.setScrubMendedBytes(status.scrub_mended_bytes);
   out.setScrubDamagedBytes(status.scrub_damaged_bytes);
+  out.setOpenTransactions(status.open_transactions);
+  out.setParkedTransactions(status.parked_transactions);
 }
 
 void write_check(protocol::DoctorCheck::Builder out, const session::DoctorCheck& check) {

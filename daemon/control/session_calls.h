@@ -48,6 +48,28 @@ class SessionCalls : public protocol::Session::Server {
         });
   }
 
+  // The same for a call that may answer later: call(bus, session, request, reply).
+  template <typename T, typename Request, typename Call, typename AnswerWith>
+  kj::Promise<void> replied(Result<Request>& request, Call call, AnswerWith answer_with) {
+    if (!request) {
+      answer_with(Result<T>(fail(request.error())));
+      return kj::READY_NOW;
+    }
+    auto slot = CallSlot::take(*connection_);
+    if (!slot) {
+      answer_with(Result<T>(fail(slot.error())));
+      return kj::READY_NOW;
+    }
+    return later_on_bus<T>(host_.poster(),
+                           [id = id_, value = std::move(*request), call = std::move(call)](
+                               session::BusInterface& bus, session::Reply<T> reply) mutable {
+                             call(bus, id, value, std::move(reply));
+                           })
+        .then([answer_with = std::move(answer_with), slot = std::move(*slot)](Result<T> answer) mutable {
+          answer_with(std::move(answer));
+        });
+  }
+
   // Answers with a Done.
   template <typename Context, typename Request, typename Call>
   kj::Promise<void> status_call(Context& context, Result<Request>& request, Call call) {

@@ -8,7 +8,7 @@
 #include "daemon/control/bus_call.h"
 #include "daemon/control/convert.h"
 #include "daemon/control/convert_grants.h"
-#include "daemon/control/group_rpc.h"
+#include "daemon/control/transaction_rpc.h"
 #include "shm/base/limits.h"
 #include "shm/layout/regions.h"
 
@@ -17,9 +17,9 @@ namespace {
 
 using session::BusInterface;
 
-class SessionServer final : public GroupServer {
+class SessionServer final : public TransactionServer {
  public:
-  using GroupServer::GroupServer;
+  using TransactionServer::TransactionServer;
 
   kj::Promise<void> createTopic(CreateTopicContext context) override {
     auto request = read_request(context.getParams().getConfig());

@@ -64,6 +64,12 @@ void PartitionAudit::on_delayed(ProducerId producer, Sequence sequence) {
   count(producer, sequence, &AuditCounts::delayed);
 }
 
+void PartitionAudit::on_half(ProducerId producer, Sequence sequence) { count(producer, sequence, &AuditCounts::open); }
+
+void PartitionAudit::on_decided(ProducerId producer, bool commit) {
+  move(producer, 1, &AuditCounts::open, commit ? &AuditCounts::committed_halves : &AuditCounts::rolled_back);
+}
+
 Sequence PartitionAudit::on_abort(ProducerId producer) {
   const Sequence sequence = next_sequence(producer);
   count(producer, sequence, &AuditCounts::aborted);
@@ -78,23 +84,24 @@ void PartitionAudit::on_fenced(ProducerId producer, Sequence sequence) {
   count(producer, sequence, &AuditCounts::fenced);
 }
 
-void PartitionAudit::move_from_data(ProducerId producer, std::uint64_t count, std::uint64_t AuditCounts::*category) {
+void PartitionAudit::move(ProducerId producer, std::uint64_t count, std::uint64_t AuditCounts::*from,
+                          std::uint64_t AuditCounts::*category) {
   auto found = rows_.find(producer);
   if (found == rows_.end()) found = rows_.find(kFoldedProducer);
   if (found == rows_.end()) return;
   AuditCounts& counts = found->second.counts;
-  const std::uint64_t moved = std::min(count, counts.data);
-  counts.data -= moved;
+  const std::uint64_t moved = std::min(count, counts.*from);
+  counts.*from -= moved;
   counts.*category += moved;
   SLUICE_ASSERT(counts.sum_holds());
 }
 
 void PartitionAudit::on_dropped(ProducerId producer, std::uint64_t count) {
-  move_from_data(producer, count, &AuditCounts::dropped);
+  move(producer, count, &AuditCounts::data, &AuditCounts::dropped);
 }
 
 void PartitionAudit::on_expired(ProducerId producer, std::uint64_t count) {
-  move_from_data(producer, count, &AuditCounts::expired);
+  move(producer, count, &AuditCounts::data, &AuditCounts::expired);
 }
 
 std::optional<AuditRow> PartitionAudit::on_reported(ProducerId producer, Sequence last) {

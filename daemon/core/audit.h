@@ -80,6 +80,9 @@ class PartitionAudit {
   void on_data(ProducerId producer, Sequence sequence);
   // Accepted for later: counted as delayed for ever, for its delivery is no record of the producer's.
   void on_delayed(ProducerId producer, Sequence sequence);
+  // A message of a transaction: open until it is decided.
+  void on_half(ProducerId producer, Sequence sequence);
+  void on_decided(ProducerId producer, bool commit);
   // A claim that was aborted: consumes next_sequence, which is returned.
   Sequence on_abort(ProducerId producer);
   void on_quarantined(ProducerId producer, Sequence sequence);
@@ -121,7 +124,8 @@ class PartitionAudit {
 
   AuditRow& row(ProducerId producer);
   void count(ProducerId producer, Sequence sequence, std::uint64_t AuditCounts::*category);
-  void move_from_data(ProducerId producer, std::uint64_t count, std::uint64_t AuditCounts::*category);
+  void move(ProducerId producer, std::uint64_t count, std::uint64_t AuditCounts::*from,
+            std::uint64_t AuditCounts::*category);
   void fold(ProducerId producer);
 
   std::map<ProducerId, AuditRow> rows_;

@@ -131,6 +131,8 @@ class DeliveryMachine {
 
   // ---- what members say. Outcomes first, then the words that were copied before they were read.
   void outcome(MemberId member, const Outcome& outcome, std::uint64_t now_ns);
+  // The message that this outcome would settle; nothing if it is not in the member's hands (any more).
+  std::optional<std::pair<Place, Position>> settles(MemberId member, const Outcome& outcome) const;
   // `words` are of the cell's present generation; `end`: of the log.
   void progress(MemberId member, std::uint32_t cell, CellWords words, Position end, std::uint64_t now_ns);
   // Its counter of calls.

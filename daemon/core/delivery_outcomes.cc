@@ -19,6 +19,26 @@ void DeliveryMachine::outcome(MemberId id, const Outcome& outcome, std::uint64_t
     outcome_of_cell(id, found->second, outcome, now_ns);
 }
 
+std::optional<std::pair<Place, Position>> DeliveryMachine::settles(MemberId id, const Outcome& outcome) const {
+  const auto found = members_.find(id);
+  if (found == members_.end()) return std::nullopt;
+  const Member& member = found->second;
+  if (outcome.by_slot) {
+    if (outcome.index >= member.slots.size() || outcome.target == 0 ||
+        member.slots[outcome.index].stamp != outcome.target)
+      return std::nullopt;
+    return std::pair(member.slots[outcome.index].place, member.slots[outcome.index].position);
+  }
+  const auto at = member.cells.find(outcome.index);
+  if (at == member.cells.end()) return std::nullopt;
+  const Partition& partition = partitions_.at(at->second);
+  const Position position(outcome.target);
+  if (static_cast<std::uint32_t>(partition.generation) != outcome.generation || partition.acks.is_settled(position) ||
+      partition.acks.pending().count(position) != 0)
+    return std::nullopt;
+  return std::pair(at->second, position);
+}
+
 // A stamp that the slot does not hold any more is late: the message is another's, or settled.
 void DeliveryMachine::outcome_of_slot(MemberId id, Member& member, const Outcome& outcome, std::uint64_t now_ns) {
   if (outcome.index >= member.slots.size() || outcome.target == 0 ||

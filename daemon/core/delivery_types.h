@@ -42,6 +42,13 @@ struct CellWords {
   bool operator==(const CellWords&) const = default;
 };
 
+// A message, and where its record ends (or any position in it, where that is not known).
+struct SettledMessage {
+  Place place;
+  Position position;
+  Position end;
+};
+
 enum class Verb : std::uint8_t { ack, nack, reject, extend, defer };
 // What a member says of one message. By cell: its position and its end lie within the log, the caller has checked it.
 struct Outcome {

@@ -101,9 +101,7 @@ Status Delivery::save(const Now& now) {
   if (saves.empty()) return {};
   Status saved = store_.save_groups(saves);
   if (saved) return {};
-  for (const store::GroupSave& save : saves)
-    for (auto& [name, group] : groups_)
-      if (group->record().id == save.group) group->save_failed(save);
+  acks_failed(saves);
   return saved;
 }
 

@@ -21,6 +21,7 @@
 #include "daemon/delivery/logs.h"
 #include "daemon/session/group_interface.h"
 #include "daemon/session/session.h"
+#include "daemon/session/transaction_interface.h"
 #include "daemon/store/group_store.h"
 
 namespace sluice::delivery {
@@ -51,6 +52,15 @@ class Delivery final : public session::GroupInterface {
   void arm();
   // What is settled and durable goes to the store, once and for all.
   Status finish();
+
+  // ---- acks as a part of a transaction (delivery_acks.cc)
+  // would_block: one of the messages is not durable yet; conflict: one is not in its member's hands any more.
+  Status check_acks(SessionId session, const std::vector<session::TransactionAck>& acks);
+  // What the store is to save with the transaction's decision. Then one of the two: they are in the store and count
+  // here, too; or what was to be saved is to be saved again.
+  Result<std::vector<store::GroupSave>> take_acks(SessionId session, const std::vector<session::TransactionAck>& acks);
+  void apply_acks(const std::vector<session::TransactionAck>& acks);
+  void acks_failed(const std::vector<store::GroupSave>& saves);
 
   // ---- what others must keep
   // The slowest group's cursor: memory of a volatile topic waits for it.
@@ -83,6 +93,8 @@ class Delivery final : public session::GroupInterface {
     Group* group = nullptr;
   };
 
+  using Settled = std::map<Group*, std::vector<core::SettledMessage>>;
+  Result<Settled> settled_by(SessionId session, const std::vector<session::TransactionAck>& acks);
   Result<Group*> find(const std::string& name) const;
   Result<Group*> make_group(core::GroupConfig config);
   Result<Group*> group_of(SessionId session, std::uint64_t member) const;

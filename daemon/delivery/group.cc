@@ -485,22 +485,65 @@ store::GroupSave Group::take_save(const Now& now) {
     if (machine_.by_reference_only(place)) {
       save.cursors.push_back({to_store(place), Position(0), {}});
     } else {
-      store::GroupCursor cursor{to_store(place), std::min(acks.cursor(), *durable), {}};
-      all = acks.cursor() <= *durable;
-      for (const core::PositionSpan& span : machine_.settled_above(place)) {
-        const Position end = std::min(span.end, *durable);
-        if (span.begin >= cursor.cursor && span.begin < end) cursor.settled.emplace_back(span.begin, end);
-        if (span.end <= *durable) continue;
-        all = false;
-        break;
-      }
-      save.cursors.push_back(std::move(cursor));
+      save.cursors.push_back(cursor_of(place, *durable, all));
     }
     acks.saved();
     for (const Position position : later) acks.touch(position);
     if (!all) acks.mark_dirty();
   }
   return save;
+}
+
+store::GroupSave Group::take_save_with(const std::vector<core::SettledMessage>& messages, const Now& now) {
+  store::GroupSave save = take_save(now);
+  for (const core::SettledMessage& message : messages) {
+    const store::GroupPosition place = to_store(message.place);
+    const core::AckState& acks = machine_.acks(message.place);
+    if (acks.pending().count(message.position) != 0) {
+      save.not_pending.emplace_back(place, message.position);
+      std::erase_if(save.pending, [&](const store::GroupPending& one) {
+        return one.place == place && one.position == message.position;
+      });
+    }
+    if (machine_.by_reference_only(message.place)) continue;
+    auto cursor = std::find_if(save.cursors.begin(), save.cursors.end(),
+                               [&](const store::GroupCursor& one) { return one.place == place; });
+    if (cursor == save.cursors.end()) {
+      const Result<Position> durable = logs_.durable(message.place.topic, message.place.partition);
+      bool all = true;
+      save.cursors.push_back(cursor_of(message.place, durable.value_or(message.position), all));
+      cursor = std::prev(save.cursors.end());
+    }
+    if (message.position >= cursor->cursor) add_settled(*cursor, {message.position, message.end});
+  }
+  return save;
+}
+
+// Keeps them ascending and disjoint.
+void Group::add_settled(store::GroupCursor& cursor, core::PositionSpan span) {
+  auto& settled = cursor.settled;
+  auto first = std::find_if(settled.begin(), settled.end(), [&](const auto& one) { return one.second >= span.begin; });
+  auto last = first;
+  for (; last != settled.end() && last->first <= span.end; ++last) {
+    span.begin = std::min(span.begin, last->first);
+    span.end = std::max(span.end, last->second);
+  }
+  settled.insert(settled.erase(first, last), {span.begin, span.end});
+}
+
+// As far as it is durable. `all`: that is everything.
+store::GroupCursor Group::cursor_of(const core::Place& place, Position durable, bool& all) const {
+  const core::AckState& acks = machine_.acks(place);
+  store::GroupCursor cursor{to_store(place), std::min(acks.cursor(), durable), {}};
+  all = acks.cursor() <= durable;
+  for (const core::PositionSpan& span : machine_.settled_above(place)) {
+    const Position end = std::min(span.end, durable);
+    if (span.begin >= cursor.cursor && span.begin < end) cursor.settled.emplace_back(span.begin, end);
+    if (span.end <= durable) continue;
+    all = false;
+    break;
+  }
+  return cursor;
 }
 
 void Group::save_failed(const store::GroupSave& save) {

@@ -94,6 +94,8 @@ class Group {
   bool dirty() const;
   // What has changed and is durable; the rest stays.
   store::GroupSave take_save(const Now& now);
+  // The same, and that `messages` are settled, which are durable: to be stored with something else.
+  store::GroupSave take_save_with(const std::vector<core::SettledMessage>& messages, const Now& now);
   // After take_save() could not be stored: all of it again.
   void save_failed(const store::GroupSave& save);
 
@@ -119,6 +121,8 @@ class Group {
   void act(const core::End& action);
   Member* region_of(core::MemberId id);
   Position end_of(const core::Place& place) const;
+  store::GroupCursor cursor_of(const core::Place& place, Position durable, bool& all) const;
+  static void add_settled(store::GroupCursor& cursor, core::PositionSpan span);
   bool is_own_letters(TopicId topic) const;
   store::GroupPending stored(const core::Place& place, Position position, const core::Pending& pending,
                              const Now& now) const;

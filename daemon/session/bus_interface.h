@@ -25,6 +25,7 @@
 #include "daemon/core/topic.h"
 #include "daemon/session/access.h"
 #include "daemon/session/group_interface.h"
+#include "daemon/session/transaction_interface.h"
 #include "shm/base/fd.h"
 #include "shm/base/result.h"
 #include "shm/base/types.h"
@@ -209,6 +210,8 @@ struct BusStatus {
   std::uint64_t scrub_passes = 0;         // the slow pass has been through everything
   std::uint64_t scrub_mended_bytes = 0;   // from another copy
   std::uint64_t scrub_damaged_bytes = 0;  // intact on no copy
+  std::uint64_t open_transactions = 0;
+  std::uint64_t parked_transactions = 0;
 };
 struct DoctorCheck {
   std::string name;
@@ -277,6 +280,7 @@ class BusInterface {
 
   // Consumer groups.
   virtual GroupInterface& groups() = 0;
+  virtual TransactionInterface& transactions() = 0;
 
   virtual Result<AuditReport> audit(SessionId session, const std::string& topic) = 0;
   virtual Result<BusStatus> status(SessionId session) = 0;

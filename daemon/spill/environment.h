@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 
+#include "daemon/core/half_table.h"
 #include "daemon/io/disk.h"
 #include "shm/base/clock.h"
 #include "shm/base/types.h"
@@ -32,12 +33,20 @@ class AuditNotes {
   virtual void note(std::uint32_t handle, const struct Checkpoint& checkpoint) = 0;
 };
 
+// Who decides about halves: told of each once the scan has passed it.
+class HalfListener {
+ public:
+  virtual ~HalfListener() = default;
+  virtual void on_half(TopicId topic, PartitionNumber partition, const core::Half& half) = 0;
+};
+
 struct Environment {
   io::Disk* disk = nullptr;  // null for volatile topics only
   const ring::PinSource* pins = nullptr;
   ring::SlotMemory* backing = nullptr;
   const Attached* attached = nullptr;
   AuditNotes* notes = nullptr;                           // null: nobody
+  HalfListener* halves = nullptr;                        // null: nobody
   std::function<std::uint64_t()> wall_ns = realtime_ns;  // what messages are due by: ns since the epoch
 };
 

@@ -51,7 +51,7 @@ Position durable_at_start(const ring::PartitionMemory& memory, const std::option
 
 Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfig& config, PartitionIdentity identity,
                      Environment environment, std::unique_ptr<log::PartitionLog> log, core::PartitionAudit audit,
-                     PartitionOptions options, const std::optional<KeptMemory>& kept, core::DelayQueue delays)
+                     PartitionOptions options, const std::optional<KeptMemory>& kept, Waiting waiting)
     : memory_(kept ? memory : with_start(memory)),
       identity_(std::move(identity)),
       environment_(environment),
@@ -61,13 +61,16 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
       sync_(config.durability == core::Durability::sync),
       overflow_(config.overflow),
       audit_(std::move(audit)),
-      delays_(std::move(delays)),
+      waiting_(std::move(waiting)),
       slots_(kept ? ring::SlotManager(memory_, *environment.pins, *environment.backing, identity_.topic,
                                       identity_.partition, identity_.incarnation, kept->slots)
                   : ring::SlotManager(memory_, *environment.pins, *environment.backing, identity_.topic,
                                       identity_.partition, identity_.incarnation)),
       log_(std::move(log)),
-      scan_(slots_, audit_, volatile_ ? nullptr : &delays_, identity_, *environment.attached, start_of(memory_, kept)) {
+      scan_(
+          slots_, audit_,
+          volatile_ ? std::nullopt : std::optional(Scan::Waiting{waiting_.delays, waiting_.halves, environment.halves}),
+          identity_, *environment.attached, start_of(memory_, kept)) {
   SLUICE_ASSERT(volatile_ == (log_ == nullptr));
   if (log_) {
     const std::uint64_t interval = sync_ ? 0 : options.flush_interval_ns;
@@ -79,7 +82,7 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
   if (kept)
     adopt(*kept);
   else
-    delays_.settle();
+    waiting_.delays.settle();
   prepare();
 }
 
@@ -133,45 +136,76 @@ void Partition::catch_up(std::uint64_t now_ns) {
 }
 
 // The refs that a daemon before has appended lie in memory that was kept, and are met at the end of it at the latest.
+bool Partition::settle_waiting() {
+  if (waiting_.halves.settled()) return true;
+  if (!scan_.at_end()) return false;
+  waiting_.delays.settle();
+  waiting_.halves.settle();
+  return true;
+}
+
 bool Partition::deliver_due(std::uint64_t now_ns) {
   due_deadline_ns_ = 0;
-  if (!delays_.settled()) {
-    if (!scan_.at_end()) return false;
-    delays_.settle();
-  }
-  if (delays_.size() == 0 || gate() != layout::Gate::open) return false;
+  if (!settle_waiting() || gate() != layout::Gate::open) return false;
+  const bool committed = deliver_committed(now_ns);
+  core::DelayQueue& delays = waiting_.delays;
+  if (delays.size() == 0) return committed;
   const std::uint64_t wall = environment_.wall_ns();
   std::uint32_t delivered = 0;
   ring::AppendResult result = ring::AppendResult::ok;
-  for (auto due = delays_.due(wall); due && delivered < kRefsMax; due = delays_.due(wall)) {
-    result = append_ref(*due, wall);
+  for (auto due = delays.due(wall); due && delivered < kRefsMax; due = delays.due(wall)) {
+    Position ref;
+    result = append_ref(due->position, wall, ref);
     if (result != ring::AppendResult::ok) break;
+    delays.sent(ref);
+    SLUICE_FAILPOINT("spill.ref_appended");
     ++delivered;
   }
   if (result == ring::AppendResult::no_room) {
     due_deadline_ns_ = now_ns + kRefRetryNs;
-  } else if (const auto next = delays_.next_due_ns(); next && *next > wall) {
+  } else if (const auto next = delays.next_due_ns(); next && *next > wall && due_deadline_ns_ == 0) {
     due_deadline_ns_ = now_ns + std::min(*next - wall, kDaemonSleepNsMax);
+  }
+  return delivered != 0 || committed;
+}
+
+bool Partition::deliver_committed(std::uint64_t now_ns) {
+  std::uint32_t delivered = 0;
+  while (const std::optional<Position> half = waiting_.halves.due()) {
+    Position ref;
+    const ring::AppendResult result = append_ref(*half, environment_.wall_ns(), ref);
+    if (result == ring::AppendResult::no_room) due_deadline_ns_ = now_ns + kRefRetryNs;
+    if (result != ring::AppendResult::ok) break;
+    waiting_.halves.sent(ref);
+    SLUICE_FAILPOINT("spill.half_ref_appended");
+    if (++delivered == kRefsMax) break;
   }
   return delivered != 0;
 }
 
-ring::AppendResult Partition::append_ref(const core::Delay& delay, std::uint64_t wall_ns) {
+ring::AppendResult Partition::append_ref(Position reference, std::uint64_t wall_ns, Position& ref) {
   if (!ref_appender_) ref_appender_.emplace(memory_, ProducerId(0), own_pin_, true, Sequence(1));
   layout::TrailerBuilder trailer;
-  trailer.reference(delay.position);
+  trailer.reference(reference);
   ring::Appended appended;
   const ring::AppendResult result =
       ref_appender_->append({{}, trailer.finish(), wall_ns}, appended, layout::RecordKind::ref);
-  if (result == ring::AppendResult::ok) delays_.sent(appended.position);
-  SLUICE_FAILPOINT("spill.ref_appended");
+  ref = appended.position;
   return result;
+}
+
+bool Partition::decide(Position half, bool commit, std::uint64_t order) {
+  const auto decided = waiting_.halves.decide(half, commit, order);
+  if (!decided) return false;
+  if (!decided->is_counted) audit_.on_decided(decided->half.producer, commit);
+  return true;
 }
 
 bool Partition::scan(std::uint64_t now_ns) {
   const std::uint64_t passed = scan_.advance(now_ns, kScanRecordsMax, kScanBytesMax);
   if (passed == 0) return false;
-  delays_.passed(scan_.frontier());
+  waiting_.delays.passed(scan_.frontier());
+  waiting_.halves.passed(scan_.frontier());
   const std::vector<log::SegmentSummary> complete = scan_.take_summaries();
   // Before any of them may leave memory.
   if (!writer_ && !complete.empty()) note_now();
@@ -200,7 +234,8 @@ void Partition::note_checkpoint() {
 
 Checkpoint Partition::checkpoint_now() const {
   Checkpoint checkpoint = note();
-  checkpoint.delays = delays_.snapshot(checkpoint.upto);
+  checkpoint.delays = waiting_.delays.snapshot(checkpoint.upto);
+  checkpoint.halves = waiting_.halves.snapshot();
   return checkpoint;
 }
 
@@ -209,8 +244,11 @@ Checkpoint Partition::note() const {
   noted.upto = scan_.frontier();
   noted.rows = audit_.rows();
   noted.bookmarks.assign(scan_.bookmarks().begin(), scan_.bookmarks().end());
-  noted.delay_changes = delays_.changes();
-  noted.delays_changed = delays_.changed_since_save();
+  noted.delay_changes = waiting_.delays.changes();
+  noted.delays_changed = waiting_.delays.changed_since_save();
+  noted.half_changes = waiting_.halves.changes();
+  noted.halves_changed = waiting_.halves.changed_since_save();
+  noted.halves.decided = waiting_.halves.decided();
   return noted;
 }
 
@@ -579,8 +617,9 @@ Position Partition::tail() const {
 
 Status Partition::retain(const log::RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from) {
   if (!log_) return {};
-  const Position waiting = delays_.oldest().value_or(keep_from);
-  auto trimmed = log_->retain(limits, wall_ns, std::min({durable(), keep_from, waiting}));
+  const Position delayed = waiting_.delays.oldest().value_or(keep_from);
+  const Position half = waiting_.halves.oldest().value_or(keep_from);
+  auto trimmed = log_->retain(limits, wall_ns, std::min({durable(), keep_from, delayed, half}));
   if (!trimmed) return fail(trimmed.error());
   if (trimmed->files == 0) return {};
   memory_.control->trimmed.store(trimmed->trimmed.value, std::memory_order_release);

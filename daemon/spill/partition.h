@@ -1,5 +1,5 @@
-// One partition in the daemon: scan → write → sync → publish → retire → prepare → deliver what is due, over its shared
-// memory and its log.
+// One partition in the daemon: scan → write → sync → publish → retire → prepare → deliver what is due or committed,
+// over its shared memory and its log.
 //
 // Owner: the bus thread. Nothing here waits: do_work() does what can be done now and says when it wants to be called
 // again; disk completions come through on_completion().
@@ -24,6 +24,7 @@
 
 #include "daemon/core/audit.h"
 #include "daemon/core/delay_queue.h"
+#include "daemon/core/half_table.h"
 #include "daemon/core/topic.h"
 #include "daemon/log/partition_log.h"
 #include "daemon/spill/environment.h"
@@ -63,6 +64,9 @@ struct Checkpoint {
   core::DelaySnapshot delays;       // not in a note: there may be many
   std::uint64_t delay_changes = 0;  // core::DelayQueue::changes()
   bool delays_changed = false;      // since those that the store has
+  core::HalfSnapshot halves;        // in a note: `decided` alone
+  std::uint64_t half_changes = 0;   // core::HalfTable::changes()
+  bool halves_changed = false;      // since those that the store has
 };
 
 // A fence that stands: where, and what the old holder had sent below it.
@@ -73,11 +77,15 @@ struct FenceMark {
 
 class Partition {
  public:
+  struct Waiting {
+    core::DelayQueue delays;
+    core::HalfTable halves;
+  };
   // `memory` is initialised (control's constants written, everything else zero) unless it was `kept`; `log` is null for
-  // a volatile topic; `audit` and `delays` hold what recovery counted and found waiting.
+  // a volatile topic; `audit` and `waiting` hold what recovery counted and found waiting.
   Partition(const ring::PartitionMemory& memory, const core::TopicConfig& config, PartitionIdentity identity,
             Environment environment, std::unique_ptr<log::PartitionLog> log, core::PartitionAudit audit,
-            PartitionOptions options, const std::optional<KeptMemory>& kept = {}, core::DelayQueue delays = {});
+            PartitionOptions options, const std::optional<KeptMemory>& kept = {}, Waiting waiting = {});
   ~Partition();
 
   WorkResult do_work(std::uint64_t now_ns);
@@ -132,7 +140,10 @@ class Partition {
   const ring::PartitionMemory& memory() const { return memory_; }
   const PartitionIdentity& identity() const { return identity_; }
   core::PartitionAudit& audit() { return audit_; }
-  const core::DelayQueue& delays() const { return delays_; }
+  const core::DelayQueue& delays() const { return waiting_.delays; }
+  const core::HalfTable& halves() const { return waiting_.halves; }
+  // A decision that the store has (core::HalfTable). False: no open half stands there.
+  bool decide(Position half, bool commit, std::uint64_t order);
   log::PartitionLog* log() { return log_.get(); }
   // Consumers see nothing that is not durable.
   bool is_visible_durable() const { return visible_durable_; }
@@ -155,7 +166,10 @@ class Partition {
 
   // Checkpoints that have become durable since the last call, the newest only. saved() once the store has it.
   std::optional<Checkpoint> take_checkpoint();
-  void saved(const Checkpoint& checkpoint) { delays_.saved(checkpoint.upto, checkpoint.delay_changes); }
+  void saved(const Checkpoint& checkpoint) {
+    waiting_.delays.saved(checkpoint.upto, checkpoint.delay_changes);
+    waiting_.halves.saved(checkpoint.half_changes);
+  }
   // One of everything below the frontier, which must be durable: at a clean stop.
   Checkpoint checkpoint_now() const;
   // What a client of lost memory says it had claimed. No record tells it: the row is the caller's to save, and is in
@@ -176,8 +190,10 @@ class Partition {
   bool count_dropped(SegmentNumber segment);
   void note_now();
   Checkpoint note() const;
+  bool settle_waiting();
   bool deliver_due(std::uint64_t now_ns);
-  ring::AppendResult append_ref(const core::Delay& delay, std::uint64_t wall_ns);
+  bool deliver_committed(std::uint64_t now_ns);
+  ring::AppendResult append_ref(Position reference, std::uint64_t wall_ns, Position& ref);
   bool prepare();
   Position prepare_target() const;
   std::uint64_t room_deadline_ns(std::uint64_t now_ns) const;
@@ -202,7 +218,7 @@ class Partition {
   // Owned by the bus thread.
   core::Overflow overflow_;
   core::PartitionAudit audit_;
-  core::DelayQueue delays_;
+  Waiting waiting_;
   ring::SlotManager slots_;
   std::unique_ptr<log::PartitionLog> log_;
   Scan scan_;

@@ -45,11 +45,19 @@ core::Delay delay_of(Position position, std::span<const std::byte> trailer) {
   return {std::min(due.value_or(0), core::kDueNsMax), position};
 }
 
-Scan::Scan(ring::SlotManager& slots, core::PartitionAudit& audit, core::DelayQueue* delays,
+std::optional<core::Half> half_of(Position position, const layout::RecordFields& fields,
+                                  std::span<const std::byte> trailer) {
+  const auto entry = layout::as_half(layout::find_entry(trailer, layout::TrailerType::half));
+  if (!entry) return std::nullopt;
+  return core::Half{position,          entry->transaction, fields.claim.producer(),
+                    entry->check_back, fields.time_ns,     std::string(entry->group)};
+}
+
+Scan::Scan(ring::SlotManager& slots, core::PartitionAudit& audit, std::optional<Waiting> waiting,
            const PartitionIdentity& identity, const Attached& attached, Position start)
     : slots_(slots),
       audit_(audit),
-      delays_(delays),
+      waiting_(waiting),
       identity_(identity),
       attached_(attached),
       deadline_ns_(slots.memory().control->claim_deadline_ns),
@@ -141,23 +149,30 @@ void Scan::move_frontier(Position record, Position next, const ring::SegmentView
   if (frontier_ == segment.end) finish_segment(slots_.memory().segment_of(segment.start));
 }
 
-// What only the daemon writes is what it has appended: known before it is met. A volatile topic takes no delays.
+// What only the daemon writes is what it has appended: known before it is met. On a volatile topic nothing can wait.
 bool Scan::is_credible(const ring::RecordView& record) {
   switch (record.fields.claim.kind()) {
     case RecordKind::fence:
       return std::any_of(fences_.begin(), fences_.end(),
                          [&](const auto& fence) { return fence.second == record.position; });
     case RecordKind::ref: return is_awaited(record);
-    case RecordKind::delayed: return delays_ != nullptr;
+    case RecordKind::delayed: return waiting_.has_value();
+    case RecordKind::half:
+      return waiting_ && waiting_->halves.size() < kOpenHalvesMax &&
+             half_of(record.position, record.fields, record.trailer);
     default: return true;
   }
 }
 
-// Ends the delay that it means.
+// Ends the delay or the half that it means.
 bool Scan::is_awaited(const ring::RecordView& ref) {
-  if (delays_ == nullptr || ref.fields.claim.producer() != ProducerId(0)) return false;
+  if (!waiting_ || ref.fields.claim.producer() != ProducerId(0)) return false;
   const auto reference = layout::as_u64(layout::find_entry(ref.trailer, layout::TrailerType::reference));
-  return reference && delays_->met(ref.position, Position(*reference));
+  if (!reference) return false;
+  // Both are told: until they are settled, either takes what may be the other's.
+  const bool delay = waiting_->delays.met(ref.position, Position(*reference));
+  const bool half = waiting_->halves.met(ref.position, Position(*reference));
+  return delay || half;
 }
 
 bool Scan::is_fenced(ProducerId producer, Position position) const {
@@ -181,7 +196,10 @@ void Scan::on_record(const ring::RecordView& record) {
   }
   if (kind == RecordKind::delayed) {
     audit_.on_delayed(producer, record.fields.sequence);
-    delays_->note(delay_of(record.position, record.trailer));
+    waiting_->delays.note(delay_of(record.position, record.trailer));
+  } else if (kind == RecordKind::half) {
+    audit_.on_half(producer, record.fields.sequence);
+    note_half(record);
   } else {
     audit_.on_data(producer, record.fields.sequence);
   }
@@ -193,6 +211,12 @@ void Scan::on_record(const ring::RecordView& record) {
     if (bookmark.data() != nullptr && bookmark.size() <= kBookmarkSizeMax)
       bookmarks_[producer] = {record.fields.sequence, std::string(layout::as_text(bookmark))};
   }
+}
+
+void Scan::note_half(const ring::RecordView& record) {
+  const std::optional<core::Half> half = half_of(record.position, record.fields, record.trailer);
+  waiting_->halves.note(*half);
+  if (waiting_->listener != nullptr) waiting_->listener->on_half(identity_.topic, identity_.partition, *half);
 }
 
 void Scan::on_skip(const ring::RecordView& record, const ring::SegmentView& segment, bool pad) {

@@ -28,6 +28,7 @@
 
 #include "daemon/core/audit.h"
 #include "daemon/core/delay_queue.h"
+#include "daemon/core/half_table.h"
 #include "daemon/log/partition_log.h"
 #include "daemon/spill/environment.h"
 #include "shm/base/types.h"
@@ -52,11 +53,20 @@ struct ProducerMark {
 
 // Of a delayed record. One that names no time is due at once.
 core::Delay delay_of(Position position, std::span<const std::byte> trailer);
+// Of a half. Nothing: its trailer does not say to which transaction it belongs.
+std::optional<core::Half> half_of(Position position, const layout::RecordFields& fields,
+                                  std::span<const std::byte> trailer);
 
 class Scan {
  public:
-  // Walks from `start` on, a segment's start or a record's. `delays`: null for a volatile topic, which takes none.
-  Scan(ring::SlotManager& slots, core::PartitionAudit& audit, core::DelayQueue* delays,
+  // What waits in a partition for its ref.
+  struct Waiting {
+    core::DelayQueue& delays;
+    core::HalfTable& halves;
+    HalfListener* listener = nullptr;
+  };
+  // Walks from `start` on, a segment's start or a record's. `waiting`: nothing for a volatile topic, which takes none.
+  Scan(ring::SlotManager& slots, core::PartitionAudit& audit, std::optional<Waiting> waiting,
        const PartitionIdentity& identity, const Attached& attached, Position start);
   // The memory was another daemon's: aborts of the living below `until` may be its zombies. `segment_records`:
   // committed ones below the start in its segment.
@@ -116,6 +126,7 @@ class Scan {
   void move_frontier(Position record, Position next, const ring::SegmentView& segment);
   bool is_credible(const ring::RecordView& record);
   bool is_awaited(const ring::RecordView& ref);
+  void note_half(const ring::RecordView& record);
   void on_record(const ring::RecordView& record);
   void on_skip(const ring::RecordView& record, const ring::SegmentView& segment, bool pad);
   void on_corrupt(const ring::RecordView& record, const ring::SegmentView& segment);
@@ -130,7 +141,7 @@ class Scan {
   // Constant after construction.
   ring::SlotManager& slots_;
   core::PartitionAudit& audit_;
-  core::DelayQueue* const delays_;
+  const std::optional<Waiting> waiting_;
   const PartitionIdentity& identity_;
   const Attached& attached_;
   const std::uint64_t deadline_ns_;

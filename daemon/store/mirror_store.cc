@@ -108,6 +108,24 @@ class FileMirrorStore final : public MirrorStore {
   Result<GroupState> group_state(std::uint64_t group) override {
     return read([&](Store& s) { return s.group_state(group); });
   }
+  Status save_decisions(std::vector<Decision>& decisions, const std::vector<GroupSave>& acks) override {
+    return write([&](Store& s) { return s.save_decisions(decisions, acks); });
+  }
+  Result<std::optional<Decision>> decision(TransactionId transaction) override {
+    return read([&](Store& s) { return s.decision(transaction); });
+  }
+  Result<std::vector<DecidedHalf>> decided_halves(TopicId topic, PartitionNumber partition) override {
+    return read([&](Store& s) { return s.decided_halves(topic, partition); });
+  }
+  Result<std::vector<TransactionNote>> transaction_notes() override {
+    return read([](Store& s) { return s.transaction_notes(); });
+  }
+  Status save_transaction_notes(const std::vector<TransactionNote>& notes) override {
+    return write([&](Store& s) { return s.save_transaction_notes(notes); });
+  }
+  Status forget_decisions(std::uint64_t before_ns, std::uint32_t count) override {
+    return write([&](Store& s) { return s.forget_decisions(before_ns, count); });
+  }
   Status save_groups(const std::vector<GroupSave>& saves) override {
     return write([&](Store& s) { return s.save_groups(saves); });
   }

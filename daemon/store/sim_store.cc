@@ -5,6 +5,7 @@
 #include <utility>
 
 #include "daemon/store/sim_groups.h"
+#include "daemon/store/sim_transactions.h"
 #include "shm/base/assert.h"
 
 namespace sluice::store {
@@ -21,6 +22,7 @@ struct SimStoreState {
   std::map<Place, Position> leases;
   std::map<Place, AuditSnapshot> audits;
   SimGroups groups;
+  SimTransactions transactions;
 
   void forget(std::uint32_t topic) {
     topics.erase(topic);
@@ -29,6 +31,7 @@ struct SimStoreState {
     std::erase_if(leases, [topic](const auto& entry) { return entry.first.first == topic; });
     std::erase_if(audits, [topic](const auto& entry) { return entry.first.first == topic; });
     groups.forget(TopicId(topic));
+    transactions.forget(TopicId(topic));
   }
 };
 
@@ -182,8 +185,18 @@ class SimStore final : public Store {
       std::vector<core::Delay> delays = std::move(kept.delays.delays);
       std::erase_if(delays, [&](const core::Delay& delay) { return delay <= snapshot.delays.done; });
       delays.insert(delays.end(), snapshot.delays.delays.begin(), snapshot.delays.delays.end());
+      std::map<Position, core::Half> halves;
+      for (core::Half& half : kept.halves.added) halves.try_emplace(half.position, std::move(half));
+      for (const core::Half& half : snapshot.halves.added) halves[half.position] = half;
+      for (const Position position : snapshot.halves.ended) {
+        halves.erase(position);
+        state.transactions.end({topic, partition, position});
+      }
       kept = snapshot;
       kept.delays.delays = std::move(delays);
+      kept.halves.added.clear();
+      for (auto& [position, half] : halves) kept.halves.added.push_back(std::move(half));
+      kept.halves.ended.clear();
       return {};
     });
   }
@@ -238,6 +251,45 @@ class SimStore final : public Store {
     return commit([&](SimStoreState& state) -> Status {
       const auto has_topic = [&](TopicId topic) { return state.topics.contains(topic.value); };
       for (const GroupSave& save : saves) SLUICE_TRY(state.groups.save(save, has_topic));
+      return {};
+    });
+  }
+
+  Status save_decisions(std::vector<Decision>& decisions, const std::vector<GroupSave>& acks) override {
+    SLUICE_TRY(check(acks));
+    return commit([&](SimStoreState& state) -> Status {
+      const auto has_topic = [&](TopicId topic) { return state.topics.contains(topic.value); };
+      for (Decision& decision : decisions) SLUICE_TRY(state.transactions.decide(decision, has_topic));
+      for (const GroupSave& save : acks) SLUICE_TRY(state.groups.save(save, has_topic));
+      return {};
+    });
+  }
+
+  Result<std::optional<Decision>> decision(TransactionId transaction) override {
+    SLUICE_TRY(alive());
+    return medium_.state_->transactions.decision(transaction);
+  }
+
+  Result<std::vector<DecidedHalf>> decided_halves(TopicId topic, PartitionNumber partition) override {
+    SLUICE_TRY(alive());
+    return medium_.state_->transactions.decided_halves(topic, partition);
+  }
+
+  Result<std::vector<TransactionNote>> transaction_notes() override {
+    SLUICE_TRY(alive());
+    return medium_.state_->transactions.notes();
+  }
+
+  Status save_transaction_notes(const std::vector<TransactionNote>& notes) override {
+    return commit([&](SimStoreState& state) -> Status {
+      for (const TransactionNote& note : notes) state.transactions.note(note);
+      return {};
+    });
+  }
+
+  Status forget_decisions(std::uint64_t before_ns, std::uint32_t count) override {
+    return commit([&](SimStoreState& state) -> Status {
+      state.transactions.forget_decisions(before_ns, count);
       return {};
     });
   }

@@ -9,6 +9,7 @@
 #include "daemon/store/sqlite_database.h"
 #include "daemon/store/sqlite_delays.h"
 #include "daemon/store/sqlite_groups.h"
+#include "daemon/store/sqlite_transactions.h"
 #include "daemon/store/store.h"
 #include "shm/base/assert.h"
 
@@ -62,11 +63,12 @@ CREATE TABLE audit_bookmarks (
   FOREIGN KEY (topic, partition) REFERENCES audits ON DELETE CASCADE) WITHOUT ROWID;
 )sql";
 
-constexpr std::uint32_t kSchemaVersion = 2;
+constexpr std::uint32_t kSchemaVersion = 3;
 const SchemaPart kSchema[] = {
     {1, kFirstTables},
-    {kSchemaVersion, kGroupTables},
-    {kSchemaVersion, kDelaySchema},
+    {2, kGroupTables},
+    {2, kDelaySchema},
+    {kSchemaVersion, kTransactionSchema},
 };
 
 // Column of audit_rows: behind producer, name, sequence_first, sequence_last.
@@ -112,6 +114,16 @@ class SqliteStore final : public Store {
     return groups_.count_parked(group);
   }
   Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override;
+  Status save_decisions(std::vector<Decision>& decisions, const std::vector<GroupSave>& acks) override;
+  Result<std::optional<Decision>> decision(TransactionId transaction) override {
+    return read_decision(*database_, transaction);
+  }
+  Result<std::vector<DecidedHalf>> decided_halves(TopicId topic, PartitionNumber partition) override {
+    return read_decided_halves(*database_, topic, partition);
+  }
+  Result<std::vector<TransactionNote>> transaction_notes() override { return read_transaction_notes(*database_); }
+  Status save_transaction_notes(const std::vector<TransactionNote>& notes) override;
+  Status forget_decisions(std::uint64_t before_ns, std::uint32_t count) override;
   Result<std::uint64_t> commits() override;
   Result<std::unique_ptr<StoreCopy>> copy_to(const std::string& path) override {
     return begin_sqlite_copy(*database_, path);
@@ -423,6 +435,7 @@ Result<AuditSnapshot> SqliteStore::audit_snapshot(TopicId topic, PartitionNumber
   SLUICE_TRY(read_audit_rows(topic, partition, snapshot));
   SLUICE_TRY(read_bookmarks(topic, partition, snapshot));
   SLUICE_ASSIGN(snapshot.delays, read_delays(*database_, topic, partition));
+  SLUICE_ASSIGN(snapshot.halves, read_halves(*database_, topic, partition));
   return snapshot;
 }
 
@@ -446,7 +459,8 @@ Status SqliteStore::save_audit_snapshot(TopicId topic, PartitionNumber partition
       SLUICE_TRY(run("INSERT INTO audit_bookmarks VALUES (?,?,?,?,?)", topic.value, partition,
                      std::string_view(bookmark.producer_name), bookmark.sequence.value,
                      std::as_bytes(std::span(bookmark.bookmark))));
-    return save_delays(*database_, topic, partition, snapshot.delays);
+    SLUICE_TRY(save_delays(*database_, topic, partition, snapshot.delays));
+    return save_halves(*database_, topic, partition, snapshot.halves);
   });
 }
 
@@ -465,6 +479,26 @@ Status SqliteStore::save_audit_rows(TopicId topic, const std::vector<ReportedRow
     }
     return {};
   });
+}
+
+Status SqliteStore::save_decisions(std::vector<Decision>& decisions, const std::vector<GroupSave>& acks) {
+  SLUICE_TRY(check(acks));
+  return transaction("saving decisions on transactions", [&]() -> Status {
+    for (Decision& decision : decisions) SLUICE_TRY(write_decision(*database_, decision));
+    for (const GroupSave& save : acks) SLUICE_TRY(groups_.save(save));
+    return {};
+  });
+}
+
+Status SqliteStore::save_transaction_notes(const std::vector<TransactionNote>& notes) {
+  return transaction("saving what is known of open transactions", [&]() -> Status {
+    for (const TransactionNote& note : notes) SLUICE_TRY(write_transaction_note(*database_, note));
+    return {};
+  });
+}
+
+Status SqliteStore::forget_decisions(std::uint64_t before_ns, std::uint32_t count) {
+  return transaction("forgetting old decisions", [&] { return erase_decisions(*database_, before_ns, count); });
 }
 
 Result<std::uint64_t> SqliteStore::create_group(const GroupRecord& record) {

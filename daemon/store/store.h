@@ -16,8 +16,10 @@
 
 #include "daemon/core/audit.h"
 #include "daemon/core/delay_queue.h"
+#include "daemon/core/half_table.h"
 #include "daemon/core/topic.h"
 #include "daemon/store/group_store.h"
+#include "daemon/store/transaction_store.h"
 #include "shm/base/result.h"
 #include "shm/base/types.h"
 
@@ -47,6 +49,7 @@ struct AuditSnapshot {
   };
   std::vector<Bookmark> bookmarks;
   core::DelaySnapshot delays;
+  core::HalfSnapshot halves;
 };
 
 // A store that is being copied while it is used: what is committed meanwhile is in the copy too.
@@ -57,7 +60,7 @@ class StoreCopy {
   virtual Result<bool> step(std::uint32_t pages) = 0;
 };
 
-class Store : public GroupStore {
+class Store : public GroupStore, public TransactionStore {
  public:
   // Commits since the store was made. Of two copies the one with more holds all of the other.
   virtual Result<std::uint64_t> commits() = 0;
@@ -90,7 +93,8 @@ class Store : public GroupStore {
   virtual Status set_position_lease(TopicId topic, PartitionNumber partition, Position lease) = 0;
 
   virtual Result<AuditSnapshot> audit_snapshot(TopicId topic, PartitionNumber partition) = 0;
-  // The delays are added to those saved before (see core::DelaySnapshot), everything else replaces what was there.
+  // Delays and halves are added to those saved before (see their snapshots), everything else replaces what was there.
+  // A half that has ended leaves its decision, too.
   virtual Status save_audit_snapshot(TopicId topic, PartitionNumber partition, const AuditSnapshot& snapshot) = 0;
 
   // One row of a partition's snapshot, put in place of the producer's row there. Without a snapshot nothing is saved.

@@ -74,6 +74,7 @@ int run_command_line(int argc, const char* const* argv) {
   add_group_commands(app, context);
   add_why_command(app, context);
   add_dlq_commands(app, context);
+  add_txn_commands(app, context);
   add_audit_command(app, context);
   add_message_command(app, context);
   add_status_commands(app, context);

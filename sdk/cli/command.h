@@ -32,6 +32,7 @@ void add_consume_command(CLI::App& app, Context& context);
 void add_group_commands(CLI::App& app, Context& context);  // group create | alter | list | describe | delete | seek | …
 void add_why_command(CLI::App& app, Context& context);
 void add_dlq_commands(CLI::App& app, Context& context);  // dlq list | show | redrive | purge
+void add_txn_commands(CLI::App& app, Context& context);  // txn list | show | commit | rollback | recheck
 void add_audit_command(CLI::App& app, Context& context);
 void add_message_command(CLI::App& app, Context& context);  // msg show
 void add_top_command(CLI::App& app, Context& context);

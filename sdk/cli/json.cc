@@ -153,6 +153,7 @@ Json to_json(const BusStatus& s) {
       {"disk_backend", s.disk_backend},
       {"recovery", s.recovery},
       {"mirrors", std::move(mirrors)},
+      {"transactions", {{"open", s.open_transactions}, {"parked", s.parked_transactions}}},
       {"scrub",
        {{"passes", s.scrub_passes}, {"mended_bytes", s.scrub_mended_bytes}, {"damaged_bytes", s.scrub_damaged_bytes}}}};
 }

@@ -75,6 +75,9 @@ void add_bus(Exposition& out, const BusStatus& bus) {
   out.gauge("memory_bytes", "Slot memory in use.").sample({}, bus.memory_bytes);
   out.gauge("memory_budget_bytes", "Slot memory that may be used.").sample({}, bus.memory_budget_bytes);
   out.gauge("log_file_bytes", "Log files of all topics, one copy.").sample({}, bus.disk_bytes);
+  out.gauge("transactions_open", "Transactions that are not decided yet.").sample({}, bus.open_transactions);
+  out.gauge("transactions_parked", "Transactions that wait for an operator; alarm above 0.")
+      .sample({}, bus.parked_transactions);
   out.counter("claims_repaired_total", "Open claims of dead producers that were aborted.")
       .sample({}, bus.repaired_claims);
   out.counter("claims_expired_total", "Claims that were aborted past their deadline.").sample({}, bus.expired_claims);

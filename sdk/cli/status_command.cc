@@ -50,6 +50,10 @@ std::string status_text(const BusStatus& s) {
   row("sessions", std::to_string(s.sessions));
   row("topics", std::to_string(s.topics) + " with " + std::to_string(s.partitions) + " partitions");
   row("poisoned", s.poisoned == 0 ? "0" : coloured(1, Colour::red, std::to_string(s.poisoned) + " partitions"));
+  if (s.open_transactions != 0) row("transactions", human_count(s.open_transactions) + " open");
+  if (s.parked_transactions != 0)
+    row("parked", coloured(1, Colour::red, human_count(s.parked_transactions) + " transactions wait for an operator") +
+                      " (sluice txn list --state parked)");
   row("repaired claims",
       std::to_string(s.repaired_claims) + " of the dead, " + std::to_string(s.expired_claims) + " past their deadline");
   if (s.repair_ns_max != 0)

@@ -131,6 +131,89 @@ interface Session {
   listDeadLetters @34 (group :Text, afterId :UInt64, limit :UInt32) -> (letters :List(DeadLetter), failure :Failure);
   redrive @35 (request :Redrive) -> (outcomes :List(RedriveOutcome), failure :Failure);
   purgeDeadLetters @36 (group :Text) -> (purged :UInt64, failure :Failure);
+
+  # ---- transactions
+  # A transactional producer of a producer group. `former`: the id that it had at the daemon before, 0: none. An id that
+  # the daemon does not know answers notFound in the other calls, as a member's does.
+  openTransactor @37 (group :Text, former :UInt32) -> (transactorId :UInt32, failure :Failure);
+  closeTransactor @38 (transactorId :UInt32) -> (done :Done);
+  # Answered once the decision is durable, with what stands: the first answer does.
+  resolveTransaction @39 (request :Resolve) -> (response :ResolveResponse);
+  # Answered when there is something to be checked, or (transactionId 0) after a while: ask again.
+  takeCheck @40 (transactorId :UInt32) -> (response :CheckResponse);
+  answerCheck @41 (transactorId :UInt32, transactionId :UInt64, serial :UInt64, verdict :UInt8) -> (done :Done);
+  # Undecided ones in order of their ids, from the first above afterId on.
+  listTransactions @42 (afterId :UInt64, limit :UInt32, parkedOnly :Bool)
+      -> (transactions :List(TransactionInfo), failure :Failure);
+  describeTransaction @43 (transactionId :UInt64) -> (response :TransactionResponse);
+  # By an operator: order is a TransactionOrder.
+  orderTransaction @44 (transactionId :UInt64, order :TransactionOrder) -> (response :TransactionResponse);
+}
+
+struct HalfRef {
+  topic @0 :Text;                    # told, not asked
+  topicId @1 :UInt32;
+  partition @2 :UInt32;
+  position @3 :UInt64;
+}
+struct Resolve {
+  transactorId @0 :UInt32;
+  transactionId @1 :UInt64;
+  commit @2 :Bool;
+  halves @3 :List(HalfRef);          # all of them, if it is this transactor's own
+  acks @4 :List(TransactionAck);     # commit: these are settled with it
+}
+# A message in a member's hands, as the member's outcome would name it.
+struct TransactionAck {
+  memberId @0 :UInt64;
+  bySlot @1 :Bool;
+  index @2 :UInt32;                  # of the slot or cell
+  generation @3 :UInt32;             # by cell: lower half
+  target @4 :UInt64;                 # by slot: stamp; by cell: position
+  end @5 :UInt64;                    # by cell: of the record
+}
+struct ResolveResponse {
+  union {
+    resolution :group {
+      commit @0 :Bool;
+      wasDecided @1 :Bool;           # before this call
+    }
+    failure @2 :Failure;
+  }
+}
+struct CheckRequest {
+  transactionId @0 :UInt64;
+  serial @1 :UInt64;                 # comes back with the answer
+  halves @2 :List(HalfRef);
+}
+struct CheckResponse {
+  union {
+    check @0 :CheckRequest;
+    failure @1 :Failure;
+  }
+}
+enum TransactionOrder {
+  commit @0;
+  rollback @1;
+  recheck @2;
+}
+struct TransactionInfo {
+  transactionId @0 :UInt64;
+  group @1 :Text;
+  state @2 :Text;                    # open, checked, parked, deciding, committed, rolled_back
+  checkBack @3 :Bool;
+  createdNs @4 :UInt64;
+  nextCheckInNs @5 :UInt64;
+  unknowns @6 :UInt32;
+  decidedNs @7 :UInt64;
+  decidedBy @8 :Text;
+  halves @9 :List(HalfRef);          # those that are not done with
+}
+struct TransactionResponse {
+  union {
+    transaction @0 :TransactionInfo;
+    failure @1 :Failure;
+  }
 }
 
 enum GroupMode {
@@ -611,6 +694,8 @@ struct BusStatus {
   scrubPasses @20 :UInt64;           # times that the slow scrub has been through everything since the start
   scrubMendedBytes @21 :UInt64;      # from another copy
   scrubDamagedBytes @22 :UInt64;     # found, and intact on no copy
+  openTransactions @23 :UInt64;
+  parkedTransactions @24 :UInt64;    # nobody could say what became of them: they wait for an operator
 }
 struct Mirror {
   path @0 :Text;

@@ -18,6 +18,8 @@ namespace sluice::layout {
 
 enum class RecordState : std::uint8_t { free = 0, claimed = 1, committed = 2, aborted = 3 };
 enum class RecordKind : std::uint8_t { data = 0, half = 1, delayed = 2, ref = 3, fence = 4, pad = 5 };
+// A message that readers get where a ref to it stands.
+constexpr bool waits_for_ref(RecordKind kind) { return kind == RecordKind::half || kind == RecordKind::delayed; }
 
 inline constexpr std::uint64_t kRecordAlignment = 64;
 inline constexpr std::uint64_t kSpanUnitsMax = (1u << 24) - 1;

@@ -9,6 +9,8 @@ namespace sluice::layout {
 namespace {
 constexpr std::size_t kSizeField = 4;
 constexpr std::size_t kEntryHeaderSize = 4;
+constexpr std::size_t kHalfFixedSize = 12;
+constexpr std::uint32_t kHalfCheckBack = 1;
 
 // A number's bytes as they stand in a trailer. The view lives as long as `value`.
 template <typename T>
@@ -91,6 +93,15 @@ Status TrailerBuilder::bookmark(std::string_view bytes) {
                                           std::to_string(kBookmarkSizeMax));
   return add(TrailerType::bookmark, bytes, "bookmark");
 }
+Status TrailerBuilder::half(const HalfEntry& half) {
+  if (half.group.empty() || half.group.size() > kGroupNameSizeMax)
+    return fail(ErrorCode::invalid, "a producer group's name of " + std::to_string(half.group.size()) +
+                                        " bytes: it must have 1 to " + std::to_string(kGroupNameSizeMax));
+  SLUICE_TRY(check_room(kHalfFixedSize + half.group.size(), "producer group"));
+  const std::uint32_t flags = half.check_back ? kHalfCheckBack : 0;
+  add_unchecked(TrailerType::half, bytes_of(half.transaction.value), bytes_of(flags), half.group);
+  return {};
+}
 void TrailerBuilder::reference(Position position) { add_own(TrailerType::reference, bytes_of(position.value)); }
 void TrailerBuilder::due(std::uint64_t time_ns) { add_own(TrailerType::due, bytes_of(time_ns)); }
 void TrailerBuilder::expiry(std::uint64_t time_ns) { add_own(TrailerType::expiry, bytes_of(time_ns)); }
@@ -159,6 +170,13 @@ std::optional<Fence> as_fence(std::span<const std::byte> bytes) {
   if (bytes.size() != 16) return std::nullopt;
   return Fence{ProducerId(get<std::uint32_t>(bytes.data())), ProducerId(get<std::uint32_t>(bytes.data() + 4)),
                Sequence(get<std::uint64_t>(bytes.data() + 8))};
+}
+
+std::optional<HalfEntry> as_half(std::span<const std::byte> bytes) {
+  if (bytes.size() <= kHalfFixedSize || bytes.size() > kHalfFixedSize + kGroupNameSizeMax) return std::nullopt;
+  return HalfEntry{TransactionId(get<std::uint64_t>(bytes.data())),
+                   (get<std::uint32_t>(bytes.data() + 8) & kHalfCheckBack) != 0,
+                   as_text(bytes.subspan(kHalfFixedSize))};
 }
 
 }  // namespace sluice::layout

@@ -4,7 +4,8 @@
 //   entry   = u8 type · u8 zero · u16 size · bytes[size] · padding with zeros to 4
 //   type    = key 1 · tag 2 · header 3 (u16 name size · name · value) · bookmark 4 · reference 5 (u64 position) ·
 //             due 6 (u64 ns since the epoch) · expiry 7 (u64 ns) ·
-//             fence 8 (u32 old id · u32 new id · u64 next sequence)
+//             fence 8 (u32 old id · u32 new id · u64 next sequence) ·
+//             half 9 (u64 transaction · u32 flags, 1: check-back · producer group)
 //
 // An entry of unknown type is passed over. Thread safety: values.
 #pragma once
@@ -17,16 +18,24 @@
 #include <string_view>
 
 #include "shm/base/result.h"
+#include "shm/base/transaction_id.h"
 #include "shm/base/types.h"
 
 namespace sluice::layout {
 
-enum class TrailerType : std::uint8_t { key = 1, tag, header, bookmark, reference, due, expiry, fence };
+enum class TrailerType : std::uint8_t { key = 1, tag, header, bookmark, reference, due, expiry, fence, half };
 
 struct Fence {
   ProducerId old_id;
   ProducerId new_id;
   Sequence next_sequence;
+};
+
+// Of a half message: the transaction that it waits for.
+struct HalfEntry {
+  TransactionId transaction;
+  bool check_back = false;  // the application is asked what became of it; else its producer's death rolls it back
+  std::string_view group;   // the producer group, 1 to kGroupNameSizeMax bytes
 };
 
 // Kept free for the daemon's own entries (reference, due, expiry, fence), so that adding them cannot fail.
@@ -42,6 +51,7 @@ class TrailerBuilder {
   Status tag(std::string_view text);
   Status header(std::string_view name, std::string_view value);
   Status bookmark(std::string_view bytes);
+  Status half(const HalfEntry& half);
   // Each at most once in a trailer: there is always room for them.
   void reference(Position position);
   void due(std::uint64_t time_ns);
@@ -86,5 +96,7 @@ std::string_view as_text(std::span<const std::byte> bytes);
 std::optional<std::pair<std::string_view, std::string_view>> as_header(std::span<const std::byte> bytes);
 std::optional<std::uint64_t> as_u64(std::span<const std::byte> bytes);
 std::optional<Fence> as_fence(std::span<const std::byte> bytes);
+// Its group's name lies in `bytes`. Nothing if it is broken, or its limits do not hold.
+std::optional<HalfEntry> as_half(std::span<const std::byte> bytes);
 
 }  // namespace sluice::layout

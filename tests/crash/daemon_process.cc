@@ -63,6 +63,15 @@ bool wait_until(const std::function<bool()>& condition) {
   return true;
 }
 
+std::uint64_t anonymous_bytes(pid_t pid) {
+  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
+  for (std::string word; status >> word;) {
+    std::uint64_t kilobytes = 0;
+    if (word == "RssAnon:" && status >> kilobytes) return kilobytes * 1024;
+  }
+  return 0;
+}
+
 Process Process::start(const std::vector<std::string>& command, const Options& options) {
   Process process;
   process.pid_ = ::fork();

@@ -6,6 +6,7 @@
 
 #include <sys/types.h>
 
+#include <cstdint>
 #include <filesystem>
 #include <functional>
 #include <optional>
@@ -24,6 +25,9 @@ bool long_run();
 
 // Looks every millisecond until it is so; false after kHangSeconds.
 bool wait_until(const std::function<bool()>& condition);
+
+// Anonymous memory of a process, bytes: what it shares with others is not its own.
+std::uint64_t anonymous_bytes(pid_t pid);
 
 // A process started with fork and exec; killed when it goes out of scope, and when the thread that started it ends.
 class Process {

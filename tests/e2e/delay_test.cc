@@ -7,7 +7,6 @@
 #include <csignal>
 #include <cstdio>
 #include <cstring>
-#include <fstream>
 #include <numeric>
 #include <random>
 #include <string>
@@ -43,16 +42,6 @@ struct Content {
   std::uint64_t number = 0;
   std::uint64_t due_ns = 0;
 };
-
-// Anonymous memory of a process, bytes: what it shares with others is not its own.
-std::uint64_t anonymous_bytes(pid_t pid) {
-  std::ifstream status("/proc/" + std::to_string(pid) + "/status");
-  for (std::string word; status >> word;) {
-    std::uint64_t kilobytes = 0;
-    if (word == "RssAnon:" && status >> kilobytes) return kilobytes * 1024;
-  }
-  return 0;
-}
 
 class DelayRun {
  public:

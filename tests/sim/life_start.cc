@@ -205,7 +205,7 @@ bool Life::open_partition(PartitionNumber number) {
   const std::size_t before = truth.message_count();
   truth.check_recovered(found, report.end);
   truth.check_audit(audit->audit().rows());
-  machine_.reached.waiting_found += truth.check_delays(audit->delays());
+  machine_.reached.waiting_found += truth.check_delays(audit->waiting().delays);
   machine_.reached.delivered_found += truth.ref_count();
   machine_.reached.cut_messages += before - truth.message_count();
   machine_.tell("recovered partition " + std::to_string(number) + " up to " + std::to_string(report.end.value) + ", " +
@@ -239,11 +239,11 @@ void Life::make_partition(Unit& unit, std::unique_ptr<log::PartitionLog> log, bu
       unit.memory(), topic_.config,
       spill::PartitionIdentity{"t/" + std::to_string(unit.number), topic_.id, unit.number, memory_->incarnation},
       spill::Environment{disk_.get(), &pins_, &unit.place->pages, &attached_, machine_.keeps_memory ? &notes_ : nullptr,
-                         [this] { return machine_.now_ns; }},
+                         nullptr, [this] { return machine_.now_ns; }},
       std::move(log), std::move(audit.audit()),
       spill::PartitionOptions{machine_.scenario.flush_interval_ns, std::uint64_t{unit.number} << 32,
                               machine_.scenario.checkpoint_segments},
-      kept, std::move(audit.delays()));
+      kept, std::move(audit.waiting()));
 }
 
 bool Life::save(Unit& unit, const spill::Checkpoint& checkpoint) {

@@ -33,7 +33,9 @@ _sluice_flags() {
     "topic scrub") echo "--partition --json" ;;
     "topic alter") echo "--partitions $retention --yes" ;;
     "topic list" | "topic describe" | audit | status | config | "session list") echo "--json" ;;
-    "group list" | "group describe" | "dlq list" | "dlq purge") echo "--json" ;;
+    "group list" | "group describe" | "dlq list" | "dlq purge" | "txn show" | "txn commit" | "txn rollback" | "txn recheck")
+      echo "--json" ;;
+    "txn list") echo "--state --json" ;;
     "group create") echo "--mode $group" ;;
     "group alter") echo "$group --no-hold" ;;
     "group seek") echo "--topic --to --execute --force --json" ;;
@@ -87,7 +89,7 @@ _sluice() {
       *)
         case "$command" in
           "") command=$word ;;
-          topic | msg | session | group | dlq) command="$command $word" ;;
+          topic | msg | session | group | dlq | txn) command="$command $word" ;;
           *) ((arguments++)) ;;
         esac ;;
     esac
@@ -108,11 +110,12 @@ _sluice() {
     return
   fi
   case "$command" in
-    "") _sluice_words "topic produce consume group why dlq audit msg status top doctor metrics config session" "$current" ;;
+    "") _sluice_words "topic produce consume group why dlq txn audit msg status top doctor metrics config session" "$current" ;;
     topic) _sluice_words "create list describe alter delete recover scrub" "$current" ;;
     msg) _sluice_words "show" "$current" ;;
     group) _sluice_words "create alter list describe delete seek pause resume" "$current" ;;
     dlq) _sluice_words "list show redrive purge" "$current" ;;
+    txn) _sluice_words "list show commit rollback recheck" "$current" ;;
     "group alter" | "group describe" | "group delete" | "group seek" | "group pause" | "group resume" | why | "dlq "*)
       [ "$arguments" -eq 0 ] && _sluice_words "$(_sluice_groups)" "$current" ;;
     session) _sluice_words "list kill" "$current" ;;

@@ -139,6 +139,8 @@ struct BusStatus {
   // Log files looked at again since the start: whole passes of the slow scrub; what came from another copy; what is
   // intact on none.
   std::uint64_t scrub_passes = 0, scrub_mended_bytes = 0, scrub_damaged_bytes = 0;
+  // Undecided; parked ones wait for an operator.
+  std::uint64_t open_transactions = 0, parked_transactions = 0;
 };
 struct DoctorCheck {
   std::string name;

@@ -20,6 +20,7 @@
 #include "sluice/group.h"
 #include "sluice/producer.h"
 #include "sluice/reader.h"
+#include "sluice/transaction.h"
 
 namespace sluice {
 
@@ -56,6 +57,9 @@ class SLUICE_EXPORT Client {
   // are taken up by themselves). conflict: the group has another mode or tag.
   Result<Consumer> consumer(std::vector<std::string> topics, ConsumerOptions options);
 
+  // A producer of half messages, and one who answers for its group. invalid (the group's name), quota.
+  Result<TransactionalProducer> transactional_producer(TransactionalOptions options);
+
   Status create_topic(const TopicConfig& config);  // exists, invalid, quota, no_memory
   Status alter_topic(std::string_view name, const TopicChange& change);
   Status delete_topic(std::string_view name);
@@ -86,6 +90,12 @@ class SLUICE_EXPORT Client {
   Result<std::vector<DeadLetter>> dead_letters(std::string_view group, std::uint64_t after_id, std::uint32_t limit);
   Result<std::vector<RedriveOutcome>> redrive(std::string_view group, const RedriveOptions& options);
   Result<std::uint64_t> purge_dead_letters(std::string_view group);  // how many
+
+  // Undecided transactions in order of their ids, from the first above `after` on.
+  Result<std::vector<TransactionInfo>> transactions(TransactionId after, std::uint32_t limit, bool parked_only = false);
+  Result<TransactionInfo> transaction(TransactionId id);  // not_found also for one that was decided over a week ago
+  // Decides an open or parked one, or has it checked again; what stands is in the answer. permission.
+  Result<TransactionInfo> order_transaction(TransactionId id, TransactionOrder order);
 
   Result<std::vector<TopicInfo>> topics();
   Result<TopicInfo> topic(std::string_view name);

@@ -150,6 +150,7 @@ class SLUICE_EXPORT Consumer {
 
  private:
   friend class Client;
+  friend class Transaction;
   explicit Consumer(std::unique_ptr<Impl> impl);
   std::unique_ptr<Impl> impl_;
 };

@@ -8,3 +8,4 @@
 #include "sluice/message.h"
 #include "sluice/producer.h"
 #include "sluice/reader.h"
+#include "sluice/transaction.h"

@@ -4,7 +4,9 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <cstring>
 #include <filesystem>
+#include <fstream>
 #include <utility>
 
 #include "daemon/io/pwrite_disk.h"
@@ -12,6 +14,7 @@
 #include "shm/base/clock.h"
 #include "shm/layout/trailer.h"
 #include "shm/region/memfd.h"
+#include "shm/ring/scanner.h"
 
 namespace sluice::bus {
 namespace {
@@ -39,6 +42,17 @@ bool TestProducer::send_delayed(std::uint64_t due_ns, std::size_t size, Position
   trailer.due(due_ns);
   ring::Appended appended;
   if (appender->append({payload, trailer.finish(), 1}, appended, layout::RecordKind::delayed) != ring::AppendResult::ok)
+    return false;
+  position = appended.position;
+  return true;
+}
+
+bool TestProducer::send_half(const layout::HalfEntry& half, std::size_t size, Position& position) {
+  const std::vector<std::byte> payload(size, std::byte{7});
+  layout::TrailerBuilder trailer;
+  if (!trailer.half(half)) return false;
+  ring::Appended appended;
+  if (appender->append({payload, trailer.finish(), 1}, appended, layout::RecordKind::half) != ring::AppendResult::ok)
     return false;
   position = appended.position;
   return true;
@@ -212,6 +226,39 @@ std::uint64_t BusRig::cut() {
   std::uint64_t cut = 0;
   for (const session::AuditRow& row : audit().rows) cut += row.row.counts.cut;
   return cut;
+}
+
+std::map<Position, int> BusRig::refs_on_disk() const {
+  std::map<Position, int> refs;
+  const std::string directory = folder_ + "/data/topics/" + kTopic + "/0";
+  for (const auto& file : std::filesystem::directory_iterator(directory)) {
+    if (file.path().extension() != ".log") continue;
+    std::ifstream in(file.path(), std::ios::binary);
+    const std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
+    const std::uint64_t base = std::stoull(file.path().stem().string());
+    for (std::uint64_t offset = 0; offset + 64 <= bytes.size(); offset += kSegmentSizeMin) {
+      std::string copy = bytes.substr(offset, kSegmentSizeMin);
+      copy.resize(kSegmentSizeMin);
+      layout::SegmentHeader header;
+      std::memcpy(&header, copy.data(), sizeof header);
+      ring::SegmentView view;
+      view.base = reinterpret_cast<const std::byte*>(copy.data());
+      view.start = Position(base + offset);
+      view.limit = view.end = view.start + kSegmentSizeMin;
+      view.checksum = header.checksum;
+      view.verify = true;
+      Position at = view.start;
+      ring::RecordView record;
+      while (true) {
+        const ring::ScanResult result = ring::scan_record(view, at, record);
+        if (result > ring::ScanResult::pad) break;
+        if (result != ring::ScanResult::record || record.fields.claim.kind() != layout::RecordKind::ref) continue;
+        const auto entry = layout::find_entry(record.trailer, layout::TrailerType::reference);
+        ++refs[Position(layout::as_u64(entry).value_or(0))];
+      }
+    }
+  }
+  return refs;
 }
 
 }  // namespace sluice::bus

@@ -13,6 +13,7 @@
 #include "daemon/bus/bus.h"
 #include "daemon/keep/region_keeper.h"
 #include "shm/base/fd.h"
+#include "shm/layout/trailer.h"
 #include "shm/region/mapping.h"
 #include "shm/ring/appender.h"
 
@@ -36,6 +37,7 @@ struct TestProducer {
   void send(std::uint32_t count);
   // False: no room.
   bool send_delayed(std::uint64_t due_ns, std::size_t size, Position& position);
+  bool send_half(const layout::HalfEntry& half, std::size_t size, Position& position);
 };
 
 // Holds descriptors as a service manager does, in this process.
@@ -93,6 +95,8 @@ class BusRig {
   // The bus's wall clock, which stands still.
   std::uint64_t wall_ns = 1'700'000'000'000'000'000;
   const std::string& folder() const { return folder_; }
+  // How many refs mean each position, in all log files of partition 0. Everything must be on disk.
+  std::map<Position, int> refs_on_disk() const;
 
   static constexpr const char* kTopic = "orders";
 

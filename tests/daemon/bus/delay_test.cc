@@ -1,8 +1,6 @@
 // Delayed messages over restarts of every kind: each that was sent has one ref once its time has come, and waits
 // before.
 #include <algorithm>
-#include <filesystem>
-#include <fstream>
 #include <map>
 #include <random>
 
@@ -10,8 +8,6 @@
 #include <gtest/gtest.h>
 
 #include "shm/base/limits.h"
-#include "shm/layout/trailer.h"
-#include "shm/ring/scanner.h"
 #include "tests/daemon/bus/bus_rig.h"
 
 namespace sluice::bus {
@@ -25,40 +21,6 @@ core::TopicConfig small(core::Durability durability) {
   config.segment_size = kSegmentSizeMin;
   config.slots = 4;
   return config;
-}
-
-// How many refs mean each position, in all log files of the partition. Everything must be on disk.
-std::map<Position, int> refs_on_disk(const BusRig& rig) {
-  std::map<Position, int> refs;
-  const std::string directory = rig.folder() + "/data/topics/" + BusRig::kTopic + "/0";
-  for (const auto& file : std::filesystem::directory_iterator(directory)) {
-    if (file.path().extension() != ".log") continue;
-    std::ifstream in(file.path(), std::ios::binary);
-    const std::string bytes((std::istreambuf_iterator<char>(in)), std::istreambuf_iterator<char>());
-    const std::uint64_t base = std::stoull(file.path().stem().string());
-    for (std::uint64_t offset = 0; offset + 64 <= bytes.size(); offset += kSegmentSizeMin) {
-      std::string copy = bytes.substr(offset, kSegmentSizeMin);
-      copy.resize(kSegmentSizeMin);
-      layout::SegmentHeader header;
-      std::memcpy(&header, copy.data(), sizeof header);
-      ring::SegmentView view;
-      view.base = reinterpret_cast<const std::byte*>(copy.data());
-      view.start = Position(base + offset);
-      view.limit = view.end = view.start + kSegmentSizeMin;
-      view.checksum = header.checksum;
-      view.verify = true;
-      Position at = view.start;
-      ring::RecordView record;
-      while (true) {
-        const ring::ScanResult result = ring::scan_record(view, at, record);
-        if (result > ring::ScanResult::pad) break;
-        if (result != ring::ScanResult::record || record.fields.claim.kind() != layout::RecordKind::ref) continue;
-        const auto entry = layout::find_entry(record.trailer, layout::TrailerType::reference);
-        ++refs[Position(layout::as_u64(entry).value_or(0))];
-      }
-    }
-  }
-  return refs;
 }
 
 TEST(BusDelay, WhatWaitsIsTheSameAfterARestartOfEveryKind) {
@@ -117,7 +79,7 @@ TEST(BusDelay, ARefThatWasAppendedAndNotCountedIsNotAppendedAgain) {
   rig.kill_and_keep();
   rig.work();
   rig.stop_and_start();
-  EXPECT_EQ(refs_on_disk(rig), (std::map<Position, int>{{position, 1}}));
+  EXPECT_EQ(rig.refs_on_disk(), (std::map<Position, int>{{position, 1}}));
 }
 
 TEST(BusDelay, MemoryBehindAnOpenClaimIsLookedAtBeforeAnythingIsDue) {
@@ -140,7 +102,7 @@ TEST(BusDelay, MemoryBehindAnOpenClaimIsLookedAtBeforeAnythingIsDue) {
   rig.work();
   EXPECT_EQ(rig.partition().delayed, 0u);
   rig.stop_and_start();
-  EXPECT_EQ(refs_on_disk(rig), (std::map<Position, int>{{position, 1}}));
+  EXPECT_EQ(rig.refs_on_disk(), (std::map<Position, int>{{position, 1}}));
 }
 
 class BusDelayTest : public testing::TestWithParam<int> {};
@@ -199,7 +161,7 @@ TEST_P(BusDelayTest, EachIsDeliveredOnceHoweverOftenTheDaemonDies) {
   rig.stop_and_start();
   std::map<Position, int> expected;
   for (const auto& [position, at] : due) expected[position] = 1;
-  EXPECT_EQ(refs_on_disk(rig), expected);
+  EXPECT_EQ(rig.refs_on_disk(), expected);
 }
 INSTANTIATE_TEST_SUITE_P(Seeds, BusDelayTest, testing::Range(0, 16));
 

@@ -17,6 +17,7 @@
 #include "daemon/session/bus_interface.h"
 #include "daemon/session/session.h"
 #include "tests/daemon/control/fake_groups.h"
+#include "tests/daemon/control/fake_transactions.h"
 
 namespace sluice::test {
 
@@ -60,6 +61,7 @@ class FakeBus final : public session::BusInterface, public session::BusPoster {
   Result<std::vector<session::PartitionRange>> end_positions(SessionId session, const std::string& topic) override;
   Status report_sequences(SessionId session, TopicId topic, std::vector<session::SequenceReport> reports) override;
   session::GroupInterface& groups() override { return fake_groups; }
+  session::TransactionInterface& transactions() override { return fake_transactions; }
   Result<session::AuditReport> audit(SessionId session, const std::string& topic) override;
   Result<session::BusStatus> status(SessionId session) override;
   Result<std::vector<session::DoctorCheck>> doctor(SessionId session, bool quick) override;
@@ -82,6 +84,7 @@ class FakeBus final : public session::BusInterface, public session::BusPoster {
   std::vector<std::string> recovered;
   core::TopicDefaults topic_defaults;
   FakeGroups fake_groups;
+  FakeTransactions fake_transactions;
   std::function<Status()> on_create;  // runs inside create_topic
 
  private:

@@ -50,8 +50,8 @@ SpillRig::SpillRig(RigOptions options)
   }
   partition_ = std::make_unique<Partition>(
       regions_.memory(), options_.topic, PartitionIdentity{"t/0", kTopic, 0, Incarnation(1)},
-      Environment{disk.get(), &pins, &backing, &attached, nullptr, [this] { return wall_ns(); }}, std::move(log),
-      core::PartitionAudit(), PartitionOptions{options_.flush_interval_ns});
+      Environment{disk.get(), &pins, &backing, &attached, nullptr, nullptr, [this] { return wall_ns(); }},
+      std::move(log), core::PartitionAudit(), PartitionOptions{options_.flush_interval_ns});
 }
 
 SpillRig::~SpillRig() { end(); }

@@ -198,8 +198,8 @@ AuditSnapshot snapshot_of(std::uint64_t upto) {
 
 TEST_P(StoreConformance, an_audit_snapshot_comes_back_whole_and_replaces_the_one_before) {
   const TopicId id = create("a");
-  ASSERT_TRUE(
-      store_->save_audit_snapshot(id, 1, {Position(5), {{ProducerId(99), "old", {}}}, {{"old", Sequence(1), ""}}, {}}));
+  ASSERT_TRUE(store_->save_audit_snapshot(
+      id, 1, {Position(5), {{ProducerId(99), "old", {}}}, {{"old", Sequence(1), ""}}, {}, {}}));
   ASSERT_TRUE(store_->save_audit_snapshot(id, 1, snapshot_of(4096)));
   crash();
   const auto back = store_->audit_snapshot(id, 1);

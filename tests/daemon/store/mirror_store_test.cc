@@ -94,6 +94,20 @@ class FailingStore final : public Store {
   Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override {
     return store_->forget_dead_letters(group, keep);
   }
+  Status save_decisions(std::vector<Decision>& decisions, const std::vector<GroupSave>& acks) override {
+    return store_->save_decisions(decisions, acks);
+  }
+  Result<std::optional<Decision>> decision(TransactionId transaction) override { return store_->decision(transaction); }
+  Result<std::vector<DecidedHalf>> decided_halves(TopicId topic, PartitionNumber partition) override {
+    return store_->decided_halves(topic, partition);
+  }
+  Result<std::vector<TransactionNote>> transaction_notes() override { return store_->transaction_notes(); }
+  Status save_transaction_notes(const std::vector<TransactionNote>& notes) override {
+    return store_->save_transaction_notes(notes);
+  }
+  Status forget_decisions(std::uint64_t before_ns, std::uint32_t count) override {
+    return store_->forget_decisions(before_ns, count);
+  }
   Status close() override { return store_->close(); }
 
  private:

@@ -87,6 +87,7 @@ BusStatus some_bus() {
   bus.started_ns = 1'700'000'000'050'000'000;
   bus.poisoned = 1;
   bus.repaired_claims = 7;
+  bus.parked_transactions = 5;
   bus.mirrors = {{"/data", "good", "", 0, 0, 3}, {"/mir\"ror\\x\n", "stale", "it \"failed\"", 0, 0, 0}};
   return bus;
 }
@@ -105,6 +106,7 @@ TopicInfo some_topic() {
 TEST(Metrics, a_scraper_reads_each_series_once_with_its_help_and_type) {
   const Scrape scrape(metrics_text(some_bus(), {some_topic()}, {}));
   EXPECT_EQ(scrape.value("sluice_claims_repaired_total"), "7");
+  EXPECT_EQ(scrape.value("sluice_transactions_parked"), "5");
   EXPECT_EQ(scrape.value("sluice_start_time_seconds"), "1700000000.050000000");
   EXPECT_EQ(scrape.value("sluice_build_info{version=\"1.2.3\",disk_backend=\"io_uring\"}"), "1");
   EXPECT_EQ(scrape.value("sluice_partition_committed_position_bytes{topic=\"orders\",partition=\"1\"}"),

@@ -1,0 +1,334 @@
+#include "daemon/core/transaction_machine.h"
+
+#include <algorithm>
+
+namespace sluice::core {
+namespace {
+
+constexpr std::uint32_t kDoublingsMax = 20;
+
+// std's heaps have the greatest in front.
+constexpr auto kLater = [](const auto& a, const auto& b) { return a.at_ns > b.at_ns; };
+
+}  // namespace
+
+TransactionMachine::Group& TransactionMachine::group_of(const std::string& name) { return groups_[name]; }
+
+void TransactionMachine::act(TransactionAction::Kind kind, TransactionId transaction, bool commit) {
+  TransactionAction action;
+  action.kind = kind;
+  action.transaction = transaction;
+  action.commit = commit;
+  actions_.push_back(action);
+}
+
+// ---- halves ----
+
+void TransactionMachine::half(const Place& place, const Half& half, bool may_return, std::uint64_t now_ns) {
+  const auto [entry, fresh] = transactions_.try_emplace(half.transaction);
+  Transaction& transaction = entry->second;
+  if (!fresh) {
+    if (!transaction.others) transaction.others = std::make_unique<std::vector<HalfAt>>();
+    transaction.others->push_back({place, half.position});
+    return;
+  }
+  const auto group = groups_.try_emplace(half.group).first;
+  transaction.group_name = &group->first;
+  transaction.group = &group->second;
+  transaction.first = {place, half.position};
+  transaction.created_ns = half.time_ns;
+  transaction.check_back = half.check_back;
+  const auto owner = transactors_.find(half.transaction.transactor());
+  if (owner != transactors_.end()) own(owner->second, half.transaction);
+  const bool lives = owner != transactors_.end();
+  const std::uint64_t patience = lives && !half.check_back ? rules_.span_timeout_ns : rules_.timeout_ns;
+  schedule(half.transaction, transaction, lives || may_return ? now_ns + patience : now_ns);
+}
+
+void TransactionMachine::forget(const Place& place) {
+  for (auto next = transactions_.begin(); next != transactions_.end();) {
+    const auto entry = next++;
+    Transaction& transaction = entry->second;
+    if (transaction.others)
+      std::erase_if(*transaction.others, [&](const HalfAt& half) { return half.place == place; });
+    if (transaction.first.place != place) continue;
+    if (transaction.others && !transaction.others->empty()) {
+      transaction.first = transaction.others->back();
+      transaction.others->pop_back();
+      continue;
+    }
+    if (transaction.state == State::parked) --parked_;
+    take_back_ask(transaction);
+    transactions_.erase(entry);
+  }
+}
+
+void TransactionMachine::restore(TransactionId id, std::uint32_t unknowns, bool parked) {
+  const auto entry = transactions_.find(id);
+  if (entry == transactions_.end()) return;
+  entry->second.unknowns = unknowns;
+  if (!parked || entry->second.state == State::parked) return;
+  entry->second.state = State::parked;
+  entry->second.next_ns = 0;
+  ++parked_;
+}
+
+// ---- transactors ----
+
+void TransactionMachine::own(Transactor& transactor, TransactionId id) {
+  if (transactor.own.size() >= transactor.prune_at) {
+    std::erase_if(transactor.own, [&](TransactionId one) { return !transactions_.contains(one); });
+    transactor.prune_at = std::max<std::size_t>(64, transactor.own.size() * 2);
+  }
+  transactor.own.push_back(id);
+}
+
+void TransactionMachine::attach(ProducerId id, const std::string& group, std::uint64_t now_ns) {
+  Transactor& transactor = transactors_[id];
+  transactor.group = &group_of(group);
+  transactor.group->transactors.push_back(id);
+  // One that comes back after a restart of the daemon: what it has begun is its own again.
+  for (auto& [transaction_id, transaction] : transactions_) {
+    if (transaction_id.transactor() != id) continue;
+    own(transactor, transaction_id);
+    if (transaction.state == State::open && !transaction.check_back)
+      schedule(transaction_id, transaction, now_ns + rules_.span_timeout_ns);
+  }
+}
+
+void TransactionMachine::ready(ProducerId id, bool ready, std::uint64_t now_ns) {
+  const auto entry = transactors_.find(id);
+  if (entry == transactors_.end()) return;
+  entry->second.ready = ready;
+  if (ready) serve(*entry->second.group, now_ns);
+}
+
+void TransactionMachine::detach(ProducerId id, std::uint64_t now_ns) {
+  const auto entry = transactors_.find(id);
+  if (entry == transactors_.end()) return;
+  Group& group = *entry->second.group;
+  std::erase(group.transactors, id);
+  const Transactor gone = std::move(entry->second);
+  transactors_.erase(entry);
+  if (const auto asked = transactions_.find(gone.asking); asked != transactions_.end())
+    unanswered(gone.asking, asked->second.serial, now_ns);
+  for (const TransactionId own_id : gone.own) {
+    const auto transaction = transactions_.find(own_id);
+    if (transaction != transactions_.end() && transaction->second.state == State::open && !transaction->second.waiting)
+      schedule(own_id, transaction->second, now_ns);
+  }
+  if (!group.transactors.empty()) return;
+  for (const TransactionId waiting : group.waiting)
+    if (const auto transaction = transactions_.find(waiting); transaction != transactions_.end())
+      count_nobody(waiting, transaction->second, now_ns);
+}
+
+// Asks as many of those that wait as can be asked now.
+void TransactionMachine::serve(Group& group, std::uint64_t now_ns) {
+  while (!group.waiting.empty()) {
+    const auto able = std::find_if(group.transactors.begin(), group.transactors.end(), [&](ProducerId one) {
+      const Transactor& transactor = transactors_.at(one);
+      return transactor.ready && transactor.asking == TransactionId();
+    });
+    if (able == group.transactors.end()) return;
+    const ProducerId asked = *able;
+    const TransactionId id = group.waiting.front();
+    group.waiting.pop_front();
+    const auto entry = transactions_.find(id);
+    if (entry == transactions_.end() || !entry->second.waiting) continue;
+    entry->second.waiting = false;
+    if (entry->second.state != State::open) continue;
+    group.transactors.erase(able);
+    group.transactors.push_back(asked);
+    ask(id, entry->second, asked, now_ns);
+  }
+}
+
+void TransactionMachine::ask(TransactionId id, Transaction& transaction, ProducerId transactor, std::uint64_t now_ns) {
+  transactors_.at(transactor).asking = id;
+  transaction.nobody_since_ns = 0;
+  transaction.state = State::asked;
+  transaction.asked = transactor;
+  transaction.serial = ++last_serial_;
+  TransactionAction action;
+  action.transaction = id;
+  action.transactor = transactor;
+  action.serial = transaction.serial;
+  actions_.push_back(action);
+  schedule(id, transaction, now_ns + rules_.answer_ns);
+}
+
+// Where nobody lives who could be asked, the time to parking runs.
+void TransactionMachine::count_nobody(TransactionId id, Transaction& transaction, std::uint64_t now_ns) {
+  if (transaction.nobody_since_ns == 0) transaction.nobody_since_ns = now_ns;
+  if (now_ns - transaction.nobody_since_ns >= rules_.park_after_ns)
+    park(id, transaction);
+  else
+    schedule(id, transaction, transaction.nobody_since_ns + rules_.park_after_ns);
+}
+
+// ---- answers ----
+
+void TransactionMachine::take_back_ask(Transaction& transaction) {
+  if (transaction.state != State::asked) return;
+  const auto asked = transactors_.find(transaction.asked);
+  if (asked != transactors_.end()) asked->second.asking = TransactionId();
+  transaction.serial = 0;
+  transaction.state = State::open;
+}
+
+bool TransactionMachine::answered(TransactionId id, std::uint64_t serial, Verdict verdict, std::uint64_t now_ns) {
+  const auto entry = transactions_.find(id);
+  if (entry == transactions_.end() || entry->second.state != State::asked || entry->second.serial != serial)
+    return false;
+  Transaction& transaction = entry->second;
+  take_back_ask(transaction);
+  serve(*transaction.group, now_ns);
+  if (verdict != Verdict::unknown) {
+    transaction.next_ns = 0;
+    act(TransactionAction::Kind::decide, id, verdict == Verdict::commit);
+    return true;
+  }
+  if (++transaction.unknowns >= rules_.check_max) {
+    park(id, transaction);
+    return true;
+  }
+  act(TransactionAction::Kind::note, id);
+  const std::uint32_t doublings = std::min(transaction.unknowns, kDoublingsMax);
+  schedule(id, transaction, now_ns + std::min(rules_.timeout_ns << doublings, rules_.check_interval_max_ns));
+  return true;
+}
+
+void TransactionMachine::unanswered(TransactionId id, std::uint64_t serial, std::uint64_t now_ns) {
+  const auto entry = transactions_.find(id);
+  if (entry == transactions_.end() || entry->second.state != State::asked || entry->second.serial != serial) return;
+  take_back_ask(entry->second);
+  schedule(id, entry->second, now_ns);
+}
+
+bool TransactionMachine::recheck(TransactionId id, std::uint64_t now_ns) {
+  const auto entry = transactions_.find(id);
+  if (entry == transactions_.end() || entry->second.state == State::deciding) return false;
+  Transaction& transaction = entry->second;
+  if (transaction.state == State::asked) return true;
+  if (transaction.state == State::parked) --parked_;
+  transaction.state = State::open;
+  transaction.unknowns = 0;
+  transaction.nobody_since_ns = 0;
+  act(TransactionAction::Kind::note, id);
+  schedule(id, transaction, now_ns);
+  return true;
+}
+
+void TransactionMachine::park(TransactionId id, Transaction& transaction) {
+  transaction.state = State::parked;
+  transaction.waiting = false;
+  transaction.next_ns = 0;
+  ++parked_;
+  act(TransactionAction::Kind::park, id);
+}
+
+// ---- decisions ----
+
+bool TransactionMachine::begin_decision(TransactionId id) {
+  const auto entry = transactions_.find(id);
+  if (entry == transactions_.end() || entry->second.state == State::deciding) return false;
+  take_back_ask(entry->second);
+  if (entry->second.state == State::parked) --parked_;
+  entry->second.state = State::deciding;
+  entry->second.next_ns = 0;
+  return true;
+}
+
+void TransactionMachine::give_up_decision(TransactionId id, std::uint64_t now_ns) {
+  const auto entry = transactions_.find(id);
+  if (entry == transactions_.end() || entry->second.state != State::deciding) return;
+  entry->second.state = State::open;
+  schedule(id, entry->second, now_ns + rules_.timeout_ns);
+}
+
+void TransactionMachine::decided(TransactionId id) { transactions_.erase(id); }
+
+// ---- time ----
+
+void TransactionMachine::schedule(TransactionId id, Transaction& transaction, std::uint64_t at_ns) {
+  if (transaction.next_ns == at_ns) return;
+  transaction.next_ns = at_ns;
+  timers_.push_back({at_ns, id});
+  std::push_heap(timers_.begin(), timers_.end(), kLater);
+}
+
+void TransactionMachine::tick(std::uint64_t now_ns) {
+  while (!timers_.empty() && timers_.front().at_ns <= now_ns) {
+    const Timer timer = timers_.front();
+    std::pop_heap(timers_.begin(), timers_.end(), kLater);
+    timers_.pop_back();
+    const auto entry = transactions_.find(timer.transaction);
+    if (entry == transactions_.end() || entry->second.next_ns != timer.at_ns) continue;
+    entry->second.next_ns = 0;
+    due(timer.transaction, entry->second, now_ns);
+  }
+}
+
+void TransactionMachine::due(TransactionId id, Transaction& transaction, std::uint64_t now_ns) {
+  if (transaction.state == State::asked) {  // it took too long
+    unanswered(id, transaction.serial, now_ns);
+    return;
+  }
+  if (transaction.state != State::open) return;
+  if (!transaction.check_back) {
+    act(TransactionAction::Kind::decide, id, false);
+    return;
+  }
+  Group& group = *transaction.group;
+  if (!transaction.waiting) {
+    transaction.waiting = true;
+    group.waiting.push_back(id);
+    serve(group, now_ns);
+  }
+  if (!transaction.waiting) return;
+  if (group.transactors.empty())
+    count_nobody(id, transaction, now_ns);
+  else
+    transaction.nobody_since_ns = 0;
+}
+
+std::optional<std::uint64_t> TransactionMachine::deadline_ns() const {
+  return timers_.empty() ? std::nullopt : std::optional(timers_.front().at_ns);
+}
+
+// ---- state ----
+
+TransactionMachine::View TransactionMachine::view(TransactionId id, const Transaction& transaction) const {
+  View view{id,
+            *transaction.group_name,
+            transaction.state,
+            transaction.check_back,
+            transaction.created_ns,
+            transaction.next_ns,
+            transaction.unknowns,
+            {transaction.first}};
+  if (transaction.others) view.halves.insert(view.halves.end(), transaction.others->begin(), transaction.others->end());
+  return view;
+}
+
+std::optional<TransactionMachine::View> TransactionMachine::find(TransactionId id) const {
+  const auto entry = transactions_.find(id);
+  return entry == transactions_.end() ? std::nullopt : std::optional(view(id, entry->second));
+}
+
+std::vector<TransactionMachine::View> TransactionMachine::list(TransactionId after, std::size_t count,
+                                                               std::optional<State> state) const {
+  std::vector<TransactionId> ids;
+  for (const auto& [id, transaction] : transactions_) {
+    const bool parked = transaction.state == State::parked;
+    if (id > after && (!state || parked == (*state == State::parked))) ids.push_back(id);
+  }
+  const std::size_t shown = std::min(count, ids.size());
+  std::partial_sort(ids.begin(), ids.begin() + static_cast<std::ptrdiff_t>(shown), ids.end());
+  std::vector<View> views;
+  for (std::size_t i = 0; i < shown; ++i) views.push_back(view(ids[i], transactions_.at(ids[i])));
+  return views;
+}
+
+}  // namespace sluice::core

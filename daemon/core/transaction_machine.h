@@ -1,0 +1,177 @@
+// The rules of transactions: when somebody is asked what became of one, when it is rolled back or parked without an answer.
+//
+// A state machine: what happened goes in with its time, what is to be done comes out as actions. No system calls,
+// threads or clock. Owner: daemon/transactions, on the bus thread; tests run it on a simulated clock.
+//
+//   half() ──▶ open ── due ──▶ asked ── answered(commit | rollback) ──▶ Decide ─▶ decided() forgets it
+//               ▲ ▲              │ └── unanswered(): not charged, due again at once
+//               │ └─ unknown ────┘
+//               │                └─ unknown, check_max times · nobody to ask for park_after ──▶ parked
+//               └──────────────────────────── recheck() ──────────────────────────────────────┘
+//   begin_decision() from any state: nobody is asked any more, until decided() or give_up_decision().
+//
+// A transaction with check-back is asked about: at once when its transactor dies, else after `timeout_ns`, then with
+// growing intervals. One without (its messages are all that it is) is rolled back when its transactor dies, or does not
+// end it in span_timeout_ns.
+//
+// Invariants
+//  1. A transaction is here from its first half until it is decided, or its last half is gone.
+//  2. Only a check that was answered counts.
+//  3. A transactor is asked one question at a time; what is due meanwhile waits in its group, in the order of its coming.
+#pragma once
+
+#include <compare>
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "daemon/core/delivery_types.h"
+#include "daemon/core/half_table.h"
+#include "shm/base/transaction_id.h"
+#include "shm/base/types.h"
+
+namespace sluice::core {
+
+struct TransactionRules {
+  std::uint64_t timeout_ns = 6'000'000'000;                  // until the first check
+  std::uint64_t check_interval_max_ns = 600'000'000'000;     // they grow up to it
+  std::uint64_t answer_ns = 30'000'000'000;                  // that a check may take
+  std::uint32_t check_max = 15;                              // answered "unknown"
+  std::uint64_t park_after_ns = 72ull * 3600 * 1'000'000'000;  // with nobody to ask
+  std::uint64_t span_timeout_ns = 60'000'000'000;
+};
+
+struct HalfAt {
+  Place place;
+  Position position;
+  auto operator<=>(const HalfAt&) const = default;
+};
+
+// What is to be done.
+struct TransactionAction {
+  enum class Kind : std::uint8_t { ask, decide, park, note };
+  Kind kind = Kind::ask;
+  TransactionId transaction;
+  ProducerId transactor;     // ask
+  std::uint64_t serial = 0;  // ask: comes back with the answer
+  bool commit = false;       // decide
+};
+
+class TransactionMachine {
+ public:
+  enum class State : std::uint8_t { open, asked, parked, deciding };
+  struct View {
+    TransactionId transaction;
+    std::string group;
+    State state = State::open;
+    bool check_back = false;
+    std::uint64_t created_ns = 0;  // wall clock
+    std::uint64_t next_ns = 0;     // monotonic; 0: nothing is due
+    std::uint32_t unknowns = 0;
+    std::vector<HalfAt> halves;
+  };
+
+  explicit TransactionMachine(TransactionRules rules) : rules_(rules) {}
+
+  // ---- halves, as the scans meet them and as a start finds them
+  // `may_return`: its transactor, if it is not here, belongs to the daemon before and may come back; else it is dead.
+  void half(const Place& place, const Half& half, bool may_return, std::uint64_t now_ns);
+  // The partition was opened anew, or is gone: its halves are told again, if they are there.
+  void forget(const Place& place);
+  // As a store has it, once the halves were told.
+  void restore(TransactionId transaction, std::uint32_t unknowns, bool parked);
+
+  // ---- transactors
+  // One that lives. `group`: of producers; those of the same group answer for one another.
+  void attach(ProducerId transactor, const std::string& group, std::uint64_t now_ns);
+  // It can take a question now (or no more).
+  void ready(ProducerId transactor, bool ready, std::uint64_t now_ns);
+  // It has ended, or died.
+  void detach(ProducerId transactor, std::uint64_t now_ns);
+
+  // ---- answers
+  // False: nobody was asked that (any more).
+  bool answered(TransactionId transaction, std::uint64_t serial, Verdict verdict, std::uint64_t now_ns);
+  void unanswered(TransactionId transaction, std::uint64_t serial, std::uint64_t now_ns);
+  bool recheck(TransactionId transaction, std::uint64_t now_ns);
+
+  // ---- decisions
+  // False: it is not here, or being decided already.
+  bool begin_decision(TransactionId transaction);
+  void give_up_decision(TransactionId transaction, std::uint64_t now_ns);
+  void decided(TransactionId transaction);
+
+  // ---- time
+  void tick(std::uint64_t now_ns);
+  // When tick() has work again; nothing if it has none.
+  std::optional<std::uint64_t> deadline_ns() const;
+  std::vector<TransactionAction> take_actions() { return std::exchange(actions_, {}); }
+
+  // ---- state
+  std::optional<View> find(TransactionId transaction) const;
+  // In order of their ids, from the first above `after` on.
+  std::vector<View> list(TransactionId after, std::size_t count, std::optional<State> state) const;
+  std::size_t size() const { return transactions_.size(); }
+  std::size_t parked() const { return parked_; }
+
+ private:
+  struct Group {
+    std::deque<ProducerId> transactors;  // that live, the one that was asked last at the end
+    std::deque<TransactionId> waiting;   // due; may hold ones that are not any more
+  };
+  struct Transactor {
+    Group* group = nullptr;
+    bool ready = false;
+    TransactionId asking;            // 0: none
+    std::vector<TransactionId> own;  // that it began; may hold ones that are decided
+    std::size_t prune_at = 64;       // size of `own` at which those go
+  };
+  struct Transaction {
+    const std::string* group_name = nullptr;
+    Group* group = nullptr;
+    HalfAt first;
+    std::unique_ptr<std::vector<HalfAt>> others;
+    std::uint64_t created_ns = 0;
+    std::uint64_t next_ns = 0;
+    std::uint64_t nobody_since_ns = 0;  // 0: there is somebody, or nothing was due
+    std::uint64_t serial = 0;           // of the question that is out
+    ProducerId asked;
+    std::uint32_t unknowns = 0;
+    State state = State::open;
+    bool check_back = false;
+    bool waiting = false;  // in its group's list
+  };
+  struct Timer {
+    std::uint64_t at_ns;
+    TransactionId transaction;
+  };
+
+  View view(TransactionId id, const Transaction& transaction) const;
+  void schedule(TransactionId id, Transaction& transaction, std::uint64_t at_ns);
+  void due(TransactionId id, Transaction& transaction, std::uint64_t now_ns);
+  void take_back_ask(Transaction& transaction);
+  void park(TransactionId id, Transaction& transaction);
+  void own(Transactor& transactor, TransactionId id);
+  void serve(Group& group, std::uint64_t now_ns);
+  void ask(TransactionId id, Transaction& transaction, ProducerId transactor, std::uint64_t now_ns);
+  void count_nobody(TransactionId id, Transaction& transaction, std::uint64_t now_ns);
+  Group& group_of(const std::string& name);
+  void act(TransactionAction::Kind kind, TransactionId transaction, bool commit = false);
+
+  const TransactionRules rules_;
+  std::unordered_map<TransactionId, Transaction> transactions_;
+  std::map<std::string, Group> groups_;
+  std::map<ProducerId, Transactor> transactors_;
+  std::vector<Timer> timers_;  // a heap, the earliest in front; one that is not its transaction's next_ns is void
+  std::vector<TransactionAction> actions_;
+  std::uint64_t last_serial_ = 0;
+  std::size_t parked_ = 0;
+};
+
+}  // namespace sluice::core

@@ -1,0 +1,64 @@
+#include "daemon/store/sim_transactions.h"
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+namespace sluice::store {
+
+Status SimTransactions::decide(Decision& decision, const std::function<bool(TopicId)>& has_topic) {
+  if (orders_.contains(decision.transaction))
+    return fail(ErrorCode::exists,
+                "saving the decision on transaction " + std::to_string(decision.transaction.value) + ": it has one");
+  decision.order = ++last_order_;
+  Decision kept = decision;
+  kept.halves.clear();
+  decisions_.emplace(decision.order, std::move(kept));
+  orders_.emplace(decision.transaction, decision.order);
+  notes_.erase(decision.transaction);
+  for (const HalfPlace& half : decision.halves)
+    if (has_topic(half.topic)) halves_[half] = decision.order;
+  return {};
+}
+
+std::optional<Decision> SimTransactions::decision(TransactionId transaction) const {
+  const auto order = orders_.find(transaction);
+  if (order == orders_.end()) return std::nullopt;
+  Decision decision = decisions_.at(order->second);
+  for (const auto& [half, its_order] : halves_)
+    if (its_order == order->second) decision.halves.push_back(half);
+  return decision;
+}
+
+std::vector<DecidedHalf> SimTransactions::decided_halves(TopicId topic, PartitionNumber partition) const {
+  std::vector<DecidedHalf> all;
+  for (const auto& [half, order] : halves_)
+    if (half.topic == topic && half.partition == partition)
+      all.push_back({order, half.position, decisions_.at(order).commit});
+  std::stable_sort(all.begin(), all.end(), [](const auto& a, const auto& b) { return a.order < b.order; });
+  return all;
+}
+
+std::vector<TransactionNote> SimTransactions::notes() const {
+  std::vector<TransactionNote> all;
+  for (const auto& [transaction, note] : notes_) all.push_back(note);
+  return all;
+}
+
+void SimTransactions::forget(TopicId topic) {
+  std::erase_if(halves_, [&](const auto& entry) { return entry.first.topic == topic; });
+}
+
+void SimTransactions::forget_decisions(std::uint64_t before_ns, std::uint32_t count) {
+  for (auto next = decisions_.begin(); next != decisions_.end() && count > 0;) {
+    const auto decision = next++;
+    const bool has_halves = std::any_of(halves_.begin(), halves_.end(),
+                                        [&](const auto& half) { return half.second == decision->first; });
+    if (decision->second.decided_ns >= before_ns || has_halves) continue;
+    orders_.erase(decision->second.transaction);
+    decisions_.erase(decision);
+    --count;
+  }
+}
+
+}  // namespace sluice::store

@@ -1,0 +1,301 @@
+#include "daemon/transactions/transactions.h"
+
+#include <spdlog/spdlog.h>
+
+#include <algorithm>
+
+#include "shm/base/clock.h"
+#include "shm/base/failpoint.h"
+#include "shm/base/limits.h"
+
+namespace sluice::transactions {
+
+using core::TransactionAction;
+using core::TransactionMachine;
+
+namespace {
+
+constexpr std::uint64_t kStoreRetryNs = 200'000'000;
+constexpr std::uint64_t kForgetIntervalNs = 600'000'000'000;
+
+}  // namespace
+
+// ---- partitions ----
+
+Status Transactions::partition_opened(const core::Place& place, const std::vector<core::Half>& open,
+                                      std::uint64_t now_ns) {
+  machine_.forget(place);
+  SLUICE_ASSIGN(const std::vector<store::DecidedHalf> decided, store_.decided_halves(place.topic, place.partition));
+  std::vector<Position> told;
+  for (const store::DecidedHalf& half : decided) {
+    told.push_back(half.position);
+    if (!host_.decide(place, half.position, half.commit, half.order))
+      spdlog::debug("decided half is not there any more partition={} position={}", place.partition, half.position.value);
+  }
+  std::sort(told.begin(), told.end());
+  for (const core::Half& half : open)
+    if (!std::binary_search(told.begin(), told.end(), half.position)) machine_.half(place, half, true, now_ns);
+  return {};
+}
+
+void Transactions::half_met(const core::Place& place, const core::Half& half, std::uint64_t now_ns) {
+  machine_.half(place, half, host_.is_former(half.transaction.transactor()), now_ns);
+}
+
+Status Transactions::load() {
+  SLUICE_ASSIGN(const std::vector<store::TransactionNote> notes, store_.transaction_notes());
+  for (const store::TransactionNote& note : notes)
+    machine_.restore(note.transaction, note.unknowns, note.parked_ns != 0);
+  if (machine_.size() != 0)
+    spdlog::info("transactions are open open={} parked={}", machine_.size() - machine_.parked(), machine_.parked());
+  return {};
+}
+
+// ---- transactors ----
+
+void Transactions::session_ended(SessionId session, std::uint64_t now_ns) {
+  std::vector<ProducerId> ended;
+  for (const auto& [id, transactor] : transactors_)
+    if (transactor.session == session) ended.push_back(id);
+  for (const ProducerId id : ended) end_transactor(id, now_ns);
+}
+
+void Transactions::end_transactor(ProducerId id, std::uint64_t now_ns) {
+  transactors_.erase(id);
+  machine_.detach(id, now_ns);
+}
+
+// ---- the turn ----
+
+bool Transactions::do_work(std::uint64_t now_ns) {
+  machine_.tick(now_ns);
+  bool worked = false;
+  for (auto actions = machine_.take_actions(); !actions.empty(); actions = machine_.take_actions()) {
+    worked = true;
+    for (const TransactionAction& action : actions) carry_out(action, now_ns);
+    machine_.tick(now_ns);
+  }
+  if (unsaved_notes_) save_notes();
+  worked |= decide_ready(now_ns);
+  worked |= answer_polls(now_ns);
+  if (now_ns >= forget_ns_) forget_old(now_ns);
+  return worked;
+}
+
+std::uint64_t Transactions::deadline_ns() const {
+  std::uint64_t deadline = machine_.deadline_ns().value_or(0);
+  const auto earlier = [&](std::uint64_t at) {
+    if (at != 0 && (deadline == 0 || at < deadline)) deadline = at;
+  };
+  if (!pending_.empty()) earlier(retry_ns_);
+  for (const auto& [id, transactor] : transactors_)
+    if (transactor.poll) earlier(transactor.poll_until_ns);
+  return deadline;
+}
+
+void Transactions::carry_out(const TransactionAction& action, std::uint64_t now_ns) {
+  const auto view = machine_.find(action.transaction);
+  if (!view) return;
+  switch (action.kind) {
+    case TransactionAction::Kind::ask: ask(action, now_ns); return;
+    case TransactionAction::Kind::decide:
+      queue(*view, action.commit, view->check_back ? "check-back" : "its producer is gone", {});
+      return;
+    case TransactionAction::Kind::park:
+      spdlog::warn("transaction is parked, nobody could say what became of it transaction={} group={} unknown_answers={}; "
+                   "look with `sluice txn list --state parked`, decide with `sluice txn commit` or `sluice txn rollback`",
+                   to_text(view->transaction), view->group, view->unknowns);
+      notes_.push_back({action.transaction, view->unknowns, realtime_ns()});
+      unsaved_notes_ = true;
+      return;
+    case TransactionAction::Kind::note:
+      notes_.push_back({action.transaction, view->unknowns, 0});
+      unsaved_notes_ = true;
+      return;
+  }
+}
+
+void Transactions::ask(const TransactionAction& action, std::uint64_t now_ns) {
+  const auto transactor = transactors_.find(action.transactor);
+  const auto view = machine_.find(action.transaction);
+  if (transactor == transactors_.end() || !transactor->second.poll) {
+    machine_.ready(action.transactor, false, now_ns);
+    machine_.unanswered(action.transaction, action.serial, now_ns);
+    return;
+  }
+  const auto session = host_.live(transactor->second.session);
+  for (const core::HalfAt& half : view->halves) {
+    if (session && host_.may_publish((*session)->peer(), half.place.topic)) continue;
+    // Who may not publish there cannot know.
+    machine_.answered(action.transaction, action.serial, Verdict::unknown, now_ns);
+    return;
+  }
+  session::CheckRequest request{action.transaction, action.serial, {}};
+  for (const core::HalfAt& half : view->halves) request.halves.push_back(ref_of(half.place, half.position));
+  machine_.ready(action.transactor, false, now_ns);
+  std::exchange(transactor->second.poll, {})(std::move(request));
+}
+
+bool Transactions::answer_polls(std::uint64_t now_ns) {
+  bool answered = false;
+  for (auto& [id, transactor] : transactors_) {
+    if (!transactor.poll || now_ns < transactor.poll_until_ns) continue;
+    machine_.ready(id, false, now_ns);
+    std::exchange(transactor.poll, {})(session::CheckRequest());
+    answered = true;
+  }
+  return answered;
+}
+
+// Checks that were charged are few; what is not in the store when the daemon dies is asked again.
+void Transactions::save_notes() {
+  unsaved_notes_ = false;
+  if (const Status saved = store_.save_transaction_notes(notes_); !saved)
+    spdlog::error("what is known of open transactions was not saved: {}", saved.error().message());
+  notes_.clear();
+}
+
+void Transactions::forget_old(std::uint64_t now_ns) {
+  forget_ns_ = now_ns + kForgetIntervalNs;
+  const std::uint64_t now = realtime_ns();
+  if (now < kDecisionKeptNs) return;
+  if (const Status forgotten = store_.forget_decisions(now - kDecisionKeptNs, kDecisionsForgottenMax); !forgotten)
+    spdlog::warn("old decisions on transactions were not forgotten: {}", forgotten.error().message());
+}
+
+// ---- decisions ----
+
+Transactions::Pending* Transactions::queue(const TransactionMachine::View& view, bool commit, std::string by,
+                                           Waiter waiter) {
+  if (!machine_.begin_decision(view.transaction)) return nullptr;
+  Pending& pending = pending_[view.transaction];
+  pending.decision.transaction = view.transaction;
+  pending.decision.commit = commit;
+  pending.decision.by = std::move(by);
+  for (const core::HalfAt& half : view.halves)
+    pending.decision.halves.push_back({half.place.topic, half.place.partition, half.position});
+  if (waiter) pending.waiters.push_back(std::move(waiter));
+  return &pending;
+}
+
+void Transactions::answer(const Pending& pending, const Error& error) const {
+  for (const Waiter& waiter : pending.waiters) waiter(fail(error));
+}
+
+// A rollback needs no half.
+Status Transactions::look_at(const Pending& pending) {
+  if (!pending.decision.commit) return {};
+  bool durable = true;
+  for (const store::HalfPlace& half : pending.decision.halves) {
+    const core::Place place{half.topic, half.partition};
+    const std::optional<Position> upto = host_.durable(place);
+    if (!upto)
+      return fail(ErrorCode::io, "resolving transaction " + to_text(pending.decision.transaction) +
+                                     ": the disk of one of its partitions has failed; it stays open");
+    if (*upto > half.position) continue;
+    host_.flush(place);
+    durable = false;
+  }
+  if (!durable) return fail(ErrorCode::would_block, {});
+  if (pending.acks.empty()) return {};
+  return host_.check_acks(pending.session, pending.acks);
+}
+
+bool Transactions::decide_ready(std::uint64_t now_ns) {
+  if (pending_.empty() || now_ns < retry_ns_) return false;
+  std::vector<Pending> ready, with_acks;
+  for (auto next = pending_.begin(); next != pending_.end();) {
+    const auto entry = next++;
+    Pending& pending = entry->second;
+    const Status looked = look_at(pending);
+    if (!looked && looked.error().code() == ErrorCode::would_block) continue;
+    if (!looked) {
+      answer(pending, looked.error());
+      machine_.give_up_decision(entry->first, now_ns);
+    } else {
+      (pending.acks.empty() ? ready : with_acks).push_back(std::move(pending));
+    }
+    pending_.erase(entry);
+  }
+  if (ready.empty() && with_acks.empty()) return false;
+  if (!ready.empty()) store_together(std::move(ready), now_ns);
+  for (Pending& pending : with_acks) store_alone(std::move(pending), now_ns);
+  return true;
+}
+
+void Transactions::store_together(std::vector<Pending> ready, std::uint64_t now_ns) {
+  const std::uint64_t wall = realtime_ns();
+  std::vector<store::Decision> decisions;
+  for (Pending& pending : ready) {
+    pending.decision.decided_ns = wall;
+    decisions.push_back(pending.decision);
+  }
+  SLUICE_FAILPOINT("transactions.before_decision");
+  const Status saved = store_.save_decisions(decisions, {});
+  if (!saved) {
+    // One of them may be decided already, which says nothing of the others.
+    for (Pending& pending : ready) store_alone(std::move(pending), now_ns);
+    return;
+  }
+  SLUICE_FAILPOINT("transactions.decided");
+  for (std::size_t i = 0; i < ready.size(); ++i) {
+    ready[i].decision = std::move(decisions[i]);
+    apply(ready[i]);
+  }
+}
+
+void Transactions::store_alone(Pending pending, std::uint64_t now_ns) {
+  const TransactionId id = pending.decision.transaction;
+  const Status saved = save_alone(pending);
+  if (saved) {
+    apply(pending);
+    return;
+  }
+  Error error = saved.error();
+  if (error.code() == ErrorCode::exists) {
+    auto stands = store_.decision(id);
+    if (stands && *stands) {
+      // Halves that nobody named when it was decided: they do not count.
+      for (const store::HalfPlace& half : pending.decision.halves)
+        host_.decide({half.topic, half.partition}, half.position, false, (*stands)->order);
+      machine_.decided(id);
+      for (const Waiter& waiter : pending.waiters) waiter(session::Resolution{(*stands)->commit, true});
+      return;
+    }
+    if (!stands) error = stands.error();
+  }
+  spdlog::error("decision on a transaction was not saved, it stays open transaction={}: {}", to_text(id),
+                error.message());
+  retry_ns_ = now_ns + kStoreRetryNs;
+  machine_.give_up_decision(id, now_ns);
+  answer(pending, error);
+}
+
+Status Transactions::save_alone(Pending& pending) {
+  std::vector<store::GroupSave> acks;
+  if (!pending.acks.empty()) {
+    SLUICE_ASSIGN(acks, host_.take_acks(pending.session, pending.acks));
+  }
+  pending.decision.decided_ns = realtime_ns();
+  std::vector<store::Decision> one{pending.decision};
+  SLUICE_FAILPOINT("transactions.before_decision");
+  if (Status saved = store_.save_decisions(one, acks); !saved) {
+    host_.acks_failed(acks);
+    return saved;
+  }
+  SLUICE_FAILPOINT("transactions.decided");
+  pending.decision = std::move(one.front());
+  return {};
+}
+
+void Transactions::apply(Pending& pending) {
+  const store::Decision& decision = pending.decision;
+  for (const store::HalfPlace& half : decision.halves)
+    host_.decide({half.topic, half.partition}, half.position, decision.commit, decision.order);
+  if (!pending.acks.empty()) host_.apply_acks(pending.acks);
+  machine_.decided(decision.transaction);
+  bool first = true;
+  for (const Waiter& waiter : pending.waiters) waiter(session::Resolution{decision.commit, !std::exchange(first, false)});
+}
+
+}  // namespace sluice::transactions

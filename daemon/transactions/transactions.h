@@ -1,0 +1,113 @@
+// Transactions in the daemon: who has begun them, what was decided, who is asked.
+//
+// Owner: the bus thread. Calls come from the control server through session::BusInterface::transactions().
+//
+// A decision   queued ── every half durable ──▶ stored (with all that are ready, one commit) ──▶ told to the partitions,
+//              which append the refs; answered
+//
+// Invariants
+//  1. A decision is in the store before a ref of it is appended, and before anybody is told.
+//  2. The first answer stands: a later one is told what does.
+//  3. A half that a decision names was durable before.
+#pragma once
+
+#include <cstdint>
+#include <deque>
+#include <map>
+#include <string>
+#include <unordered_map>
+#include <utility>
+#include <vector>
+
+#include "daemon/core/transaction_machine.h"
+#include "daemon/session/transaction_interface.h"
+#include "daemon/store/transaction_store.h"
+#include "daemon/transactions/host.h"
+
+namespace sluice::transactions {
+
+class Transactions final : public session::TransactionInterface {
+ public:
+  Transactions(Host& host, store::TransactionStore& store, core::TransactionRules rules = {})
+      : host_(host), store_(store), machine_(rules) {}
+
+  // ---- partitions
+  // Opened, at a start or anew: what was decided is told to it, and its open halves are taken over.
+  Status partition_opened(const core::Place& place, const std::vector<core::Half>& open, std::uint64_t now_ns);
+  void partition_gone(const core::Place& place) { machine_.forget(place); }
+  void half_met(const core::Place& place, const core::Half& half, std::uint64_t now_ns);
+  // Behind the last partition_opened() of a start.
+  Status load();
+
+  // Its transactors end.
+  void session_ended(SessionId session, std::uint64_t now_ns);
+
+  // ---- the turn
+  bool do_work(std::uint64_t now_ns);
+  std::uint64_t deadline_ns() const;  // monotonic; 0: none
+  std::uint64_t open() const { return machine_.size() - machine_.parked(); }
+  std::uint64_t parked() const { return machine_.parked(); }
+
+  // ---- session::TransactionInterface
+  Result<ProducerId> open_transactor(SessionId session, const std::string& group, ProducerId former) override;
+  Status close_transactor(SessionId session, ProducerId transactor) override;
+  void resolve(SessionId session, session::Resolve request, session::Reply<session::Resolution> reply) override;
+  void take_check(SessionId session, ProducerId transactor, session::Reply<session::CheckRequest> reply) override;
+  Status answer_check(SessionId session, ProducerId transactor, TransactionId transaction, std::uint64_t serial,
+                      Verdict verdict) override;
+  Result<std::vector<session::TransactionInfo>> list_transactions(SessionId session, TransactionId after,
+                                                                  std::uint32_t limit, bool parked_only) override;
+  Result<session::TransactionInfo> describe_transaction(SessionId session, TransactionId transaction) override;
+  void order(SessionId session, TransactionId transaction, session::TransactionOrder order,
+             session::Reply<session::TransactionInfo> reply) override;
+
+ private:
+  struct Transactor {
+    SessionId session;
+    std::string group;
+    session::Reply<session::CheckRequest> poll;  // empty: none waits
+    std::uint64_t poll_until_ns = 0;
+  };
+  // Who waits for a decision. Called with what stands.
+  using Waiter = session::Reply<session::Resolution>;
+  struct Pending {
+    store::Decision decision;
+    SessionId session;  // whose acks
+    std::vector<session::TransactionAck> acks;
+    std::vector<Waiter> waiters;  // the first is who decides; empty: the rules do
+  };
+
+  Result<Transactor*> transactor_of(SessionId session, ProducerId transactor, std::string_view doing);
+  Status check_halves(const core::TransactionMachine::View& view, const session::Resolve& request) const;
+  Pending* queue(const core::TransactionMachine::View& view, bool commit, std::string by, Waiter waiter);
+  void answer(const Pending& pending, const Error& error) const;
+  void end_transactor(ProducerId id, std::uint64_t now_ns);
+  void carry_out(const core::TransactionAction& action, std::uint64_t now_ns);
+  void ask(const core::TransactionAction& action, std::uint64_t now_ns);
+  // io: a half is lost; conflict: an ack is. would_block: not yet.
+  Status look_at(const Pending& pending);
+  bool decide_ready(std::uint64_t now_ns);
+  void store_together(std::vector<Pending> ready, std::uint64_t now_ns);
+  void store_alone(Pending pending, std::uint64_t now_ns);
+  // One with acks: nothing may come between what they are planned from and their save.
+  Status save_alone(Pending& pending);
+  void apply(Pending& pending);
+  void save_notes();
+  bool answer_polls(std::uint64_t now_ns);
+  void forget_old(std::uint64_t now_ns);
+  session::HalfRef ref_of(const core::Place& place, Position position) const;
+  session::TransactionInfo info_of(const core::TransactionMachine::View& view, std::uint64_t now_ns) const;
+  Result<session::TransactionInfo> info_of_decided(TransactionId transaction);
+
+  Host& host_;
+  store::TransactionStore& store_;
+  core::TransactionMachine machine_;
+  std::map<ProducerId, Transactor> transactors_;
+  std::map<TransactionId, Pending> pending_;  // decisions that are not in the store
+  std::vector<store::TransactionNote> notes_;
+  bool unsaved_notes_ = false;
+  std::uint64_t retry_ns_ = 0;   // monotonic: the store has refused, it is not tried before
+  std::uint64_t forget_ns_ = 0;  // monotonic: when old decisions are looked for again
+};
+
+}  // namespace sluice::transactions

@@ -1,0 +1,22 @@
+// Client: transactions.
+#include <utility>
+
+#include "sdk/client_impl.h"
+#include "sdk/transactional_core.h"
+
+namespace sluice {
+
+Result<TransactionalProducer> Client::transactional_producer(TransactionalOptions options) {
+  SLUICE_ASSIGN(auto core, internal::TransactionalCore::open(impl_->link, impl_->link, std::move(options)));
+  return TransactionalProducer(std::move(core));
+}
+
+Result<std::vector<TransactionInfo>> Client::transactions(TransactionId after, std::uint32_t limit, bool parked_only) {
+  return impl_->control().list_transactions(after, limit, parked_only);
+}
+Result<TransactionInfo> Client::transaction(TransactionId id) { return impl_->control().describe_transaction(id); }
+Result<TransactionInfo> Client::order_transaction(TransactionId id, TransactionOrder order) {
+  return impl_->control().order_transaction(id, order);
+}
+
+}  // namespace sluice
