@@ -3,7 +3,9 @@
 #
 #   include/sluice/*.h            public headers; shm/base/{result,transaction_id,types}.h below them, where a quoted
 #                                 "shm/base/result.h" of a public header finds them
+#   include/sluice/ledger/*.h     of the ledger; sqlite.h and postgres.h where they are built
 #   lib/libsluice.so.N            with SOVERSION; lib/cmake/Sluice, lib/pkgconfig/sluice.pc
+#   lib/libsluice-ledger*.so.N    the ledger, and one library per database; lib/cmake/Sluice/Sluice-ledger*.cmake
 #   bin/                          sluiced, sluice, sluice-perf
 #   lib/systemd/system etc.       systemd/CMakeLists.txt
 #   share/man, share/bash-completion
@@ -40,7 +42,29 @@ function(sluice_install_library)
   install(FILES ${PROJECT_BINARY_DIR}/sluice.pc DESTINATION ${CMAKE_INSTALL_LIBDIR}/pkgconfig)
 endfunction()
 
+# The parts of the ledger that were built, each in an export of its own: find_package(Sluice COMPONENTS part ...).
+function(sluice_install_ledger)
+  set(headers ${PROJECT_SOURCE_DIR}/sdk/ledger/include/sluice/ledger)
+  foreach(part IN ITEMS ledger ledger_sqlite ledger_postgres)
+    if(NOT TARGET sluice_${part})
+      continue()
+    endif()
+    set_target_properties(sluice_${part} PROPERTIES VERSION ${PROJECT_VERSION} SOVERSION ${SLUICE_SOVERSION})
+    target_include_directories(sluice_${part} INTERFACE $<INSTALL_INTERFACE:${CMAKE_INSTALL_INCLUDEDIR}>)
+    install(TARGETS sluice_${part} EXPORT Sluice-${part} LIBRARY DESTINATION ${CMAKE_INSTALL_LIBDIR})
+    install(EXPORT Sluice-${part} NAMESPACE Sluice:: FILE Sluice-${part}.cmake
+      DESTINATION ${CMAKE_INSTALL_LIBDIR}/cmake/Sluice)
+    string(REGEX REPLACE "^ledger_?" "" database ${part})
+    if(database)
+      install(FILES ${headers}/${database}.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/sluice/ledger)
+    endif()
+  endforeach()
+  install(FILES ${headers}/connection.h ${headers}/key.h ${headers}/ledger.h
+    DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/sluice/ledger)
+endfunction()
+
 sluice_install_library()
+sluice_install_ledger()
 foreach(program IN ITEMS sluiced sluice_cli sluice_perf)
   if(TARGET ${program})
     set_target_properties(${program} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/bin)  # run.sh, and people

@@ -7,8 +7,9 @@
 Rules:
  1. An include of a file of ours stays in its module or goes to one that MAY_USE names ("may use" goes on downwards).
  2. A quoted include that is no file of ours and no generated schema is an error: a misspelt path is not a free pass.
- 3. Public headers (sdk/include, shm/base/{result,types}.h) include each other, the standard library and
-    tl/expected.hpp, and nothing else.
+ 3. Public headers (sdk/include, sdk/ledger/include, shm/base/{result,types}.h) include each other, the standard library
+    and tl/expected.hpp, and nothing else; those of the ledger reach shm/base through sluice/result.h alone, since only
+    sdk/include has it beside itself once installed.
  4. KJ and Cap'n Proto are known to KJ_MODULES only.
  5. The USES of a sluice_module() in a CMakeLists.txt follow rule 1 too.
 Files longer than LINES_MAX are named as a warning.
@@ -44,11 +45,13 @@ MAY_USE = {
                     "daemon/session", "daemon/spill", "daemon/store"],
     "sdk": ["sdk/include", "sdk/protocol", "shm/region", "shm/ring"],
     "sdk/ledger": ["sdk/include"],
+    "sdk/examples": ["sdk/include", "sdk/ledger"],
     "sdk/cli": ["sdk/include"],
     "perf": ["sdk/include", "shm/ring"],
 }
 KJ_MODULES = {"sdk/protocol", "sdk", "daemon/control", "daemon/main"}
 PUBLIC_BASE_HEADERS = {"shm/base/result.h", "shm/base/types.h"}
+LEDGER_HEADERS = "sdk/ledger/include/"
 # Text alone, so that `5s` and `64KiB` mean the same in the daemon's configuration and on a command line.
 COMMAND_BASE_HEADERS = PUBLIC_BASE_HEADERS | {"shm/base/units.h"}
 LINES_MAX = 600
@@ -97,6 +100,7 @@ class Checker:
         candidates = [Path(name), Path(path).parent / name]
         if name.startswith("sluice/"):
             candidates.append(Path("sdk/include") / name)
+            candidates.append(Path(LEDGER_HEADERS) / name)
         for candidate in candidates:
             if (self.root / candidate).is_file():
                 return os.path.normpath(candidate)
@@ -104,7 +108,8 @@ class Checker:
 
     def check_include(self, path, line, bracket, name):
         module = module_of(path)
-        public = module == "sdk/include" or path in PUBLIC_BASE_HEADERS
+        of_ledger = path.startswith(LEDGER_HEADERS)
+        public = module == "sdk/include" or of_ledger or path in PUBLIC_BASE_HEADERS
         target = self.resolve(path, name)
         if name.startswith(("kj/", "capnp/")) or name.endswith(".capnp.h"):
             if module not in KJ_MODULES:
@@ -117,15 +122,21 @@ class Checker:
                 self.error(path, line, f"a public header includes <{name}>: only C++, tl/expected.hpp and public headers")
             return
         self.edges += 1
-        if public and module_of(target) != "sdk/include" and target not in PUBLIC_BASE_HEADERS:
+        installed = module_of(target) == "sdk/include" or target in PUBLIC_BASE_HEADERS \
+            or (of_ledger and target.startswith(LEDGER_HEADERS))
+        if public and not installed:
             self.error(path, line, f"a public header includes {target}, which is not installed")
+        elif of_ledger and target in PUBLIC_BASE_HEADERS:
+            self.error(path, line, f"{target} is not found from an installed header in a folder: include sluice/result.h")
         elif path in PUBLIC_BASE_HEADERS:
             self.error(path, line, f"{target}: the two public headers of shm/base stand alone, once installed")
         elif module_of(target) is None:
             self.error(path, line, f"{target} belongs to no module of the table")
         elif module_of(target) not in reachable(module):
             self.error(path, line, f"{module} may not use {module_of(target)} ({target})")
-        elif module in ("sdk/cli", "sdk/ledger") and module_of(target) == "shm/base" \
+        elif module == "sdk/examples" and module_of(target) == "sdk/ledger" and not target.startswith(LEDGER_HEADERS):
+            self.error(path, line, f"an example includes {target}, which is not installed")
+        elif module in ("sdk/cli", "sdk/ledger", "sdk/examples") and module_of(target) == "shm/base" \
                 and target not in (COMMAND_BASE_HEADERS if module == "sdk/cli" else PUBLIC_BASE_HEADERS):
             self.error(path, line, f"{module} uses the public SDK alone, but includes {target}")
 
@@ -191,6 +202,16 @@ SELF_TEST_TREES = [
     ("a public header includes <boost/", {"sdk/include/sluice/a.h": "#include <boost/any.hpp>\n"}),
     ("which is not installed", {"sdk/include/sluice/a.h": '#include "shm/base/fd.h"\n', "shm/base/fd.h": ""}),
     ("stand alone", {"shm/base/result.h": '#include "shm/base/types.h"\n', "shm/base/types.h": ""}),
+    ("", {"sdk/ledger/include/sluice/ledger/a.h": '#include "sluice/ledger/b.h"\n#include "sluice/c.h"\n',
+          "sdk/ledger/include/sluice/ledger/b.h": "", "sdk/include/sluice/c.h": ""}),
+    ("which is not installed", {"sdk/ledger/include/sluice/ledger/a.h": '#include "sdk/ledger/b.h"\n', "sdk/ledger/b.h": ""}),
+    ("a public header includes <libpq", {"sdk/ledger/include/sluice/ledger/a.h": "#include <libpq-fe.h>\n"}),
+    ("include sluice/result.h",
+     {"sdk/ledger/include/sluice/ledger/a.h": '#include "shm/base/result.h"\n', "shm/base/result.h": ""}),
+    ("", {"sdk/examples/a.cc": '#include "sluice/ledger/b.h"\n', "sdk/ledger/include/sluice/ledger/b.h": ""}),
+    ("which is not installed", {"sdk/examples/a.cc": '#include "sdk/ledger/b.h"\n', "sdk/ledger/b.h": ""}),
+    ("which is not installed", {"sdk/include/sluice/a.h": '#include "sluice/ledger/b.h"\n',
+                                "sdk/ledger/include/sluice/ledger/b.h": ""}),
     ("belongs to no module", {"daemon/other/a.cc": "\n"}),
     ("daemon/io may not use daemon/log",
      {"daemon/io/CMakeLists.txt": "sluice_module(sluice_daemon_io\n  SOURCES a.cc\n  USES sluice_daemon_log)\n"}),

@@ -34,6 +34,22 @@ for program in sluiced sluice sluice-perf; do
   [ -z "$(find "$build_dir" -type f -name "$program" -perm -u+x -print -quit)" ] || there "bin/$program"
 done
 for header in "$source_dir"/sdk/include/sluice/*.h; do there "include/sluice/$(basename "$header")"; done
+
+# The ledger, as far as it is built, and in the end a program outside that uses all of it.
+parts=() ledger_headers=()
+for part in ledger ledger_sqlite ledger_postgres; do
+  file=libsluice-${part//_/-}.so
+  [ -n "$(find "$build_dir" -name "$file" -print -quit)" ] || continue
+  parts+=("$part")
+  there "$lib/$file.0"
+  there "$lib/cmake/Sluice/Sluice-$part.cmake"
+done
+for header in "$source_dir"/sdk/ledger/include/sluice/ledger/*.h; do
+  header=$(basename "$header" .h)
+  case " ledger_connection ledger_key ledger_ledger ${parts[*]} " in
+    *" ledger_$header "*) there "include/sluice/ledger/$header.h"; ledger_headers+=("$header.h") ;;
+  esac
+done
 for page in "$source_dir"/docs/man/*.[158]; do
   [ -e "$page" ] && there "share/man/man${page##*.}/$(basename "$page")"
 done
@@ -72,11 +88,19 @@ outside=$work/outside
 mkdir -p "$outside"
 for header in "$source_dir"/sdk/include/sluice/*.h; do echo "#include <sluice/$(basename "$header")>"; done >"$work/includes"
 sed -e "/@INCLUDES@/{r $work/includes" -e 'd}' "$here/outside.cc.in" >"$outside/outside.cc"
-sed "s/@VERSION@/$version/" "$here/outside.cmake.in" >"$outside/CMakeLists.txt"
+for header in "${ledger_headers[@]}"; do echo "#include <sluice/ledger/$header>"; done >"$work/ledger_includes"
+sed -e "/@INCLUDES@/{r $work/ledger_includes" -e 'd}' "$here/outside_ledger.cc.in" >"$outside/outside_ledger.cc"
+sed -e "s/@VERSION@/$version/" -e "s/@PARTS@/${parts[*]}/" -e "s/@TARGETS@/${parts[*]/#/Sluice::}/" \
+  "$here/outside.cmake.in" >"$outside/CMakeLists.txt"
 
 if cmake -S "$outside" -B "$outside/build" -DCMAKE_PREFIX_PATH="$prefix" -DCMAKE_CXX_FLAGS="$flags" >"$work/configure.log" 2>&1 &&
   cmake --build "$outside/build" >"$work/build.log" 2>&1; then
   "$outside/build/outside" || fail "the program built with find_package fails"
+  "$outside/build/outside_ledger" || fail "the program built with the ledger fails"
+  # Who asks for the bus alone gets no database with it.
+  if readelf -d "$outside/build/outside" "$prefix/$lib/libsluice.so" | grep -E 'libpq|sqlite'; then
+    fail "a program without the ledger needs the libraries above"
+  fi
 else
   cat "$work"/configure.log "$work"/build.log 2>/dev/null
   fail "a project with find_package(Sluice) does not build"
