@@ -70,6 +70,8 @@ class BusRig {
   Bus& bus() { return *bus_; }
   // As kill -9 and a start: what was not written is gone. Nothing may be in flight: work() first, or have not begun to.
   void kill_and_start();
+  // The same, where the start may be refused: then there is no bus until a start that is not.
+  Status try_kill_and_start();
   void stop_and_start();
   // As kill -9 and a start, with a keeper: memory and sessions are handed to the next bus.
   void kill_and_keep();
@@ -93,6 +95,8 @@ class BusRig {
   // The bus's wall clock, which stands still.
   std::uint64_t wall_ns = 1'700'000'000'000'000'000;
   const std::string& folder() const { return folder_; }
+  // Where topics may have mirrors of their own.
+  std::string mirror_root() const { return folder_ + "/mirrors"; }
 
   static constexpr const char* kTopic = "orders";
 
