@@ -33,6 +33,7 @@ TopicConfig read_config(protocol::TopicConfig::Reader in) {
   config.time_mode = static_cast<TimeMode>(in.getTimeMode());
   config.publishers = copy_list(in.getPublishers());
   config.consumers = copy_list(in.getConsumers());
+  config.mirrors = copy_list(in.getMirrors());
   return config;
 }
 
@@ -144,6 +145,7 @@ void write_config(protocol::TopicConfig::Builder out, const TopicConfig& config)
   out.setTimeMode(static_cast<protocol::TimeMode>(config.time_mode));
   write_list(out.initPublishers(static_cast<unsigned>(config.publishers.size())), config.publishers);
   write_list(out.initConsumers(static_cast<unsigned>(config.consumers.size())), config.consumers);
+  write_list(out.initMirrors(static_cast<unsigned>(config.mirrors.size())), config.mirrors);
 }
 
 void write_change(protocol::TopicChange::Builder out, const TopicChange& change) {
@@ -220,7 +222,8 @@ BusStatus read_status(protocol::BusStatus::Reader in) {
   status.recovery = copy_list(in.getRecovery());
   for (const auto mirror : in.getMirrors())
     status.mirrors.push_back({copy(mirror.getPath()), copy(mirror.getState()), copy(mirror.getReason()),
-                              mirror.getFilledBytes(), mirror.getTotalBytes(), mirror.getFailedReads()});
+                              mirror.getFilledBytes(), mirror.getTotalBytes(), mirror.getFailedReads(),
+                              copy(mirror.getTopic())});
   status.scrub_passes = in.getScrubPasses();
   status.scrub_mended_bytes = in.getScrubMendedBytes();
   status.scrub_damaged_bytes = in.getScrubDamagedBytes();

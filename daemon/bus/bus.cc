@@ -25,8 +25,9 @@ Bus::Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, s
       keeper_(keeper),
       wake_fd_(wake_fd),
       started_ns_(realtime_ns()),
+      topic_mirrors_(settings_.topic_mirrors, directory, disk),
       mirror_keeper_(disk.mirrors(), settings_.mirror_store, settings_.mirrors),
-      scrub_(disk, settings_.mirror_scrub_ns),
+      scrub_(disk, topic_mirrors_, settings_.mirror_scrub_ns),
       delivery_(logs_, *this, store),
       transactions_(*this, store) {
   budget_.limit = settings_.memory_budget;
@@ -47,6 +48,7 @@ Status Bus::load() {
 Status Bus::open_topics() {
   SLUICE_TRY(directory_.remove_deleted(disk_));
   SLUICE_ASSIGN(std::vector<core::TopicRecord> records, store_.topics());
+  topic_mirrors_.remove_leftovers(records);
   for (core::TopicRecord& record : records) SLUICE_TRY(open_topic(std::move(record), false));
   SLUICE_ASSIGN(own_producer_, next_producer_id());
   producers_[own_producer_] = {SessionId(0), TopicId(0)};
@@ -55,10 +57,10 @@ Status Bus::open_topics() {
   return delivery_.load(incarnation_, realtime_ns());
 }
 
-OpenContext Bus::open_context() {
-  return {directory_,
+OpenContext Bus::open_context(TopicId topic) {
+  return {topic_mirrors_.directory_of(topic),
           store_,
-          disk_,
+          topic_mirrors_.disk_of(topic),
           *sessions_,
           *this,
           this,
@@ -84,6 +86,7 @@ Status Bus::open_topic(core::TopicRecord record, bool fresh) {
   // Known before its partitions are, so that a failure half-way leaves nothing behind that do_work() would miss.
   topics_[opened.name()] = std::move(topic);
   by_id_[opened.id()] = &opened;
+  SLUICE_TRY(topic_mirrors_.open(opened.record(), fresh));
   SLUICE_TRY(add_partitions(opened, fresh));
   if (!fresh && !adopted && !opened.is_volatile()) SLUICE_TRY(store_.forget_former_producers(opened.id()));
   return {};
@@ -106,9 +109,9 @@ Status Bus::add_partition(Topic& topic, PartitionNumber number, bool fresh) {
   if (kept != kept_units_.end()) {
     KeptUnit unit = std::move(kept->second);
     kept_units_.erase(kept);
-    SLUICE_TRY(topic.adopt_partition(number, std::move(unit), open_context(), findings_));
+    SLUICE_TRY(topic.adopt_partition(number, std::move(unit), open_context(topic.id()), findings_));
   } else {
-    SLUICE_TRY(topic.open_partition(number, next_handle_++, fresh, open_context(), findings_));
+    SLUICE_TRY(topic.open_partition(number, next_handle_++, fresh, open_context(topic.id()), findings_));
     // Sessions of the daemon before may hold memory of it that was not kept.
     if (!fresh) let_attach_anew(topic);
   }
@@ -143,16 +146,18 @@ TurnResult Bus::do_work(std::uint64_t now_ns) {
         spdlog::error("lease on positions not renewed topic={} reason={}", name, renewed.error().message());
     }
   }
-  turn.progressed |= reap(now_ns);
+  turn.progressed |= reap(disk_, now_ns);
+  topic_mirrors_.for_each([&](TopicId, io::Disk& disk) { turn.progressed |= reap(disk, now_ns); });
   turn.progressed |= bury_deleted();
   turn.progressed |= hang_up_replaced();
   turn.progressed |= mirror_keeper_.do_work(now_ns);
+  turn.progressed |= topic_mirrors_.do_work(now_ns);
   if (!stopping_) turn.progressed |= scrub_.do_work(by_id_, now_ns);
   turn.progressed |= delivery_.do_work(now_ns);
   turn.progressed |= transactions_.do_work(now_ns);
   if (now_ns >= retention_at_ns_) run_retention(now_ns);
-  for (const std::uint64_t deadline : {retention_at_ns_, mirror_keeper_.deadline_ns(), scrub_.deadline_ns(),
-                                       delivery_.deadline_ns(), transactions_.deadline_ns()})
+  for (const std::uint64_t deadline : {retention_at_ns_, mirror_keeper_.deadline_ns(), topic_mirrors_.deadline_ns(),
+                                       scrub_.deadline_ns(), delivery_.deadline_ns(), transactions_.deadline_ns()})
     if (deadline != 0 && (turn.deadline_ns == 0 || deadline < turn.deadline_ns)) turn.deadline_ns = deadline;
   return turn;
 }
@@ -169,9 +174,9 @@ void Bus::enforce_pin_quota(const PartitionUnit& unit) {
   }
 }
 
-bool Bus::reap(std::uint64_t now_ns) {
+bool Bus::reap(io::Disk& disk, std::uint64_t now_ns) {
   std::array<io::Completion, kCompletionsMax> completions;
-  const std::size_t count = disk_.reap(completions);
+  const std::size_t count = disk.reap(completions);
   for (std::size_t i = 0; i < count; ++i) {
     const auto owner = by_handle_.find(static_cast<std::uint32_t>(completions[i].token >> 32));
     SLUICE_ASSERT(owner != by_handle_.end());
@@ -211,7 +216,7 @@ void Bus::retain(const Topic& topic, PartitionUnit& unit, std::uint64_t wall_ns)
 // A deleted topic's memory and files go once nothing of it is in flight.
 bool Bus::bury_deleted() {
   if (dying_.empty()) return false;
-  bool buried = false;
+  std::vector<TopicId> buried;
   std::erase_if(dying_, [&](std::unique_ptr<Topic>& topic) {
     for (PartitionUnit& unit : topic->partitions())
       if (!unit.partition->is_idle()) return false;
@@ -219,15 +224,16 @@ bool Bus::bury_deleted() {
       by_handle_.erase(unit.handle);
       if (unit.partition->log() != nullptr) static_cast<void>(unit.partition->log()->close());
     }
-    buried = true;
+    buried.push_back(topic->id());
     return true;
   });
-  if (buried) {
+  for (const TopicId topic : buried) topic_mirrors_.remove(topic);
+  if (!buried.empty()) {
     if (auto removed = directory_.remove_deleted(disk_); !removed)
       spdlog::error("files of a deleted topic not removed, tried again at the next start reason={}",
                     removed.error().message());
   }
-  return buried;
+  return !buried.empty();
 }
 
 void Bus::arm(std::uint32_t flag) {
@@ -244,6 +250,7 @@ void Bus::disarm() {
 void Bus::begin_stop() {
   stopping_ = true;
   mirror_keeper_.stop();
+  topic_mirrors_.stop();
   for (const auto& [handle, partition] : by_handle_) {
     if (partition->gate() == layout::Gate::open) partition->close_gate(layout::Gate::closing);
     partition->flush_now();
@@ -251,7 +258,7 @@ void Bus::begin_stop() {
 }
 
 bool Bus::drained() const {
-  if (!mirror_keeper_.is_idle()) return false;
+  if (!mirror_keeper_.is_idle() || !topic_mirrors_.is_idle()) return false;
   return std::all_of(by_handle_.begin(), by_handle_.end(), [](const auto& entry) {
     const spill::Partition& partition = *entry.second;
     if (!partition.is_idle()) return false;
@@ -352,6 +359,7 @@ Result<TopicId> Bus::make_topic(core::TopicRequest request) {
   if (topics_.size() >= kTopicsMax)
     return fail(ErrorCode::quota, doing + ": the limit is " + std::to_string(kTopicsMax) + " topics");
   SLUICE_TRY(check_room(config, config.partitions, doing));
+  SLUICE_TRY(topic_mirrors_.check(config));
   const std::uint64_t now = realtime_ns();
   SLUICE_ASSIGN(const TopicId id, store_.create_topic(config, now));
   const std::string name = config.name;
@@ -410,12 +418,14 @@ Status Bus::remove_topic(const std::string& name) {
   SLUICE_TRY(store_.delete_topic(topic->id()));
   for (PartitionUnit& unit : topic->partitions()) unit.partition->close_gate(layout::Gate::deleted);
   if (!topic->is_volatile()) {
-    if (auto aside = directory_.set_aside(disk_, name, topic->id()); !aside)
+    const TopicId id = topic->id();
+    if (auto aside = topic_mirrors_.directory_of(id).set_aside(topic_mirrors_.disk_of(id), name, id); !aside)
       spdlog::error("files of a deleted topic not set aside topic={} reason={}", name, aside.error().message());
   }
   for (const PartitionUnit& unit : topic->partitions())
     transactions_.partition_gone({topic->id(), unit.partition->identity().partition});
   drop_partitions(*topic);
+  scrub_.let_go_of(topic->id());
   by_id_.erase(topic->id());
   const auto found = topics_.find(name);
   dying_.push_back(std::move(found->second));

@@ -26,6 +26,7 @@
 #include "daemon/bus/partition_regions.h"
 #include "daemon/bus/scrub.h"
 #include "daemon/bus/topic.h"
+#include "daemon/bus/topic_mirrors.h"
 #include "daemon/delivery/delivery.h"
 #include "daemon/io/disk.h"
 #include "daemon/keep/kept_table.h"
@@ -55,6 +56,7 @@ struct BusSettings {
   std::function<void(SessionId)> on_revoked;
   store::MirrorStore* mirror_store = nullptr;  // the store, where there are mirrors
   MirrorKeeperOptions mirrors;
+  TopicMirrorSettings topic_mirrors;
   std::uint64_t mirror_scrub_ns = 0;                     // from one segment to the next; 0: none
   std::function<std::uint64_t()> wall_ns = realtime_ns;  // what delayed messages are due by
 };
@@ -169,7 +171,7 @@ class Bus final : public session::BusInterface,
   Status load();
   Status open_topics();
   Status take_over_halves();
-  OpenContext open_context();
+  OpenContext open_context(TopicId topic);
   Status open_topic(core::TopicRecord record, bool fresh);
   Status add_partitions(Topic& topic, bool fresh);
   Status add_partition(Topic& topic, PartitionNumber number, bool fresh);
@@ -214,7 +216,7 @@ class Bus final : public session::BusInterface,
   session::PartitionInfo info_of(const PartitionUnit& unit) const;
   std::uint32_t count_sessions_with(const Topic& topic, bool producers) const;
 
-  bool reap(std::uint64_t now_ns);
+  bool reap(io::Disk& disk, std::uint64_t now_ns);
   void enforce_pin_quota(const PartitionUnit& unit);
   void run_retention(std::uint64_t now_ns);
   void retain(const Topic& topic, PartitionUnit& unit, std::uint64_t wall_ns);
@@ -232,6 +234,7 @@ class Bus final : public session::BusInterface,
   Incarnation incarnation_;
   MemoryBudget budget_;
   std::unique_ptr<session::SessionTable> sessions_;
+  TopicMirrors topic_mirrors_;  // outlives the topics
   std::map<std::string, std::unique_ptr<Topic>> topics_;
   std::map<TopicId, Topic*> by_id_;
   std::vector<std::unique_ptr<Topic>> dying_;                       // deleted, with requests in flight

@@ -27,15 +27,6 @@ constexpr std::uint64_t kUrgentNs = 200'000;
 constexpr std::uint64_t kDrainNsMax = 30'000'000'000;  // of a stop
 constexpr std::size_t kInboxTurnMax = 64;              // closures run in one turn
 
-Status watch(int epoll, int fd) {
-  epoll_event event{};
-  event.events = EPOLLIN;
-  event.data.fd = fd;
-  if (::epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event) != 0)
-    return fail(system_error(errno, "watching a descriptor of the bus thread"));
-  return {};
-}
-
 void drain_eventfd(int fd) {
   std::uint64_t count = 0;
   [[maybe_unused]] const ssize_t size = ::read(fd, &count, sizeof count);  // non-blocking; empty is fine
@@ -48,9 +39,18 @@ Result<std::unique_ptr<BusLoop>> BusLoop::create(io::Disk& disk, UniqueFd wake) 
   loop->wake_ = wake ? std::move(wake) : UniqueFd(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   loop->epoll_ = UniqueFd(::epoll_create1(EPOLL_CLOEXEC));
   if (!loop->wake_ || !loop->epoll_) return fail(system_error(errno, "making the descriptors of the bus thread"));
-  SLUICE_TRY(watch(loop->epoll_.get(), loop->wake_.get()));
-  if (disk.completion_fd() >= 0) SLUICE_TRY(watch(loop->epoll_.get(), disk.completion_fd()));
+  SLUICE_TRY(loop->watch(loop->wake_.get()));
+  if (disk.completion_fd() >= 0) SLUICE_TRY(loop->watch(disk.completion_fd()));
   return loop;
+}
+
+Status BusLoop::watch(int fd) {
+  epoll_event event{};
+  event.events = EPOLLIN;
+  event.data.fd = fd;
+  if (::epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd, &event) != 0)
+    return fail(system_error(errno, "watching a descriptor of the bus thread"));
+  return {};
 }
 
 void BusLoop::wake() {

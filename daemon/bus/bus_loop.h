@@ -30,6 +30,10 @@ class BusLoop final : public session::BusPoster {
   // `wake`: the eventfd of the daemon before, if clients still hold that; else a new one is made.
   static Result<std::unique_ptr<BusLoop>> create(io::Disk& disk, UniqueFd wake = {});
 
+  // From here on the bus thread wakes while it is readable; what makes it so is taken down by a turn of the bus. It
+  // goes when it is closed.
+  Status watch(int fd);
+
   bool post(std::function<void(session::BusInterface&)> call) override;
   bool has_ended() const override;
   // The eventfd that wakes the bus thread: clients get a copy.

@@ -40,12 +40,27 @@ session::DoctorCheck check_keeper(const keep::RegionKeeper* keeper) {
                "when all are, new partitions and sessions are refused: end some, or start with --no-keeper");
 }
 
-session::DoctorCheck check_mirrors(const io::MirrorDisk& mirrors) {
+session::DoctorCheck check_mirrors(std::string name, const std::vector<const io::MirrorDisk*>& disks) {
   std::string bad;
-  for (const io::MirrorInfo& copy : mirrors.info())
-    if (!copy.good) bad += (bad.empty() ? "" : "; ") + copy.root + ": " + copy.reason;
-  return check("mirrors", bad.empty(), bad.empty() ? std::to_string(mirrors.copy_count()) + " good copies" : bad,
+  std::size_t count = 0;
+  for (const io::MirrorDisk* mirrors : disks) {
+    count += mirrors->copy_count();
+    for (const io::MirrorInfo& copy : mirrors->info())
+      if (!copy.good) bad += (bad.empty() ? "" : "; ") + copy.root + ": " + copy.reason;
+  }
+  return check(std::move(name), bad.empty(), bad.empty() ? std::to_string(count) + " good copies" : bad,
                "messages are durable on the other copies alone: look at that disk (dmesg, smartctl), replace it");
+}
+
+// `size`: of the log files in one of the copies.
+void add_copies(const io::MirrorDisk& mirrors, const std::string& topic, std::uint64_t size,
+                std::vector<session::MirrorStatus>& all) {
+  for (const io::MirrorInfo& copy : mirrors.info())
+    all.push_back({copy.root,
+                   copy.good      ? "good"
+                   : copy.filling ? "filling"
+                                  : "stale",
+                   copy.reason, copy.filled_bytes, copy.filling ? size : 0, copy.failed_reads, topic});
 }
 
 session::DoctorCheck check_kernel() {
@@ -223,16 +238,21 @@ Result<session::BusStatus> Bus::status(SessionId session) {
   status.socket = settings_.socket;
   status.sessions = static_cast<std::uint32_t>(sessions_->size());
   status.topics = static_cast<std::uint32_t>(topics_.size());
+  std::map<TopicId, std::uint64_t> own_bytes;  // of topics that have mirrors of their own
+  std::uint64_t shared_bytes = 0;              // of the others
   for (const auto& [name, topic] : topics_) {
+    std::uint64_t& bytes = topic->config().mirrors.empty() ? shared_bytes : own_bytes[topic->id()];
     for (PartitionUnit& unit : topic->partitions()) {
       const spill::Partition& partition = *unit.partition;
       ++status.partitions;
       status.poisoned += partition.gate() == layout::Gate::poisoned;
       status.repaired_claims += partition.counters().repaired_claims;
       status.expired_claims += partition.counters().expired_claims;
-      if (unit.partition->log() != nullptr) status.disk_bytes += unit.partition->log()->file_bytes();
+      if (unit.partition->log() != nullptr) bytes += unit.partition->log()->file_bytes();
     }
   }
+  status.disk_bytes = shared_bytes;
+  for (const auto& [topic, bytes] : own_bytes) status.disk_bytes += bytes;
   status.memory_bytes = budget_.used;
   status.memory_budget_bytes = budget_.limit;
   status.repair_ns_max = repair_ns_max_;
@@ -244,14 +264,11 @@ Result<session::BusStatus> Bus::status(SessionId session) {
   status.scrub_damaged_bytes = scrub_.damaged_bytes();
   status.open_transactions = transactions_.open();
   status.parked_transactions = transactions_.parked();
-  if (io::MirrorDisk* const mirrors = disk_.mirrors())
-    for (const io::MirrorInfo& copy : mirrors->info())
-      status.mirrors.push_back({copy.root,
-                                copy.good      ? "good"
-                                : copy.filling ? "filling"
-                                               : "stale",
-                                copy.reason, copy.filled_bytes, copy.filling ? status.disk_bytes : 0,
-                                copy.failed_reads});
+  if (io::MirrorDisk* const mirrors = disk_.mirrors()) add_copies(*mirrors, "", shared_bytes, status.mirrors);
+  topic_mirrors_.for_each([&](TopicId id, const io::MirrorDisk& mirrors) {
+    const auto topic = by_id_.find(id);  // one that was deleted may not be gone yet
+    if (topic != by_id_.end()) add_copies(mirrors, topic->second->name(), own_bytes[id], status.mirrors);
+  });
   return status;
 }
 
@@ -286,10 +303,11 @@ Result<std::vector<session::DoctorCheck>> Bus::doctor(SessionId session, bool qu
   checks.push_back(check("room", waiting.empty(), waiting.empty() ? "no partition waits for disk or memory" : waiting,
                          "free disk space or raise memory_budget; it goes on by itself"));
   checks.push_back(check_keeper(keeper_));
-  if (io::MirrorDisk* const mirrors = disk_.mirrors()) {
-    checks.push_back(check_mirrors(*mirrors));
-  }
-  if (disk_.mirrors() != nullptr || scrub_.damaged_bytes() != 0)
+  if (io::MirrorDisk* const mirrors = disk_.mirrors()) checks.push_back(check_mirrors("mirrors", {mirrors}));
+  std::vector<const io::MirrorDisk*> topic_mirrors;
+  topic_mirrors_.for_each([&](TopicId, const io::MirrorDisk& mirrors) { topic_mirrors.push_back(&mirrors); });
+  if (!topic_mirrors.empty()) checks.push_back(check_mirrors("topic mirrors", topic_mirrors));
+  if (disk_.mirrors() != nullptr || !topic_mirrors.empty() || scrub_.damaged_bytes() != 0)
     checks.push_back(check("scrub", scrub_.mended_bytes() == 0 && scrub_.damaged_bytes() == 0,
                            std::to_string(scrub_.passes()) + " passes, " + std::to_string(scrub_.mended_bytes()) +
                                " bytes mended from another copy, " + std::to_string(scrub_.damaged_bytes()) +

@@ -49,7 +49,7 @@ Status Bus::recover_partition(Topic& topic, PartitionNumber number) {
   const std::uint32_t before = unit.handle;
   const std::uint32_t handle = next_handle_++;
   unit.partition->release_log();  // its locks, too
-  if (auto replaced = topic.replace_partition(number, handle, open_context(), findings_); !replaced) {
+  if (auto replaced = topic.replace_partition(number, handle, open_context(topic.id()), findings_); !replaced) {
     unit.unrecovered = replaced.error().message();
     return fail(replaced.error());
   }

@@ -5,6 +5,7 @@
 //   <dir>/store.db              daemon/store
 //   <dir>/topics/<topic>/<n>/   daemon/log
 //   <dir>/topics/.deleted-<id>  of a deleted topic, until its files are removed
+//   <dir>/mirrored/             topics that have mirrors of their own (topic_mirrors.h)
 //   <dir>/mirror.state          with mirrors: which copies are good (daemon/io/mirror_state.h)
 // A mirror holds the same under its own root.
 #pragma once

@@ -38,10 +38,10 @@ bool MirrorKeeper::begin_one(std::uint64_t now_ns) {
 }
 
 Status MirrorKeeper::begin(std::size_t copy) {
-  store_done_ = false;
+  store_done_ = store_ == nullptr;
   if (options_.may_fill) SLUICE_TRY(options_.may_fill(disk_->root(copy)));
   SLUICE_TRY(disk_->begin_fill(copy));
-  return store_->begin_fill(copy);
+  return store_ == nullptr ? Status() : store_->begin_fill(copy);
 }
 
 bool MirrorKeeper::go_on(std::uint64_t now_ns) {
@@ -64,7 +64,8 @@ bool MirrorKeeper::go_on(std::uint64_t now_ns) {
 }
 
 Status MirrorKeeper::finish(std::size_t copy) {
-  if (!store_->is_filled(copy)) return fail(ErrorCode::io, "filling " + disk_->root(copy) + ": its store failed");
+  if (store_ != nullptr && !store_->is_filled(copy))
+    return fail(ErrorCode::io, "filling " + disk_->root(copy) + ": its store failed");
   return disk_->finish_fill();
 }
 
@@ -72,7 +73,7 @@ Status MirrorKeeper::finish(std::size_t copy) {
 bool MirrorKeeper::end(std::size_t copy, const std::string& reason, std::uint64_t now_ns) {
   ending_ = reason;
   if (is_filling() && !disk_->end_fill(reason)) return false;
-  store_->end_fill();
+  if (store_ != nullptr) store_->end_fill();
   retry_at_ns_[copy] = now_ns + options_.retry_ns;
   deadline_ns_ = retry_at_ns_[copy];
   if (!stopping_ && reason != last_failure_)

@@ -1,4 +1,5 @@
 // Brings stale copies back: fills one at a time, log files and store, and has it called good when both are the same.
+// One for the data directory, and one for each topic that has mirrors of its own.
 //
 // Owner: the bus thread, as a part of its turn. Without mirrors it does nothing.
 //
@@ -26,7 +27,7 @@ struct MirrorKeeperOptions {
 
 class MirrorKeeper {
  public:
-  // Both null without mirrors. They outlive it.
+  // Both null without mirrors, the store where the copies have none. They outlive it.
   MirrorKeeper(io::MirrorDisk* disk, store::MirrorStore* store, MirrorKeeperOptions options);
 
   // True: it did something.

@@ -82,8 +82,10 @@ bool Scrub::go_on_with(Run& run, const Topics& topics) {
 bool Scrub::choose_pass(const Topics& topics, std::uint64_t now_ns) {
   if (!has_pass() || now_ns < next_ns_) return false;
   next_ns_ = now_ns + interval_ns_;
-  if (disk_.mirrors()->good_count() < 2) return false;
+  if (std::none_of(topics.begin(), topics.end(), [&](const auto& topic) { return has_copies(topic.first); }))
+    return false;
   for (auto topic = topics.lower_bound(place_.topic); topic != topics.end(); ++topic) {
+    if (!has_copies(topic->first)) continue;
     if (topic->first != place_.topic) place_ = {topic->first, 0, Position()};
     const std::size_t count = topic->second->partitions().size();
     for (; place_.partition < count; place_ = {place_.topic, place_.partition + 1, Position()}) {
@@ -96,6 +98,11 @@ bool Scrub::choose_pass(const Topics& topics, std::uint64_t now_ns) {
   return false;
 }
 
+bool Scrub::has_copies(TopicId topic) const {
+  io::MirrorDisk* const mirrors = topic_mirrors_.disk_of(topic).mirrors();
+  return mirrors != nullptr && mirrors->good_count() >= 2;
+}
+
 // The first segment from the place on that begins below `until`; the place goes behind it.
 bool Scrub::take(Cause cause, Place& place, log::PartitionLog& log, Position until) {
   const std::uint64_t segment_size = log.options().segment_size;
@@ -105,8 +112,9 @@ bool Scrub::take(Cause cause, Place& place, log::PartitionLog& log, Position unt
     if (at >= until) break;
     const SegmentNumber segment(at.value / segment_size);
     place.position = Position(segment.next().value * segment_size);
+    io::Disk& disk = topic_mirrors_.disk_of(place.topic);
     unit_ = Unit{cause,     place.topic, place.partition,
-                 file.base, segment,     std::make_unique<log::SegmentScrub>(disk_, log.options(), file, segment)};
+                 file.base, segment,     std::make_unique<log::SegmentScrub>(disk, log.options(), file, segment)};
     return true;
   }
   return false;
@@ -167,6 +175,10 @@ void Scrub::add_to_run(const Result<log::ScrubOutcome>& outcome) {
       report.damaged.push_back({unit_->partition, range.begin, range.end, text(range.reason)});
   }
   if (!outcome->unreadable.empty()) tell(outcome->unreadable);
+}
+
+void Scrub::let_go_of(TopicId topic) {
+  if (unit_ && unit_->topic == topic) let_go();
 }
 
 void Scrub::let_go() {

@@ -20,6 +20,7 @@
 #include <tuple>
 
 #include "daemon/bus/topic.h"
+#include "daemon/bus/topic_mirrors.h"
 #include "daemon/io/disk.h"
 #include "daemon/log/segment_scrub.h"
 #include "daemon/session/bus_interface.h"
@@ -35,8 +36,9 @@ class Scrub {
  public:
   using Topics = std::map<TopicId, Topic*>;
 
-  // `interval_ns`: of the slow pass, from one segment to the next; 0: none. It needs mirrors.
-  Scrub(io::Disk& disk, std::uint64_t interval_ns) : disk_(disk), interval_ns_(interval_ns) {}
+  // `disk`: the daemon's. `interval_ns`: of the slow pass, from one segment to the next; 0: none. It needs mirrors.
+  Scrub(io::Disk& disk, const TopicMirrors& topic_mirrors, std::uint64_t interval_ns)
+      : disk_(disk), topic_mirrors_(topic_mirrors), interval_ns_(interval_ns) {}
 
   // A step. True: there was one to do, and there may be more.
   bool do_work(const Topics& topics, std::uint64_t now_ns);
@@ -47,6 +49,8 @@ class Scrub {
   bool see_to(TopicId topic, PartitionNumber partition, const log::PartitionLog& log, Position position);
   // Looks at all of the topic, or one partition. One that is under way goes on instead.
   void start_run(TopicId topic, std::optional<PartitionNumber> partition);
+  // The topic was deleted: nothing of it stays open.
+  void let_go_of(TopicId topic);
   // Of the topic's last run; `run` 0: none.
   session::ScrubReport report(TopicId topic) const;
 
@@ -78,7 +82,8 @@ class Scrub {
     std::optional<Position> until;  // of the partition that it is in
   };
 
-  bool has_pass() const { return interval_ns_ != 0 && disk_.mirrors() != nullptr; }
+  bool has_pass() const { return interval_ns_ != 0 && (disk_.mirrors() != nullptr || !topic_mirrors_.empty()); }
+  bool has_copies(TopicId topic) const;
   static log::PartitionLog* log_of(const Topics& topics, TopicId topic, PartitionNumber partition);
   bool choose(const Topics& topics, std::uint64_t now_ns);
   bool choose_report(const Topics& topics);
@@ -92,6 +97,7 @@ class Scrub {
   void let_go();
 
   io::Disk& disk_;
+  const TopicMirrors& topic_mirrors_;
   const std::uint64_t interval_ns_;
   std::optional<Unit> unit_;
   std::map<Key, bool> reports_;  // true: seen to, and not asked for again yet

@@ -45,6 +45,7 @@ void write_config(protocol::TopicConfig::Builder out, const core::TopicConfig& c
   };
   write_list(out.initPublishers(static_cast<unsigned>(config.publishers.size())), config.publishers);
   write_list(out.initConsumers(static_cast<unsigned>(config.consumers.size())), config.consumers);
+  write_list(out.initMirrors(static_cast<unsigned>(config.mirrors.size())), config.mirrors);
 }
 
 void write_partition(protocol::PartitionInfo::Builder out, const session::PartitionInfo& info) {
@@ -124,9 +125,13 @@ Result<core::TopicRequest> read_request(protocol::TopicConfig::Reader in) {
   SLUICE_ASSIGN(config.time_mode, read_enum<core::TimeMode>(in.getTimeMode(), 3, "time mode"));
   SLUICE_ASSIGN(config.publishers, read_list(in.getPublishers(), "publishers"));
   SLUICE_ASSIGN(config.consumers, read_list(in.getConsumers(), "consumers"));
-  if (in.getMirrors().size() != 0) {
-    return fail(ErrorCode::invalid,
-                "creating topic " + config.name + ": this daemon keeps no mirrors; leave --mirror out");
+  if (in.getMirrors().size() >= kMirrorCopiesMax) {
+    return fail(ErrorCode::invalid, "creating topic " + config.name + ": " + std::to_string(in.getMirrors().size()) +
+                                        " mirrors; at most " + std::to_string(kMirrorCopiesMax - 1) + " are possible");
+  }
+  for (const auto mirror : in.getMirrors()) {
+    SLUICE_ASSIGN(std::string path, read_text(mirror, core::kTopicMirrorPathSizeMax, "path of a mirror"));
+    config.mirrors.push_back(std::move(path));
   }
   return request;
 }
@@ -296,6 +301,7 @@ void write_status(protocol::BusStatus::Builder out, const session::BusStatus& st
     mirrors[i].setFilledBytes(mirror.filled_bytes);
     mirrors[i].setTotalBytes(mirror.total_bytes);
     mirrors[i].setFailedReads(mirror.failed_reads);
+    mirrors[i].setTopic(mirror.topic);
   }
   out.setScrubPasses(status.scrub_passes);
   out.setScrubMendedBytes(status.scrub_mended_bytes);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <bit>
+#include <filesystem>
 #include <string_view>
 #include <utility>
 
@@ -66,6 +67,29 @@ Status check_grants(const TopicConfig& config, const std::vector<std::string>& g
   return {};
 }
 
+Status check_mirrors(const TopicConfig& config) {
+  if (config.mirrors.empty()) return {};
+  if (config.durability == Durability::volatile_)
+    return refuse(config, "mirrors need durability async or sync: a volatile topic has no log files");
+  if (config.mirrors.size() >= kMirrorCopiesMax)
+    return refuse(config, std::to_string(config.mirrors.size()) + " mirrors; at most " +
+                              std::to_string(kMirrorCopiesMax - 1) + " are possible");
+  for (std::size_t i = 0; i < config.mirrors.size(); ++i) {
+    const std::string& mirror = config.mirrors[i];
+    if (mirror.size() > kTopicMirrorPathSizeMax || mirror.find_first_of(std::string_view("\n\0", 2)) != mirror.npos)
+      return refuse(config, "the mirror " + mirror.substr(0, kTopicMirrorPathSizeMax) +
+                                " must be one line of at most " + std::to_string(kTopicMirrorPathSizeMax) + " bytes");
+    // One spelling of a directory, so that two that are the same are seen to be.
+    if (!mirror.starts_with('/') || std::filesystem::path(mirror + "/").lexically_normal() != mirror + "/")
+      return refuse(config, "the mirror \"" + mirror +
+                                "\" must be an absolute path without \".\", \"..\" and a slash at its end");
+    for (std::size_t j = 0; j < i; ++j)
+      if ((mirror + "/").starts_with(config.mirrors[j] + "/") || (config.mirrors[j] + "/").starts_with(mirror + "/"))
+        return refuse(config, "the mirrors " + mirror + " and " + config.mirrors[j] + " lie in one another");
+  }
+  return {};
+}
+
 }  // namespace
 
 Status check(const TopicConfig& config) {
@@ -73,7 +97,8 @@ Status check(const TopicConfig& config) {
   SLUICE_TRY(check_sizes(config));
   SLUICE_TRY(check_combinations(config));
   SLUICE_TRY(check_grants(config, config.publishers));
-  return check_grants(config, config.consumers);
+  SLUICE_TRY(check_grants(config, config.consumers));
+  return check_mirrors(config);
 }
 
 TopicConfig complete(TopicRequest request, const TopicDefaults& defaults) {

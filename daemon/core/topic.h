@@ -13,6 +13,9 @@
 
 namespace sluice::core {
 
+// Of a topic's mirror, bytes: with the topic's name and id behind it, it fits kMirrorPathSizeMax.
+inline constexpr std::size_t kTopicMirrorPathSizeMax = 600;
+
 enum class Durability : std::uint8_t { volatile_ = 0, async = 1, sync = 2 };
 enum class Visibility : std::uint8_t { committed = 0, durable = 1 };
 enum class Overflow : std::uint8_t { block = 0, drop_oldest = 1 };
@@ -33,6 +36,7 @@ struct TopicConfig {
   TimeMode time_mode = TimeMode::coarse;
   std::vector<std::string> publishers;  // "user:NAME" | "group:NAME"; empty: whoever may connect
   std::vector<std::string> consumers;
+  std::vector<std::string> mirrors;  // absolute: further directories that hold its log files; never altered
 };
 
 // What the daemon's configuration says of topics.
@@ -69,8 +73,8 @@ struct TopicRecord {
 };
 
 // invalid with the reason: name (1–200 of [A-Za-z0-9._-], not starting with a dot), limits, combinations
-// (claim_deadline none and checksum off need volatile, drop-oldest needs volatile, durable visibility needs a durable
-// topic).
+// (claim_deadline none and checksum off need volatile, drop-oldest needs volatile, durable visibility and mirrors need
+// a durable topic). Whether a daemon allows the mirrors is its own to say.
 Status check(const TopicConfig& config);
 // The topic's configuration, with the defaults for what was left out. Not checked.
 TopicConfig complete(TopicRequest request, const TopicDefaults& defaults);

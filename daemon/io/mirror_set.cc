@@ -200,7 +200,8 @@ class Opener {
 
   bool is_accepted(const MirrorMember& member) const {
     const auto& accepted = options_.accept_missing;
-    return std::find(accepted.begin(), accepted.end(), member.path) != accepted.end();
+    return std::any_of(accepted.begin(), accepted.end(),
+                       [&](const std::string& path) { return (member.path + "/").starts_with(path + "/"); });
   }
 
   std::string why_not(const std::string& path) const {

@@ -46,7 +46,7 @@ struct MirrorSet {
 
 struct MirrorSetOptions {
   std::vector<std::string> roots;  // absolute, no slash at the end, at most kMirrorCopiesMax; the data directory first
-  std::vector<std::string> accept_missing;  // directories of members that may be missing
+  std::vector<std::string> accept_missing;  // directories of members that may be missing, or that these lie in
   std::function<std::uint64_t()> random;    // for ids
 };
 

@@ -222,6 +222,11 @@ const std::vector<Setting>& settings() {
           "Directories on other disks that hold the same as data_dir, at most 3. A message is durable when it is\n"
           "on all of them; a copy whose disk fails is left behind, and filled again when it is back.",
           [](Config& c) -> std::vector<std::string>& { return c.mirrors; }),
+      directories_setting(
+          "mirror_roots",
+          "Where clients may have a topic's log files kept too (sluice topic create --mirror): in these directories.\n"
+          "Only the daemon's user should be able to write there.",
+          [](Config& c) -> std::vector<std::string>& { return c.mirror_roots; }),
       unit_setting(
           "mirror_retry", "How long after a try to fill a stale copy the next one comes.",
           [](Config& c) -> std::uint64_t& { return c.mirror_retry_ns; }, kDuration, "", kSecondNs / 10, kDayNs),

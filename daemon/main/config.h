@@ -40,8 +40,9 @@ struct Limits {
 };
 
 struct Config {
-  std::string data_dir;              // absolute
-  std::vector<std::string> mirrors;  // absolute, at most kMirrorCopiesMax − 1: further copies of data_dir
+  std::string data_dir;                   // absolute
+  std::vector<std::string> mirrors;       // absolute, at most kMirrorCopiesMax − 1: further copies of data_dir
+  std::vector<std::string> mirror_roots;  // absolute: where topics may have mirrors of their own; empty: nowhere
   std::uint64_t mirror_retry_ns = 30'000'000'000;  // from one try to fill a stale copy to the next
   std::uint64_t mirror_scrub_ns = 1'000'000'000;   // from one segment that is compared to the next; 0: none is
   std::vector<std::string> accept_missing;  // members of the mirrors that may be missing at this start; flag alone

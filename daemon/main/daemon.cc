@@ -107,6 +107,14 @@ Status open_parts(const Config& config, Parts& parts) {
   settings.mirrors.may_fill = parts.storage.may_fill;
   settings.mirrors.retry_ns = config.mirror_retry_ns;
   settings.mirror_scrub_ns = config.mirror_scrub_ns;
+  settings.topic_mirrors.roots = config.mirror_roots;
+  settings.topic_mirrors.retry_ns = config.mirror_retry_ns;
+  settings.topic_mirrors.open = [missing = config.accept_missing,
+                                 loop = parts.loop.get()](const auto& roots) -> Result<bus::CopySet> {
+    SLUICE_ASSIGN(bus::CopySet set, open_topic_copies(roots, missing));
+    SLUICE_TRY(loop->watch(set.disk->completion_fd()));
+    return set;
+  };
   SLUICE_ASSIGN(parts.bus,
                 bus::Bus::start(std::move(settings), *parts.storage.directory, *parts.storage.disk,
                                 *parts.storage.store, parts.loop->wake_fd(), parts.keeper.get(), std::move(inherited)));

@@ -18,6 +18,8 @@
 namespace sluice::daemon {
 namespace {
 
+constexpr std::uint32_t kTopicQueueDepth = 64;  // requests of one topic with mirrors of its own
+
 std::string without_trailing_slash(std::string path) {
   while (path.size() > 1 && path.back() == '/') path.pop_back();
   return path;
@@ -68,45 +70,50 @@ void warn_of_one_device(const std::vector<std::string>& roots) {
                      roots[i], roots[j]);
 }
 
+using Locks = std::map<std::string, UniqueFd>;
+
 // Those that were on a file system of their own must be: else their disk is not mounted, and the copy would grow in the
 // directory below.
-std::function<Status(const std::string&)> mount_check(const std::vector<std::string>& roots, Storage& storage) {
+std::function<Status(const std::string&)> mount_check(const std::vector<std::string>& roots,
+                                                      const std::shared_ptr<Locks>& locks) {
   std::vector<std::string> sharing;
   for (const std::string& root : roots)
     if (shares_device(root, roots)) sharing.push_back(root);
-  return [roots, sharing, &storage](const std::string& root) -> Status {
+  return [roots, sharing, locks](const std::string& root) -> Status {
     const bool shared = std::find(sharing.begin(), sharing.end(), root) != sharing.end();
     if (!shared && shares_device(root, roots))
       return fail(ErrorCode::conflict,
                   "filling " + root + ": it was on a file system of its own, and is not any more: mount its disk");
     // It may be another disk by now.
-    storage.locks.erase(root);
-    SLUICE_ASSIGN(storage.locks[root], bus::DataDirectory::lock(root));
+    locks->erase(root);
+    SLUICE_ASSIGN((*locks)[root], bus::DataDirectory::lock(root));
     return {};
   };
 }
 
 // A root whose disk is dead cannot be locked; the others' locks keep a second daemon out.
-Status lock_all(const std::vector<std::string>& roots, Storage& storage) {
+Result<std::shared_ptr<Locks>> lock_all(const std::vector<std::string>& roots) {
+  auto locks = std::make_shared<Locks>();
   std::optional<Error> first;
   for (const std::string& root : roots) {
     Result<UniqueFd> lock = bus::DataDirectory::lock(root);
     if (lock) {
-      storage.locks[root] = std::move(*lock);
+      (*locks)[root] = std::move(*lock);
       continue;
     }
     if (lock.error().code() == ErrorCode::in_use || roots.size() == 1) return fail(std::move(lock).error());
     spdlog::error("copy not locked root={} reason={}", root, lock.error().message());
     if (!first) first = std::move(lock).error();
   }
-  if (storage.locks.empty()) return fail(std::move(*first));
-  return {};
+  if (locks->empty()) return fail(std::move(*first));
+  return locks;
 }
 
-Status open_mirrors(const Config& config, const std::vector<std::string>& roots, std::unique_ptr<io::Disk> inner,
-                    Storage& storage) {
+Result<bus::CopySet> open_copies(const std::vector<std::string>& roots, const std::vector<std::string>& accept_missing,
+                                 std::uint32_t queue_depth, std::unique_ptr<io::Disk> inner,
+                                 std::shared_ptr<Locks> locks) {
   std::vector<std::string> accepted;
-  for (const std::string& path : config.accept_missing) accepted.push_back(without_trailing_slash(path));
+  for (const std::string& path : accept_missing) accepted.push_back(without_trailing_slash(path));
   SLUICE_ASSIGN(io::MirrorSet set, io::open_mirror_set(*inner, {roots, accepted, random_id}));
   for (const io::MirrorCopy& copy : set.copies) {
     if (copy.good) SLUICE_TRY(bus::DataDirectory::prepare(copy.root));
@@ -114,18 +121,19 @@ Status open_mirrors(const Config& config, const std::vector<std::string>& roots,
       spdlog::error("a copy is stale, messages are durable without it root={} reason={}", copy.root, copy.reason);
   }
   warn_of_one_device(roots);
-  storage.may_fill = mount_check(roots, storage);
-  const auto on_stale = [&storage](const io::MirrorInfo& copy) {
-    storage.locks.erase(copy.root);
+  const auto on_stale = [locks](const io::MirrorInfo& copy) {
+    locks->erase(copy.root);
     spdlog::critical("a copy has failed and is stale, messages are durable without it root={} reason={}", copy.root,
                      copy.reason);
   };
   auto disk = std::make_unique<io::MirrorDisk>(std::move(inner), std::move(set),
-                                               io::MirrorDisk::Options{io::kQueueDepthDefault, on_stale});
-  storage.copies = std::make_unique<DiskCopies>(*disk);
-  storage.disk = std::move(disk);
-  storage.directory.emplace(roots.front());
-  return {};
+                                               io::MirrorDisk::Options{queue_depth, on_stale});
+  auto may_fill = mount_check(roots, locks);
+  return bus::CopySet{std::move(locks), std::move(disk), std::move(may_fill)};
+}
+
+Result<std::unique_ptr<io::Disk>> open_inner(std::uint32_t queue_depth, std::size_t copies) {
+  return io::open_disk({.queue_depth = io::MirrorDisk::inner_queue_depth(queue_depth, copies)});
 }
 
 }  // namespace
@@ -133,19 +141,24 @@ Status open_mirrors(const Config& config, const std::vector<std::string>& roots,
 Status open_storage(const Config& config, Storage& storage) {
   std::vector<std::string> roots = {without_trailing_slash(config.data_dir)};
   for (const std::string& mirror : config.mirrors) roots.push_back(without_trailing_slash(mirror));
-  SLUICE_TRY(lock_all(roots, storage));
-  SLUICE_ASSIGN(
-      std::unique_ptr<io::Disk> disk,
-      io::open_disk({.queue_depth = io::MirrorDisk::inner_queue_depth(io::kQueueDepthDefault, roots.size())}));
+  SLUICE_ASSIGN(storage.locks, lock_all(roots));
+  SLUICE_ASSIGN(std::unique_ptr<io::Disk> disk, open_inner(io::kQueueDepthDefault, roots.size()));
   // A data directory that had mirrors is not served as if it never had, because somebody changed the configuration.
   bool mirrored = roots.size() > 1;
   if (!mirrored) {
     SLUICE_ASSIGN(mirrored, io::has_mirror_state(*disk, roots.front()));
   }
-  if (mirrored) return open_mirrors(config, roots, std::move(disk), storage);
-  SLUICE_TRY(bus::DataDirectory::prepare(roots.front()));
-  storage.disk = std::move(disk);
   storage.directory.emplace(roots.front());
+  if (!mirrored) {
+    SLUICE_TRY(bus::DataDirectory::prepare(roots.front()));
+    storage.disk = std::move(disk);
+    return {};
+  }
+  SLUICE_ASSIGN(bus::CopySet set,
+                open_copies(roots, config.accept_missing, io::kQueueDepthDefault, std::move(disk), storage.locks));
+  storage.copies = std::make_unique<DiskCopies>(*set.disk);
+  storage.disk = std::move(set.disk);
+  storage.may_fill = std::move(set.may_fill);
   return {};
 }
 
@@ -159,6 +172,13 @@ Status open_store(Storage& storage) {
   storage.mirror_store = mirrors.get();
   storage.store = std::move(mirrors);
   return {};
+}
+
+Result<bus::CopySet> open_topic_copies(const std::vector<std::string>& roots,
+                                       const std::vector<std::string>& accept_missing) {
+  SLUICE_ASSIGN(std::shared_ptr<Locks> locks, lock_all(roots));
+  SLUICE_ASSIGN(std::unique_ptr<io::Disk> disk, open_inner(kTopicQueueDepth, roots.size()));
+  return open_copies(roots, accept_missing, kTopicQueueDepth, std::move(disk), std::move(locks));
 }
 
 }  // namespace sluice::daemon

@@ -7,16 +7,14 @@
 // Lifetimes: in the order of the members; `store` goes first.
 #pragma once
 
-#include <functional>
-#include <map>
 #include <memory>
 #include <optional>
 #include <string>
 #include <vector>
 
+#include "daemon/bus/copy_set.h"
 #include "daemon/bus/data_directory.h"
 #include "daemon/io/disk.h"
-#include "daemon/io/mirror_disk.h"
 #include "daemon/main/config.h"
 #include "daemon/store/mirror_store.h"
 #include "daemon/store/store.h"
@@ -26,20 +24,20 @@
 namespace sluice::daemon {
 
 struct Storage {
-  // Of the roots, by path. That of a copy which fails is given back, so that its disk can be unmounted.
-  std::map<std::string, UniqueFd> locks;
+  std::shared_ptr<std::map<std::string, UniqueFd>> locks;  // of the roots (bus::CopySet)
   std::optional<bus::DataDirectory> directory;
   std::unique_ptr<io::Disk> disk;
   std::unique_ptr<store::Copies> copies;  // with mirrors
   std::unique_ptr<store::Store> store;
-  store::MirrorStore* mirror_store = nullptr;  // `store`, with mirrors
-  // Whether a root is on the file system that it was on, or on one of its own: not a mount point without its disk.
-  // Locks it again.
-  std::function<Status(const std::string& root)> may_fill;
+  store::MirrorStore* mirror_store = nullptr;               // `store`, with mirrors
+  std::function<Status(const std::string& root)> may_fill;  // bus::CopySet
 };
 
 // Directory and disk; the store is left to open_store(), so that the socket can be taken between.
 Status open_storage(const Config& config, Storage& storage);
 Status open_store(Storage& storage);
+// The copies of a topic that has mirrors of its own.
+Result<bus::CopySet> open_topic_copies(const std::vector<std::string>& roots,
+                                       const std::vector<std::string>& accept_missing);
 
 }  // namespace sluice::daemon

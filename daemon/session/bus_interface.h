@@ -184,6 +184,7 @@ struct MirrorStatus {
   std::uint64_t filled_bytes = 0;
   std::uint64_t total_bytes = 0;
   std::uint64_t failed_reads = 0;
+  std::string topic;  // whose log files it holds; empty: the data directory's
 };
 struct BusStatus {
   std::string version;
@@ -205,7 +206,7 @@ struct BusStatus {
   std::uint64_t repair_ns_last = 0;
   std::string disk_backend;
   std::vector<std::string> recovery;
-  std::vector<MirrorStatus> mirrors;  // the data directory first; empty without mirrors
+  std::vector<MirrorStatus> mirrors;  // the data directory first, if it has any; then those of topics
   // Of log files looked at again since the start.
   std::uint64_t scrub_passes = 0;         // the slow pass has been through everything
   std::uint64_t scrub_mended_bytes = 0;   // from another copy

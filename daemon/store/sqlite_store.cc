@@ -63,12 +63,18 @@ CREATE TABLE audit_bookmarks (
   FOREIGN KEY (topic, partition) REFERENCES audits ON DELETE CASCADE) WITHOUT ROWID;
 )sql";
 
-constexpr std::uint32_t kSchemaVersion = 3;
+constexpr const char* kTopicMirrors = R"sql(
+CREATE TABLE topic_mirrors (
+  topic INTEGER NOT NULL REFERENCES topics ON DELETE CASCADE, ordinal INTEGER NOT NULL, path TEXT NOT NULL,
+  PRIMARY KEY (topic, ordinal)) WITHOUT ROWID;
+)sql";
+
 const SchemaPart kSchema[] = {
     {1, kFirstTables},
     {2, kGroupTables},
     {2, kDelaySchema},
-    {kSchemaVersion, kTransactionSchema},
+    {3, kTransactionSchema},
+    {3, kTopicMirrors},
 };
 
 // Column of audit_rows: behind producer, name, sequence_first, sequence_last.
@@ -142,6 +148,7 @@ class SqliteStore final : public Store {
   Status write_grants(TopicId id, Role role, const std::vector<std::string>& grants);
   Status require_topic(TopicId id, std::string_view what);
   Status read_grants(core::TopicRecord& record);
+  Status read_mirrors(core::TopicRecord& record);
   Status read_audit_rows(TopicId topic, PartitionNumber partition, AuditSnapshot& snapshot);
   Status read_bookmarks(TopicId topic, PartitionNumber partition, AuditSnapshot& snapshot);
   Status write_audit_row(TopicId topic, PartitionNumber partition, const core::AuditRow& row);
@@ -202,6 +209,17 @@ Status SqliteStore::read_grants(core::TopicRecord& record) {
   }
 }
 
+Status SqliteStore::read_mirrors(core::TopicRecord& record) {
+  SLUICE_ASSIGN(Statement * select,
+                database_->statement("SELECT path FROM topic_mirrors WHERE topic = ? ORDER BY ordinal"));
+  select->bind(record.id.value);
+  for (;;) {
+    SLUICE_ASSIGN(const bool row, select->step());
+    if (!row) return {};
+    record.config.mirrors.push_back(select->text(0));
+  }
+}
+
 // Fills the record from a row of `topics`; false if a value is out of its range.
 bool read_topic(const Statement& row, core::TopicRecord& record) {
   record.id = TopicId(static_cast<std::uint32_t>(row.number(0)));
@@ -238,6 +256,7 @@ Result<std::vector<core::TopicRecord>> SqliteStore::topics() {
   }
   for (core::TopicRecord& record : all) {
     SLUICE_TRY(read_grants(record));
+    SLUICE_TRY(read_mirrors(record));
     if (Status valid = core::check(record.config); !valid) return fail(damaged(valid.error().context()));
   }
   return all;
@@ -265,6 +284,8 @@ Result<TopicId> SqliteStore::create_topic(const core::TopicConfig& config, std::
                    config.segment_size, config.slots, config.retention_bytes, config.retention_time_ns,
                    number(config.overflow), config.claim_deadline_ns, number(config.checksum),
                    number(config.time_mode)));
+    for (std::uint64_t i = 0; i < config.mirrors.size(); ++i)
+      SLUICE_TRY(run("INSERT INTO topic_mirrors VALUES (?, ?, ?)", id.value, i, std::string_view(config.mirrors[i])));
     SLUICE_TRY(write_grants(id, Role::publish, config.publishers));
     return write_grants(id, Role::consume, config.consumers);
   };

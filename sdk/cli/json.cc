@@ -83,6 +83,7 @@ Json to_json(const TopicInfo& topic) {
               {"time", name(c.time_mode)},
               {"publishers", c.publishers},
               {"consumers", c.consumers},
+              {"mirrors", c.mirrors},
               {"producers", topic.producers},
               {"readers", topic.readers}};
   Json partitions = Json::array();
@@ -126,6 +127,7 @@ Json to_json(const BusStatus& s) {
   Json mirrors = Json::array();
   for (const MirrorStatus& m : s.mirrors)
     mirrors.push_back({{"path", m.path},
+                       {"topic", m.topic.empty() ? Json(nullptr) : Json(m.topic)},
                        {"state", m.state},
                        {"reason", m.reason},
                        {"filled_bytes", m.filled_bytes},

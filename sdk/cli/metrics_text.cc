@@ -93,17 +93,26 @@ void add_disks(Exposition& out, const BusStatus& bus) {
   out.counter("scrub_damaged_bytes_total", "Bytes found intact on no copy; alarm above 0.")
       .sample({}, bus.scrub_damaged_bytes);
   if (bus.mirrors.empty()) return;
+  // Those of a topic that has mirrors of its own name it.
+  const auto labels = [](const MirrorStatus& mirror) {
+    Labels all{{"path", mirror.path}};
+    if (!mirror.topic.empty()) all.emplace_back("topic", mirror.topic);
+    return all;
+  };
   static constexpr std::array<std::string_view, 3> kStates = {"good", "stale", "filling"};
   out.gauge("mirror_state", "1 for the state that a copy is in; alarm where state=\"stale\" is 1.");
   for (const MirrorStatus& mirror : bus.mirrors)
-    for (const std::string_view state : kStates)
-      out.sample({{"path", mirror.path}, {"state", std::string(state)}}, mirror.state == state ? 1 : 0);
+    for (const std::string_view state : kStates) {
+      Labels all = labels(mirror);
+      all.emplace_back("state", state);
+      out.sample(all, mirror.state == state ? 1 : 0);
+    }
   out.gauge("mirror_filled_bytes", "Of a copy that is being filled: so far.");
-  for (const MirrorStatus& mirror : bus.mirrors) out.sample({{"path", mirror.path}}, mirror.filled_bytes);
+  for (const MirrorStatus& mirror : bus.mirrors) out.sample(labels(mirror), mirror.filled_bytes);
   out.gauge("mirror_fill_size_bytes", "Of a copy that is being filled: as far as it is known.");
-  for (const MirrorStatus& mirror : bus.mirrors) out.sample({{"path", mirror.path}}, mirror.total_bytes);
+  for (const MirrorStatus& mirror : bus.mirrors) out.sample(labels(mirror), mirror.total_bytes);
   out.counter("mirror_failed_reads_total", "Reads of a copy that another one answered.");
-  for (const MirrorStatus& mirror : bus.mirrors) out.sample({{"path", mirror.path}}, mirror.failed_reads);
+  for (const MirrorStatus& mirror : bus.mirrors) out.sample(labels(mirror), mirror.failed_reads);
 }
 
 void add_topics(Exposition& out, const std::vector<TopicInfo>& topics) {

@@ -42,7 +42,7 @@ std::string status_text(const BusStatus& s) {
   row("data directory", s.data_directory);
   row("socket", s.socket);
   row("disk", s.disk_backend + ", " + human_size(s.disk_bytes) + " in log files");
-  for (const MirrorStatus& m : s.mirrors) row("copy", mirror_text(m));
+  for (const MirrorStatus& m : s.mirrors) row(m.topic.empty() ? "copy" : "copy of " + m.topic, mirror_text(m));
   if (s.scrub_mended_bytes != 0) row("mended", human_size(s.scrub_mended_bytes) + " from another copy");
   if (s.scrub_damaged_bytes != 0)
     row("damaged", coloured(1, Colour::red, human_size(s.scrub_damaged_bytes) + " intact on no copy"));

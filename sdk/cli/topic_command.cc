@@ -20,7 +20,7 @@ struct TopicFlags {
   std::string durability, visibility, segment_size, retention_bytes, retention_time, overflow, claim_deadline, checksum,
       time;
   std::uint32_t slots = 0;
-  std::vector<std::string> publishers, consumers;
+  std::vector<std::string> publishers, consumers, mirrors;
   bool json = false;
   bool yes = false;
 };
@@ -53,6 +53,7 @@ Result<TopicConfig> config_of(const TopicFlags& flags) {
   config.slots = flags.slots;
   config.publishers = flags.publishers;
   config.consumers = flags.consumers;
+  config.mirrors = flags.mirrors;
   SLUICE_TRY(take(flags.durability, config.durability, durability_argument));
   SLUICE_TRY(take(flags.visibility, config.visibility, visibility_argument));
   SLUICE_TRY(take(flags.segment_size, config.segment_size, [](std::string_view t) { return size_argument(t); }));
@@ -128,10 +129,10 @@ int list(const Context& context, const TopicFlags& flags) {
   });
 }
 
-std::string names(const std::vector<std::string>& grants) {
+std::string names(const std::vector<std::string>& list, const char* if_none) {
   std::string out;
-  for (const std::string& grant : grants) out += (out.empty() ? "" : ", ") + grant;
-  return out.empty() ? "whoever may connect" : out;
+  for (const std::string& one : list) out += (out.empty() ? "" : ", ") + one;
+  return out.empty() ? if_none : out;
 }
 
 std::string settings_text(const TopicInfo& topic) {
@@ -153,8 +154,9 @@ std::string settings_text(const TopicInfo& topic) {
   row("claim deadline", limit_text(deadline_ns, human_duration(deadline_ns)));
   row("checksum", c.checksum ? "on" : "off");
   row("time", std::string(name(c.time_mode)));
-  row("publishers", names(c.publishers));
-  row("consumers", names(c.consumers));
+  row("publishers", names(c.publishers, "whoever may connect"));
+  row("consumers", names(c.consumers, "whoever may connect"));
+  row("mirrors", names(c.mirrors, "none of its own"));
   row("open now", std::to_string(topic.producers) + " producers, " + std::to_string(topic.readers) + " readers");
   return table.text();
 }
@@ -200,6 +202,8 @@ int alter(const Context& context, const TopicFlags& flags) {
   const std::string command = "topic alter";
   const auto change = change_of(flags);
   if (!change) return report_usage(command, change.error().context());
+  if (!flags.mirrors.empty())
+    return report_usage(command, "the mirrors of a topic are fixed when it is made; make another one with --mirror");
   if (!change->partitions && !change->retention_bytes && !change->retention_time && !change->overflow)
     return report_usage(command,
                         "nothing to change; give --partitions, --retention-bytes, --retention-time or --overflow");
@@ -281,6 +285,10 @@ void add_create(CLI::App& group, Context& context) {
   sub.add_option("--consumer", flags->consumers, "Who may consume; may be repeated (whoever may connect)")
       ->type_name("user:NAME|group:NAME")
       ->allow_extra_args(false);
+  sub.add_option("--mirror", flags->mirrors,
+                 "A directory on another disk that holds its log files too; may be repeated (none)")
+      ->type_name("DIR")
+      ->allow_extra_args(false);
   sub.callback([&context, flags] { context.run = [&context, flags] { return create(context, *flags); }; });
 }
 
@@ -290,6 +298,7 @@ void add_alter(CLI::App& group, Context& context) {
   sub.add_option("NAME", flags->name)->required();
   sub.add_option("--partitions", flags->partitions, "More than now")->type_name("N")->check(CLI::PositiveNumber);
   add_retention(sub, *flags);
+  sub.add_option("--mirror", flags->mirrors)->allow_extra_args(false)->group("");  // only to say that it cannot be
   sub.add_flag("--yes", flags->yes, "Yes, keys may go to other partitions");
   sub.callback([&context, flags] { context.run = [&context, flags] { return alter(context, *flags); }; });
 }

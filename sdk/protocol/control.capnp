@@ -464,7 +464,7 @@ struct TopicConfig {
   timeMode @11 :TimeMode = coarse;
   publishers @12 :List(Text);        # "user:NAME", "group:NAME"; empty: whoever may connect
   consumers @13 :List(Text);
-  mirrors @14 :List(Text);
+  mirrors @14 :List(Text);           # further directories for its log files; absolute, below the daemon's mirror_roots
 }
 
 struct TopicChange {
@@ -690,7 +690,8 @@ struct BusStatus {
   repairNsLast @16 :UInt64;
   diskBackend @17 :Text;
   recovery @18 :List(Text);          # what the last start found, a line each
-  mirrors @19 :List(Mirror);         # the copies of the data directory, itself the first; empty without mirrors
+  # The copies of the data directory, itself the first, if there are mirrors; then those of topics that have their own.
+  mirrors @19 :List(Mirror);
   scrubPasses @20 :UInt64;           # times that the slow scrub has been through everything since the start
   scrubMendedBytes @21 :UInt64;      # from another copy
   scrubDamagedBytes @22 :UInt64;     # found, and intact on no copy
@@ -704,6 +705,7 @@ struct Mirror {
   filledBytes @3 :UInt64;            # filling: so far, of log files
   totalBytes @4 :UInt64;             # as far as it is known
   failedReads @5 :UInt64;            # that another copy answered
+  topic @6 :Text;                    # whose log files it holds; empty: the data directory's
 }
 struct DoctorCheck {
   name @0 :Text;

@@ -29,7 +29,7 @@ _sluice_flags() {
   case "$1" in
     "topic create")
       echo "--partitions --durability --visibility --segment-size --slots $retention --claim-deadline --checksum --time" \
-        "--publisher --consumer" ;;
+        "--publisher --consumer --mirror" ;;
     "topic scrub") echo "--partition --json" ;;
     "topic alter") echo "--partitions $retention --yes" ;;
     "topic list" | "topic describe" | audit | status | config | "session list") echo "--json" ;;
@@ -96,6 +96,7 @@ _sluice() {
   done
 
   case "$previous" in
+    --mirror) mapfile -t COMPREPLY < <(compgen -d -- "$current"); return ;;
     --socket | --file) mapfile -t COMPREPLY < <(compgen -f -- "$current"); return ;;
     --json | --exit | --receipts | --yes | --quick | --payload) ;;
     --hold | --no-hold | --execute | --force | --check | --dry-run | --no-ack) ;;

@@ -38,6 +38,9 @@ struct TopicConfig {
   TimeMode time_mode = TimeMode::coarse;
   std::vector<std::string> publishers;  // "user:NAME" | "group:NAME"; empty: whoever may connect
   std::vector<std::string> consumers;
+  // Further directories, on other disks, that hold its log files too; absolute, below one of the daemon's mirror_roots,
+  // at most 3 with the daemon's own mirrors. They stay as they are.
+  std::vector<std::string> mirrors;
 };
 
 struct TopicChange {
@@ -114,13 +117,14 @@ struct ScrubReport {
   std::vector<std::string> errors;  // what could not be looked at; the first ones
 };
 
-// One copy of the data directory.
+// One copy of the data directory, or of a topic that has mirrors of its own.
 struct MirrorStatus {
   std::string path;
   std::string state;                                // good, stale or filling
   std::string reason;                               // why it is not good
   std::uint64_t filled_bytes = 0, total_bytes = 0;  // filling: so far, and as far as it is known
   std::uint64_t failed_reads = 0;                   // that another copy answered
+  std::string topic;                                // whose log files it holds; empty: the data directory's
 };
 struct BusStatus {
   std::string version;
@@ -135,7 +139,7 @@ struct BusStatus {
   std::uint64_t repair_ns_max = 0, repair_ns_last = 0;  // from a client's hang-up to its last repaired claim
   std::string disk_backend;
   std::vector<std::string> recovery;  // what the last start found, a line each
-  std::vector<MirrorStatus> mirrors;  // the data directory first; empty without mirrors
+  std::vector<MirrorStatus> mirrors;  // the data directory first, if it has any; then those of topics
   // Log files looked at again since the start: whole passes of the slow scrub; what came from another copy; what is
   // intact on none.
   std::uint64_t scrub_passes = 0, scrub_mended_bytes = 0, scrub_damaged_bytes = 0;

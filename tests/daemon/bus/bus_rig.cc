@@ -7,8 +7,10 @@
 #include <cstring>
 #include <filesystem>
 #include <fstream>
+#include <random>
 #include <utility>
 
+#include "daemon/io/mirror_set.h"
 #include "daemon/io/pwrite_disk.h"
 #include "shm/base/assert.h"
 #include "shm/base/clock.h"
@@ -26,6 +28,21 @@ region::Mapping map(const UniqueFd& fd, region::Access access) {
 }
 
 session::Peer self() { return {::geteuid(), ::getegid(), ::getpid(), {}}; }
+
+// As main does it, but for the locks.
+Result<CopySet> open_copies(const std::vector<std::string>& roots) {
+  io::PwriteDisk::Options options;
+  options.direct_io = false;
+  options.queue_depth = io::MirrorDisk::inner_queue_depth(io::kQueueDepthDefault, roots.size());
+  CopySet set;
+  SLUICE_ASSIGN(std::unique_ptr<io::Disk> inner, io::PwriteDisk::create(options));
+  const auto random = [] { return std::uint64_t{std::random_device{}()}; };
+  SLUICE_ASSIGN(io::MirrorSet copies, io::open_mirror_set(*inner, {roots, {}, random}));
+  for (const io::MirrorCopy& copy : copies.copies)
+    if (copy.good) SLUICE_TRY(DataDirectory::prepare(copy.root));
+  set.disk = std::make_unique<io::MirrorDisk>(std::move(inner), std::move(copies), io::MirrorDisk::Options{});
+  return set;
+}
 
 }  // namespace
 
@@ -111,6 +128,8 @@ Status BusRig::start(keep::Inheritance inherited) {
   settings.flush_interval_ns = kFlushIntervalNs;
   settings.retention_interval_ns = 4 * kFlushIntervalNs;
   settings.segments_per_file = 2;
+  settings.topic_mirrors.roots = {mirror_root()};
+  settings.topic_mirrors.open = open_copies;
   settings.wall_ns = [this] { return wall_ns; };
   SLUICE_ASSIGN(
       bus_, Bus::start(std::move(settings), *directory_, *disk_, *store_, wake_.get(), &keeper_, std::move(inherited)));
@@ -124,10 +143,12 @@ void BusRig::let_go() {
   directory_.reset();
 }
 
-void BusRig::kill_and_start() {
+Status BusRig::try_kill_and_start() {
   let_go();
-  SLUICE_ASSERT(start().has_value());
+  return start();
 }
+
+void BusRig::kill_and_start() { SLUICE_ASSERT(try_kill_and_start().has_value()); }
 
 Status BusRig::try_kill_and_keep() {
   let_go();

@@ -72,6 +72,8 @@ class BusRig {
   Bus& bus() { return *bus_; }
   // As kill -9 and a start: what was not written is gone. Nothing may be in flight: work() first, or have not begun to.
   void kill_and_start();
+  // The same, where the start may be refused: then there is no bus until a start that is not.
+  Status try_kill_and_start();
   void stop_and_start();
   // As kill -9 and a start, with a keeper: memory and sessions are handed to the next bus.
   void kill_and_keep();
@@ -97,6 +99,8 @@ class BusRig {
   const std::string& folder() const { return folder_; }
   // How many refs mean each position, in all log files of partition 0. Everything must be on disk.
   std::map<Position, int> refs_on_disk() const;
+  // Where topics may have mirrors of their own.
+  std::string mirror_root() const { return folder_ + "/mirrors"; }
 
   static constexpr const char* kTopic = "orders";
 

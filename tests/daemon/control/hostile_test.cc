@@ -133,7 +133,7 @@ TEST_F(Hostile, OversizedAndUnknownValuesAreRefusedByName) {
   constexpr auto kInvalid = static_cast<std::uint8_t>(ErrorCode::invalid);
   EXPECT_EQ(create([](auto config) { config.setName(std::string(kTopicNameSizeMax + 1, 'x')); }), kInvalid);
   EXPECT_EQ(create([](auto config) { config.setDurability(static_cast<protocol::Durability>(77)); }), kInvalid);
-  EXPECT_EQ(create([](auto config) { config.initMirrors(1).set(0, "/elsewhere"); }), kInvalid);
+  EXPECT_EQ(create([](auto config) { config.initMirrors(kMirrorCopiesMax); }), kInvalid);
   EXPECT_EQ(create([](auto config) { config.initPublishers(1000); }), static_cast<std::uint8_t>(ErrorCode::quota));
   EXPECT_EQ(create([](auto config) { config.setName("fine"); }), 0);
 

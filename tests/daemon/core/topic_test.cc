@@ -103,6 +103,22 @@ TEST(TopicCheck, permissions_name_a_user_or_a_group) {
     EXPECT_FALSE(with(good(), [grant](auto& c) { c.consumers = {grant}; })) << grant;
 }
 
+TEST(TopicCheck, mirrors_are_few_absolute_directories_apart_from_each_other_and_need_a_durable_topic) {
+  const auto with_mirrors = [](std::vector<std::string> mirrors) {
+    return with(good(), [&](TopicConfig& c) { c.mirrors = std::move(mirrors); });
+  };
+  EXPECT_TRUE(with_mirrors({"/mnt/b", "/mnt/b-too", "/mnt/c/sluice"}));
+  EXPECT_FALSE(with_mirrors({"/a", "/b", "/c", "/d"}));
+  for (const char* wrong : {"", "b", "./b", "/", "/mnt/b/", "/mnt/../b", "/mnt/./b", "/mnt//b", "/mnt/b\n"})
+    EXPECT_EQ(with_mirrors({wrong}).error().code(), ErrorCode::invalid) << wrong;
+  EXPECT_FALSE(with_mirrors({"/mnt/b", "/mnt/b"}));
+  EXPECT_FALSE(with_mirrors({"/mnt/b", "/mnt/b/c"}));
+  EXPECT_FALSE(with_mirrors({"/mnt/b/c", "/mnt/b"}));
+  EXPECT_TRUE(with_mirrors({"/" + std::string(kTopicMirrorPathSizeMax - 1, 'x')}));
+  EXPECT_FALSE(with_mirrors({"/" + std::string(kTopicMirrorPathSizeMax, 'x')}));
+  EXPECT_FALSE(with(good_volatile(), [](TopicConfig& c) { c.mirrors = {"/mnt/b"}; }));
+}
+
 TEST(TopicApply, takes_over_what_is_given_and_leaves_the_rest) {
   TopicChange change;
   change.partitions = 8;

@@ -141,6 +141,15 @@ TEST(Config, mirrors_are_directories_of_their_own) {
   EXPECT_NE(error_of("mirrors = [\"/" + std::string(900, 'x') + "\"]\n").find("at most 900 bytes"), std::string::npos);
 }
 
+TEST(Config, mirror_roots_are_directories_that_topics_may_have_mirrors_in) {
+  EXPECT_TRUE(parse("")->mirror_roots.empty());
+  const auto config = parse("mirror_roots = [\"/mnt/b\", \"/mnt/c\"]\n");
+  ASSERT_TRUE(config) << config.error().message();
+  EXPECT_EQ(config->mirror_roots, (std::vector<std::string>{"/mnt/b", "/mnt/c"}));
+  EXPECT_EQ(parse(to_toml(*config))->mirror_roots, config->mirror_roots);
+  EXPECT_EQ(error_of("mirror_roots = [\"b\"]\n"), "x.toml:1: mirror_roots must be an absolute path");
+}
+
 TEST(Config, mirrors_of_the_command_line_take_the_place_of_the_files) {
   const CommandLine line = command_line({"--mirror", "/mnt/b", "--mirror", "c", "--accept-missing-mirror", "/mnt/d"});
   ASSERT_TRUE(line.config) << line.message;

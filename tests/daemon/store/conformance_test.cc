@@ -46,6 +46,7 @@ void expect_same(const core::TopicConfig& a, const core::TopicConfig& b) {
   EXPECT_EQ(a.time_mode, b.time_mode);
   EXPECT_EQ(a.publishers, b.publishers);
   EXPECT_EQ(a.consumers, b.consumers);
+  EXPECT_EQ(a.mirrors, b.mirrors);
 }
 
 TEST_P(StoreConformance, a_topic_comes_back_with_every_setting_after_a_restart_and_a_crash) {
@@ -88,6 +89,21 @@ TEST_P(StoreConformance, an_altered_topic_stays_altered) {
   config.consumers = {"group:x"};
   ASSERT_TRUE(store_->alter_topic(id, config));
   crash();
+  expect_same(store_->topics()->front().config, config);
+}
+
+TEST_P(StoreConformance, a_topics_mirrors_stay_over_changes_and_go_with_it) {
+  core::TopicConfig config;
+  config.name = "mirrored";
+  config.mirrors = {"/mnt/c/sluice", "/mnt/b/sluice"};
+  const TopicId id = store_->create_topic(config, 1).value();
+  config.partitions = 3;
+  ASSERT_TRUE(store_->alter_topic(id, config));
+  crash();
+  expect_same(store_->topics()->front().config, config);
+  ASSERT_TRUE(store_->delete_topic(id));
+  config.mirrors = {"/mnt/b/sluice"};
+  ASSERT_TRUE(store_->create_topic(config, 2));
   expect_same(store_->topics()->front().config, config);
 }
 

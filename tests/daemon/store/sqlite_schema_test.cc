@@ -150,6 +150,25 @@ TEST_F(SqliteSchemaTest, a_file_of_version_1_is_brought_up_and_keeps_everything)
   EXPECT_EQ((*store)->groups()->size(), 1u);
 }
 
+// Version 2 was this one without topic_mirrors.
+TEST_F(SqliteSchemaTest, a_file_of_version_2_is_brought_up_and_topics_may_have_mirrors_then) {
+  auto store = open_sqlite_store(path_);
+  core::TopicConfig config;
+  config.name = "orders";
+  ASSERT_TRUE((*store)->create_topic(config, 1));
+  ASSERT_TRUE((*store)->close());
+  sql("DROP TABLE topic_mirrors; PRAGMA user_version=2; PRAGMA wal_checkpoint(TRUNCATE)");
+  store = open_sqlite_store(path_);
+  ASSERT_TRUE(store) << store.error().message();
+  ASSERT_EQ((*store)->topics()->size(), 1u);
+  EXPECT_TRUE((*store)->topics()->front().config.mirrors.empty());
+  config.name = "mirrored";
+  config.mirrors = {"/mnt/b/sluice"};
+  ASSERT_TRUE((*store)->create_topic(config, 2));
+  ASSERT_EQ((*store)->topics()->size(), 2u);
+  EXPECT_EQ((*store)->topics()->back().config.mirrors, config.mirrors);
+}
+
 TEST_F(SqliteSchemaTest, a_file_that_was_brought_up_has_the_schema_of_a_new_one) {
   sql(kVersion1);
   ASSERT_TRUE(open_sqlite_store(path_).value()->close());
@@ -163,7 +182,7 @@ TEST_F(SqliteSchemaTest, the_new_version_stands_in_the_files_own_header_at_once)
   sql(kVersion1);
   const auto store = open_sqlite_store(path_);
   ASSERT_TRUE(store) << store.error().message();
-  EXPECT_EQ(read(path_).substr(60, 4), std::string("\0\0\0\2", 4));
+  EXPECT_EQ(read(path_).substr(60, 4), std::string("\0\0\0\3", 4));
 }
 
 TEST_F(SqliteSchemaTest, a_file_that_cannot_be_brought_up_stays_as_it_was) {

@@ -88,7 +88,9 @@ BusStatus some_bus() {
   bus.poisoned = 1;
   bus.repaired_claims = 7;
   bus.parked_transactions = 5;
-  bus.mirrors = {{"/data", "good", "", 0, 0, 3}, {"/mir\"ror\\x\n", "stale", "it \"failed\"", 0, 0, 0}};
+  bus.mirrors = {{"/data", "good", "", 0, 0, 3, ""},
+                 {"/mir\"ror\\x\n", "stale", "it \"failed\"", 0, 0, 0, ""},
+                 {"/own/orders-7", "filling", "", 5, 9, 0, "orders"}};
   return bus;
 }
 
@@ -122,6 +124,8 @@ TEST(Metrics, alarms_are_one_where_something_is_wrong) {
   EXPECT_EQ(scrape.value("sluice_partition_poisoned{topic=\"orders\",partition=\"0\"}"), "0");
   EXPECT_EQ(scrape.value("sluice_partition_poisoned{topic=\"orders\",partition=\"1\"}"), "1");
   EXPECT_EQ(scrape.value("sluice_mirror_state{path=\"/data\",state=\"stale\"}"), "0");
+  EXPECT_EQ(scrape.value("sluice_mirror_state{path=\"/own/orders-7\",topic=\"orders\",state=\"filling\"}"), "1");
+  EXPECT_EQ(scrape.value("sluice_mirror_filled_bytes{path=\"/own/orders-7\",topic=\"orders\"}"), "5");
   EXPECT_EQ(scrape.value("sluice_mirror_state{path=\"/mir\\\"ror\\\\x\\n\",state=\"stale\"}"), "1");
 }
 
