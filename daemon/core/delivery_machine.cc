@@ -170,6 +170,13 @@ void DeliveryMachine::parked(const Place& place, Position position) {
   if (found != partitions_.end()) forget_pending(place, found->second, position);
 }
 
+// Its letter is not noted: nobody may take it for settled.
+void DeliveryMachine::not_parked(const Place& place, Position position, Pending pending) {
+  SLUICE_ASSERT(pending.state == PendingState::parking);
+  const auto found = partitions_.find(place);
+  if (found != partitions_.end()) found->second.acks.put(position, std::move(pending));
+}
+
 bool DeliveryMachine::redrive(const Place& place, Position position, std::uint64_t letter, std::uint64_t due_ns) {
   const auto [at, added] = partitions_.emplace(place, Position(0));
   Partition& partition = at->second;

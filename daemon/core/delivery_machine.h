@@ -154,6 +154,8 @@ class DeliveryMachine {
   // ---- dead letters
   // The copy is noted: the message is settled for good.
   void parked(const Place& place, Position position);
+  // It could not be noted after all: the message is what it was, `pending`, before parked().
+  void not_parked(const Place& place, Position position, Pending pending);
   // What was parked is handed out again, from `place`, a dead letters' topic. False: it is already under way, or as
   // many as can be (kPendingMax) are.
   bool redrive(const Place& place, Position position, std::uint64_t letter, std::uint64_t due_ns);

@@ -48,6 +48,8 @@ void DeliveryMachine::take_held(MemberId id, Member& member, const HeldReference
     pending = &partition.acks.put(held.position, std::move(taken));
   } else {
     if (pending->state != PendingState::waiting || pending->deferred || (pending->suspect && alone_out_)) return;
+    // The delivery that it holds has failed already: it timed out, or its nack was saved.
+    if (pending->failed > held.counts.failed) return;
     unschedule(held.place, partition, held.position);
   }
   pending->delivered = std::max(pending->delivered, held.counts.delivered);

@@ -14,7 +14,8 @@
 namespace sluice::delivery {
 namespace {
 
-constexpr std::uint64_t kRetryNs = 20'000'000;  // no room in the topic, or it is not durable yet
+constexpr std::uint64_t kRetryNs = 20'000'000;         // no room in the topic, or it is not durable yet
+constexpr std::uint64_t kNoteRetryNs = 1'000'000'000;  // the store has refused
 constexpr std::size_t kStepsPerTurn = 256;
 constexpr std::uint64_t kLettersKept = 10'000;  // that are redriven or purged
 constexpr const char* kOriginHeader = "sluice-origin";
@@ -133,7 +134,10 @@ bool DeadLetters::do_work(const Now& now) {
         break;
     }
   }
-  note(now, durable);
+  if (!note(now, durable)) {
+    retry_at_ns_ = now.ns + kNoteRetryNs;
+    return false;
+  }
   retry_at_ns_ = entries_.empty() ? 0 : now.ns + (moved ? 0 : kRetryNs);
   return moved;
 }
@@ -248,7 +252,15 @@ bool DeadLetters::note(const Now& now, std::vector<Entry>& durable) {
   for (Entry& entry : durable) by_group[entry.group].push_back(&entry);
   bool all = true;
   for (auto& [group, entries] : by_group) {
-    for (const Entry* entry : entries) group->machine().parked(entry->place, entry->position);
+    // What was sought away, or lies in a topic that is gone, is not pending.
+    std::vector<std::pair<const Entry*, core::Pending>> were;
+    for (const Entry* entry : entries) {
+      if (!group->machine().has(entry->place)) continue;
+      const core::Pending* pending = group->machine().acks(entry->place).find(entry->position);
+      if (pending == nullptr || pending->state != core::PendingState::parking) continue;
+      were.emplace_back(entry, *pending);
+      group->machine().parked(entry->place, entry->position);
+    }
     store::GroupSave save = group->take_save(now);
     for (const Entry* entry : entries)
       if (entry->copy_end.value != 0) save.letters.push_back(entry->record);
@@ -256,6 +268,9 @@ bool DeadLetters::note(const Now& now, std::vector<Entry>& durable) {
       spdlog::error("dead letters are not noted, tried again group={} reason={}", group->name(),
                     saved.error().message());
       group->save_failed(save);
+      // Pending again: the next save of the group must not forget them without their letters.
+      for (auto& [entry, pending] : were)
+        group->machine().not_parked(entry->place, entry->position, std::move(pending));
       for (Entry* entry : entries) entries_.push_back(std::move(*entry));
       all = false;
       continue;

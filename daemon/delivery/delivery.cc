@@ -49,8 +49,7 @@ void Delivery::session_ended(SessionId session, bool dead) {
   for (const auto& [member, group] : ended) {
     group->leave(member, dead ? core::Ending::died : core::Ending::hung, now);
     members_.erase(member);
-    if (Status stored = store_members(*group); !stored)
-      spdlog::error("number of members is not noted group={} reason={}", group->name(), stored.error().message());
+    group->count_members();
   }
 }
 
@@ -58,7 +57,8 @@ void Delivery::session_ended(SessionId session, bool dead) {
 
 bool Delivery::do_work(std::uint64_t now_ns) {
   if (groups_.empty()) return false;
-  const Now now{now_ns, realtime_coarse_ns()};
+  // The coarse clock is late: what is saved with it would be due too early in the next daemon's eyes.
+  const Now now{now_ns, realtime_ns()};
   bool worked = false;
   bool dirty = false;
   for (auto& [name, group] : groups_) {
@@ -92,6 +92,8 @@ void Delivery::arm() {
 }
 
 Status Delivery::save(const Now& now) {
+  for (auto& [name, group] : groups_)
+    if (group->members_uncounted()) SLUICE_TRY(store_members(*group));
   std::vector<store::GroupSave> saves;
   for (auto& [name, group] : groups_) {
     if (!group->dirty()) continue;
@@ -116,8 +118,7 @@ void Delivery::drop_ended(Group& group) {
   for (const core::MemberId member : group.take_ended()) {
     spdlog::warn("member ended: it does not go on group={} member={}", group.name(), member);
     members_.erase(member);
-    if (Status stored = store_members(group); !stored)
-      spdlog::error("number of members is not noted group={} reason={}", group.name(), stored.error().message());
+    group.count_members();
   }
 }
 
@@ -126,6 +127,7 @@ Status Delivery::store_members(Group& group) {
   record.members = static_cast<std::uint32_t>(group.members().size());
   SLUICE_TRY(store_.update_group(record));
   group.set_record(std::move(record));
+  group.members_counted();
   return {};
 }
 

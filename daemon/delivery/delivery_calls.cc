@@ -213,8 +213,8 @@ Status Delivery::leave_group(SessionId session, std::uint64_t member) {
   const Now now = now_();
   group->leave(member, core::Ending::left, now);
   members_.erase(member);
-  SLUICE_TRY(save(now));
-  return store_members(*group);
+  group->count_members();
+  return save(now);
 }
 
 Result<std::vector<session::Assignment>> Delivery::assignments(SessionId session, std::uint64_t member) {

@@ -445,7 +445,7 @@ void Group::act(const core::End& action) {
 
 // ---- saving
 
-bool Group::dirty() const { return !dropped_.empty() || !machine_.dirty().empty(); }
+bool Group::dirty() const { return members_uncounted_ || !dropped_.empty() || !machine_.dirty().empty(); }
 
 store::GroupPending Group::stored(const core::Place& place, Position position, const core::Pending& pending,
                                   const Now& now) const {

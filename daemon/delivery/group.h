@@ -92,6 +92,11 @@ class Group {
 
   // ---- saving
   bool dirty() const;
+  // A member has gone. The store is told with the next save, not at once: whoever gets its partitions would wait for
+  // the disk, and a daemon that starts meanwhile only expects it in vain for kRejoinNsMax.
+  void count_members() { members_uncounted_ = true; }
+  bool members_uncounted() const { return members_uncounted_; }
+  void members_counted() { members_uncounted_ = false; }
   // What has changed and is durable; the rest stays.
   store::GroupSave take_save(const Now& now);
   // The same, and that `messages` are settled, which are durable: to be stored with something else.
@@ -133,6 +138,7 @@ class Group {
   std::map<core::MemberId, Attached> members_;
   std::vector<Parking> parkings_;
   std::vector<core::MemberId> ended_;
+  bool members_uncounted_ = false;
   std::uint64_t sample_at_ns_ = 0;
   std::uint64_t recall_at_ns_ = 0;
   std::set<core::Place> dropped_;  // cursors that are gone

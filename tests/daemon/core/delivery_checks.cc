@@ -38,6 +38,7 @@ void World::handed_out_directly(const SimMember& member, std::uint32_t cell, Pos
   const Place place = from.place;
   Truth& message = truth(place, position);
   const bool first = !std::exchange(message.handed_out, true);
+  ++message.delivered_most;
   if (current_generation(member.id, cell) != from.generation) return;  // it does not know that it is another's
   tell("member " + std::to_string(member.id) + " reads " + name(place, position));
   if (message.settled) broken(name(place, position) + " is settled, and read again");
@@ -64,6 +65,11 @@ void World::act(const Deliver& action) {
        (action.alone ? " alone" : ""));
   if (message.settled) broken(name(action.place, action.position) + " is settled, and delivered again");
   if (action.failed > message.failed_most) broken(name(action.place, action.position) + " has not failed that often");
+  if (action.failed < message.failed_least)
+    broken(name(action.place, action.position) + " has failed more often than it is told");
+  if (action.delivered <= action.failed || action.delivered > message.delivered_most + 1)
+    broken(name(action.place, action.position) + " was not delivered as often as it is told");
+  ++message.delivered_most;
   if (action.failed >= config_.max_attempts) broken(name(action.place, action.position) + " is not parked");
   if (config_.strict != Strict::none && action.place != kLettersPlace) {
     for (const auto& [before, pending] : machine_->acks(action.place).pending()) {

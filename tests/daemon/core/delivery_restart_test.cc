@@ -185,6 +185,41 @@ TEST(Rejoin, ReferencesStayInTheHandsThatHoldThem) {
   EXPECT_TRUE(rig.machine.acks(place(0)).pending().empty());
 }
 
+TEST(Rejoin, AHeldDeliveryThatFailedAlreadyIsOverAndItsRetryComesWhenItIsDue) {
+  DeliveryRig rig(group(GroupMode::shared), 0);
+  Pending retry;
+  retry.delivered = 1;
+  retry.failed = 1;
+  retry.due_ns = rig.now_ns + 30 * kMs;
+  rig.machine.restore(place(0), Position(100)).restore(Position(90), retry);
+  rig.machine.restored(1, rig.now_ns);
+  MemberJoin holder = joining();
+  holder.held_messages = {{place(0), Position(90), {1, 0}}};
+  rig.machine.join(11, holder, rig.now_ns);
+  rig.act();
+  EXPECT_TRUE(rig.take_delivered().empty());
+  rig.pass(30 * kMs);
+  ASSERT_EQ(rig.delivered.size(), 1u);
+  EXPECT_EQ(rig.delivered[0].delivered, 2u);
+  EXPECT_EQ(rig.delivered[0].failed, 1u);
+}
+
+TEST(Parking, OneWhoseLetterIsNotNotedStaysPendingAndIsSettledOnceItIs) {
+  DeliveryRig rig(group(GroupMode::shared));
+  rig.join();
+  rig.offer(1);
+  rig.by_slot(rig.take_delivered().at(0), Verb::reject);
+  const Pending before = rig.machine.acks(place(0)).pending().at(Position(100));
+  rig.machine.parked(place(0), Position(100));
+  rig.machine.not_parked(place(0), Position(100), before);
+  EXPECT_EQ(rig.machine.acks(place(0)).changed().count(Position(100)), 1u);
+  EXPECT_EQ(rig.machine.acks(place(0)).pending().at(Position(100)).state, PendingState::parking);
+  rig.machine.check_invariants();
+  rig.machine.parked(place(0), Position(100));
+  EXPECT_TRUE(rig.machine.acks(place(0)).pending().empty());
+  EXPECT_EQ(rig.cursor(), Position(110));
+}
+
 TEST(Restore, ARetryThatIsAckedBeforeTheLogIsReadUpToItDoesNotComeAgain) {
   DeliveryRig rig(group(GroupMode::shared), 0);
   rig.machine.restore(place(0), Position(100)).restore(Position(110), Pending{});

@@ -20,7 +20,7 @@
 namespace sluice::core::sim {
 namespace {
 
-constexpr std::uint64_t kSeedsDefault = 2'000;
+constexpr std::uint64_t kSeedsDefault = 10'000;
 constexpr std::uint64_t kSeedsLong = 200'000;
 constexpr std::uint64_t kSteps = 500;
 
@@ -51,17 +51,21 @@ void add(World::Reached& sum, const World::Reached& reached) {
   sum.hand_overs += reached.hand_overs;
   sum.recalled += reached.recalled;
   sum.retaken += reached.retaken;
+  sum.refused_saves += reached.refused_saves;
+  sum.lost_seeks += reached.lost_seeks;
 }
 
 void print(const World::Reached& sum) {
   const auto number = [](std::uint64_t value) { return static_cast<unsigned long long>(value); };
   std::printf(
-      "seeds %llu: messages %llu; deaths %llu, hung %llu; restarts %llu, taken over by them %llu; seeks %llu; "
-      "withdrawn %llu; parked %llu, redriven %llu; outcomes refused %llu; suspects %llu; deferred %llu; hand-overs "
+      "seeds %llu: messages %llu; deaths %llu, hung %llu; restarts %llu, taken over by them %llu; seeks %llu, "
+      "lost with the daemon %llu; saves refused %llu; withdrawn %llu; parked %llu, redriven %llu; outcomes refused "
+      "%llu; suspects %llu; deferred %llu; hand-overs "
       "%llu; recalled %llu\n",
       number(seeds), number(sum.messages), number(sum.deaths), number(sum.hung), number(sum.restarts),
-      number(sum.retaken), number(sum.seeks), number(sum.timeouts), number(sum.parked), number(sum.redriven),
-      number(sum.refused), number(sum.suspects), number(sum.deferred), number(sum.hand_overs), number(sum.recalled));
+      number(sum.retaken), number(sum.seeks), number(sum.lost_seeks), number(sum.refused_saves), number(sum.timeouts),
+      number(sum.parked), number(sum.redriven), number(sum.refused), number(sum.suspects), number(sum.deferred),
+      number(sum.hand_overs), number(sum.recalled));
 }
 
 TEST(DeliverySimulation, LosesNothingAndBreaksNoPromiseWhateverHappens) {
@@ -83,7 +87,7 @@ TEST(DeliverySimulation, LosesNothingAndBreaksNoPromiseWhateverHappens) {
   EXPECT_GT(sum.messages, 50'000u);
   for (const std::uint64_t reached :
        {sum.deaths, sum.hung, sum.restarts, sum.retaken, sum.seeks, sum.timeouts, sum.parked, sum.redriven, sum.refused,
-        sum.suspects, sum.deferred, sum.hand_overs, sum.recalled})
+        sum.suspects, sum.deferred, sum.hand_overs, sum.recalled, sum.refused_saves, sum.lost_seeks})
     EXPECT_GT(reached, 200u);
 }
 

@@ -103,7 +103,10 @@ void World::step() {
   if (what < 79) return append(1 + below(4));
   if (what < 84) return dispatch();
   if (what < 87) return finish_parking(below(3));
-  if (what < 91) return save(one_in(2));
+  if (what < 91) {
+    save(one_in(2));
+    return;
+  }
   if (what == 91) return redrive();
   if (what == 92 && members_.size() < 5) return new_member(false);
   if (what == 93 && members_.size() > 1) return leave(below(members_.size()), one_in(2) ? Ending::left : Ending::died);
@@ -265,6 +268,7 @@ void World::take_outcomes(SimMember& member) {
       Truth& message = truth(place, position);
       if (outcome.verb == Verb::ack) settle(place, position);
       if (outcome.verb == Verb::nack || outcome.verb == Verb::reject) ++message.failed_most;
+      if (outcome.verb == Verb::nack) ++message.failed_least;
       message.rejected |= outcome.verb == Verb::reject;
       reached_.deferred += outcome.verb == Verb::defer ? 1 : 0;
       tell("member " + std::to_string(member.id) + " says " + std::to_string(static_cast<int>(outcome.verb)) + " of " +
@@ -371,24 +375,28 @@ void World::finish_parking(std::size_t count) {
     const auto found = pending.find(park.position);
     if (found == pending.end() || found->second.state != PendingState::parking)
       broken(name(park.place, park.position) + " is to be parked, and not pending as such");
-    if (park.place == kLettersPlace) {
-      letters_.insert(park.position);
-      settle(park.place, park.position);
-    } else {
-      auto& letters = logs_[kLettersPlace];
-      const Position copy = end_of(kLettersPlace);
+    const Truth before = truth(park.place, park.position);
+    const Pending pending_before = found->second;
+    settle(park.place, park.position);
+    machine_->parked(park.place, park.position);
+    // Noting the letter and forgetting the message is one transaction.
+    if (!save(true)) {
+      truth(park.place, park.position) = before;
+      machine_->not_parked(park.place, park.position, pending_before);
+      parking_.push_back(park);
+      continue;
+    }
+    Position copy = park.position;
+    if (park.place != kLettersPlace) {
+      copy = end_of(kLettersPlace);
       Truth letter;
       letter.end = copy + 32;
       letter.settled = letter.ever_settled = true;
-      letters.emplace(copy, letter);
-      letters_.insert(copy);
-      settle(park.place, park.position);
+      logs_[kLettersPlace].emplace(copy, letter);
     }
+    letters_.insert(copy);
     ++reached_.parked;
     tell(name(park.place, park.position) + " is parked");
-    machine_->parked(park.place, park.position);
-    // Noting the letter and forgetting the message is one transaction.
-    save(true);
   }
 }
 
@@ -397,11 +405,17 @@ void World::redrive() {
   const Position letter = *letters_.begin();
   letters_.erase(letters_.begin());
   Truth& message = truth(kLettersPlace, letter);
+  const Truth before = message;
   message.settled = message.saved_settled = message.ever_settled = message.rejected = false;
-  message.failed_most = 0;
+  message.failed_most = message.failed_least = message.delivered_most = 0;
   if (!machine_->redrive(kLettersPlace, letter, letter.value, now_ns_ + below(5 * kMs)))
     broken("a letter that is parked is under way");
-  save(true);
+  if (!save(true)) {
+    message = before;
+    machine_->parked(kLettersPlace, letter);
+    letters_.insert(letter);
+    return;
+  }
   ++reached_.redriven;
   tick();
 }
@@ -413,6 +427,7 @@ void World::seek() {
   const auto to = std::next(log.begin(), static_cast<std::ptrdiff_t>(below(log.size())));
   tell("seek to " + name(place->first, to->first));
   for (auto& [position, message] : place->second) {
+    message.failed_least = 0;
     if (position < to->first) {
       message.ever_settled = true;
       continue;
@@ -425,12 +440,28 @@ void World::seek() {
   machine_->seek(place->first, to->first, now_ns_);
   ++epochs_[place->first];
   ++reached_.seeks;
+  unsaved_seeks_.insert(place->first);
   carry_out();
-  save(true);
+  if (!save(true) && one_in(3)) restart();
+}
+
+bool World::is_saved_as_settled(const Place& place, Position position) const {
+  const auto found = saved_.find(place);
+  if (found == saved_.end()) return false;
+  const Saved& saved = found->second;
+  if (saved.pending.count(position) != 0) return false;
+  return position < saved.cursor || std::any_of(saved.settled.begin(), saved.settled.end(), [&](const auto& span) {
+           return span.begin <= position && position < span.end;
+         });
 }
 
 // As the daemon does it: what is not durable is saved later.
-void World::save(bool all) {
+bool World::save(bool all) {
+  if (!members_.empty() && one_in(8)) {
+    tell("the store refuses to save");
+    ++reached_.refused_saves;
+    return false;
+  }
   for (const Place& place : machine_->dirty()) {
     AckState& acks = machine_->acks(place);
     Saved& saved = saved_[place];
@@ -460,23 +491,20 @@ void World::save(bool all) {
       }
     }
     for (auto& [position, message] : logs_.at(place)) {
-      if (place == kLettersPlace) {
-        message.saved_settled = saved.pending.count(position) == 0;
-        continue;
-      }
-      bool known = position < saved.cursor;
-      for (const PositionSpan& span : saved.settled) known |= span.begin <= position && position < span.end;
-      message.saved_settled = message.settled && known && saved.pending.count(position) == 0;
+      const bool known =
+          place == kLettersPlace ? saved.pending.count(position) == 0 : is_saved_as_settled(place, position);
+      message.saved_settled = message.settled && known;
       if (message.settled && all && !message.saved_settled)
         broken(name(place, position) + " is settled, and not saved as such");
-      if (!message.ever_settled && known && saved.pending.count(position) == 0)
-        broken(name(place, position) + " is not settled, and saved as if it was");
+      if (!message.ever_settled && known) broken(name(place, position) + " is not settled, and saved as if it was");
     }
+    unsaved_seeks_.erase(place);
     acks.saved();
     for (const Position position : later) acks.touch(position);
     if (!complete) acks.mark_dirty();
   }
   saved_members_ = static_cast<std::uint32_t>(members_.size());
+  return true;
 }
 
 void World::restart() {
@@ -486,8 +514,24 @@ void World::restart() {
   last_generation_ = 0;
   parking_.clear();
   now_ns_ += below(500 * kMs);
-  for (auto& [place, log] : logs_)
-    for (auto& [position, message] : log) message.settled = message.saved_settled;
+  for (auto& [place, log] : logs_) {
+    const auto saved = saved_.find(place);
+    const bool seek_is_lost = unsaved_seeks_.count(place) != 0;
+    reached_.lost_seeks += seek_is_lost ? 1 : 0;
+    for (auto& [position, message] : log) {
+      if (seek_is_lost) {
+        message.saved_settled = is_saved_as_settled(place, position);
+        message.ever_settled |= message.saved_settled;
+        message.done |= message.handed_out;
+      }
+      message.settled = message.saved_settled;
+      message.failed_least = 0;
+      if (saved == saved_.end()) continue;
+      const auto pending = saved->second.pending.find(position);
+      if (pending != saved->second.pending.end()) message.failed_least = pending->second.failed;
+    }
+  }
+  unsaved_seeks_.clear();
   for (const auto& [place, saved] : saved_) {
     if (place == kLettersPlace && saved.pending.empty()) continue;
     AckState& acks = machine_->restore(place, saved.cursor);

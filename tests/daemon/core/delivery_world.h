@@ -27,14 +27,16 @@ struct Broken : std::runtime_error {
 struct Truth {
   Position end;
   std::uint64_t key_hash = 0;
-  bool kills = false;             // whoever begins it dies
-  bool handed_out = false;        // ever
-  bool settled = false;           // acked or parked, in this daemon's eyes
-  bool saved_settled = false;     // a daemon that starts now knows it
-  bool ever_settled = false;      // or passed over by a seek
-  bool done = false;              // its application is through with it, whether or not the daemon knows
-  bool rejected = false;          // ever
-  std::uint32_t failed_most = 0;  // times that it can have failed at the most
+  bool kills = false;                // whoever begins it dies
+  bool handed_out = false;           // ever
+  bool settled = false;              // acked or parked, in this daemon's eyes
+  bool saved_settled = false;        // a daemon that starts now knows it
+  bool ever_settled = false;         // or passed over by a seek
+  bool done = false;                 // its application is through with it, whether or not the daemon knows
+  bool rejected = false;             // ever
+  std::uint32_t failed_most = 0;     // times that it can have failed at the most
+  std::uint32_t failed_least = 0;    // times that the daemon has heard that it failed, and not forgotten by its death
+  std::uint32_t delivered_most = 0;  // times that an application can have got it
 };
 
 class World;
@@ -159,6 +161,8 @@ class World {
     std::uint64_t hand_overs = 0;
     std::uint64_t recalled = 0;
     std::uint64_t retaken = 0;
+    std::uint64_t refused_saves = 0;
+    std::uint64_t lost_seeks = 0;
   };
   const Reached& reached() const { return reached_; }
 
@@ -212,7 +216,9 @@ class World {
   void finish_parking(std::size_t count);
   void redrive();
   void seek();
-  void save(bool all);
+  // False: the store has refused it, and all of it stays to be saved.
+  bool save(bool all);
+  bool is_saved_as_settled(const Place& place, Position position) const;
   void restart();
   void settle(const Place& place, Position position);
   SimMember* find(MemberId id);
@@ -231,6 +237,7 @@ class World {
   std::map<Place, std::map<Position, Truth>> logs_;
   std::map<Place, Saved> saved_;
   std::map<Place, std::uint64_t> epochs_;  // told with an assignment, and saved with the seek
+  std::set<Place> unsaved_seeks_;
   std::uint32_t saved_members_ = 0;
   std::uint64_t lives_ = 0;
   std::unique_ptr<DeliveryMachine> machine_;
