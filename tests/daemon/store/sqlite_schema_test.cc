@@ -150,14 +150,16 @@ TEST_F(SqliteSchemaTest, a_file_of_version_1_is_brought_up_and_keeps_everything)
   EXPECT_EQ((*store)->groups()->size(), 1u);
 }
 
-// Version 2 was this one without topic_mirrors.
+// Version 2 was this one without topic_mirrors and the tables of transactions.
 TEST_F(SqliteSchemaTest, a_file_of_version_2_is_brought_up_and_topics_may_have_mirrors_then) {
   auto store = open_sqlite_store(path_);
   core::TopicConfig config;
   config.name = "orders";
   ASSERT_TRUE((*store)->create_topic(config, 1));
   ASSERT_TRUE((*store)->close());
-  sql("DROP TABLE topic_mirrors; PRAGMA user_version=2; PRAGMA wal_checkpoint(TRUNCATE)");
+  sql("DROP TABLE halves; DROP TABLE half_states; DROP TABLE decision_halves; DROP TABLE decisions;"
+      "DROP TABLE transaction_notes; DROP TABLE topic_mirrors; PRAGMA user_version=2;"
+      "PRAGMA wal_checkpoint(TRUNCATE)");
   store = open_sqlite_store(path_);
   ASSERT_TRUE(store) << store.error().message();
   ASSERT_EQ((*store)->topics()->size(), 1u);
