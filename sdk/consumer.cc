@@ -19,6 +19,7 @@ Result<std::size_t> Consumer::poll(std::size_t count, Duration timeout,
   return impl_->core->poll(count, timeout, handler);
 }
 
+Result<Origin> Consumer::origin(const Delivery& delivery) const { return impl_->core->origin(delivery); }
 Status Consumer::ack(const Delivery& delivery) { return impl_->core->ack(delivery); }
 Status Consumer::ack(std::span<const Delivery> deliveries) { return impl_->core->ack(deliveries); }
 Status Consumer::ack_up_to(const Delivery& delivery) { return impl_->core->ack_up_to(delivery); }

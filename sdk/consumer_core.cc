@@ -209,7 +209,8 @@ void ConsumerCore::hand_out(const ring::RecordView& record, Delivery& delivery) 
     if (partition.is_careful(record.position)) [[unlikely]]
       alone_out_ = true;
     PartitionStream& stream = partition.stream();
-    MessageAccess::set(delivery.message_, stream.hold(), stream.topic(), stream.partition(), record);
+    MessageAccess::set(delivery.message_, stream.hold(), stream.topic(), stream.partition(), record,
+                       stream.origin(record));
   }
   ++in_hand_;
   ++counters_.messages;
@@ -236,7 +237,8 @@ void ConsumerCore::hand_out_reference(Delivery& delivery, const ring::RecordView
   if (one.delivered > 1) ++counters_.repeated;
   if (one.alone) alone_out_ = true;
   PartitionStream& stream = reference_reader_.stream();
-  MessageAccess::set(delivery.message_, stream.hold(), stream.topic(), stream.partition(), record);
+  MessageAccess::set(delivery.message_, stream.hold(), stream.topic(), stream.partition(), record,
+                     stream.origin(record));
 }
 
 // ---- waiting ----

@@ -65,6 +65,7 @@ class ConsumerCore {
   Status nack(const Delivery& delivery, Duration delay, std::string_view reason);
   Status reject(const Delivery& delivery, std::string_view reason);
   Status extend(const Delivery& delivery, Duration time);
+  Result<Origin> origin(const Delivery& delivery);
   // As it is to be named in a transaction that acks it. conflict: it is not in this consumer's hands.
   Result<TransactionAck> describe(const Delivery& delivery);
   // A transaction has acked it.

@@ -3,6 +3,7 @@
 
 #include "sdk/consumer_core.h"
 #include "shm/base/limits.h"
+#include "shm/layout/trailer.h"
 
 namespace sluice::internal {
 namespace {
@@ -40,6 +41,20 @@ Status ConsumerCore::need_room(std::size_t reason_size, const char* doing) {
 
 Status ConsumerCore::ack_reference(const Delivery& delivery) {
   return answer(delivery, layout::OutcomeVerb::ack, 0, {}, "acking");
+}
+
+Result<Origin> ConsumerCore::origin(const Delivery& delivery) {
+  const Message& message = delivery.message();
+  // In any other topic the header is the application's, and says nothing.
+  const auto letter = message.topic().starts_with("dlq.") ? message.header(layout::kOriginIdHeader) : std::nullopt;
+  if (letter) {
+    if (const auto origin = layout::parse_origin_id(*letter))
+      return Origin{origin->topic, origin->partition, origin->position};
+  }
+  if (const GroupPartition* partition = direct(delivery))
+    return Origin{partition->stream().topic_id(), message.partition(), message.origin()};
+  if (const Reference* one = reference(delivery)) return Origin{one->topic, one->partition, message.origin()};
+  return fail(stale(delivery, "asking for the origin of").error());
 }
 
 Result<TransactionAck> ConsumerCore::describe(const Delivery& delivery) {

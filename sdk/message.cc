@@ -72,6 +72,7 @@ Message::Message(const Message& other) noexcept
       partition_(other.partition_),
       producer_(other.producer_),
       position_(other.position_),
+      origin_(other.origin_),
       sequence_(other.sequence_),
       time_ns_(other.time_ns_) {
   internal::retain(hold_);
@@ -86,6 +87,7 @@ Message::Message(Message&& other) noexcept
       partition_(other.partition_),
       producer_(other.producer_),
       position_(other.position_),
+      origin_(other.origin_),
       sequence_(other.sequence_),
       time_ns_(other.time_ns_) {}
 
@@ -105,6 +107,7 @@ Message& Message::operator=(Message&& other) noexcept {
   partition_ = other.partition_;
   producer_ = other.producer_;
   position_ = other.position_;
+  origin_ = other.origin_;
   sequence_ = other.sequence_;
   time_ns_ = other.time_ns_;
   return *this;

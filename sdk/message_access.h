@@ -8,9 +8,10 @@
 namespace sluice::internal {
 
 struct MessageAccess {
-  // Points `message` at a record that lies under `hold`. Takes a reference of its own only if the hold changes.
+  // Points `message` at a record that lies under `hold`; its bytes stand at `origin`. Takes a reference of its own only
+  // if the hold changes.
   static void set(Message& message, Hold* hold, std::string_view topic, PartitionNumber partition,
-                  const ring::RecordView& record) {
+                  const ring::RecordView& record, Position origin) {
     if (message.hold_ != hold) {
       retain(hold);
       release(message.hold_);
@@ -23,6 +24,7 @@ struct MessageAccess {
     message.partition_ = partition;
     message.producer_ = record.fields.claim.producer();
     message.position_ = record.position;
+    message.origin_ = origin;
     message.sequence_ = record.fields.sequence;
     message.time_ns_ = record.fields.time_ns;
   }

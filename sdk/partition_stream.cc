@@ -383,6 +383,7 @@ PartitionStream::Verdict PartitionStream::follow_reference(ring::RecordView& rec
   meant.position = record.position;
   record = meant;
   by_reference_ = true;
+  origin_ = Position(*reference);
   return Verdict::deliver;
 }
 

@@ -83,6 +83,8 @@ class PartitionStream {
   Look next(ring::RecordView& record);
   Error take_error() { return std::move(*error_); }
   Hold* hold() const { return by_reference_ ? references_.hold() : hold_; }
+  // Where the bytes of the record that next() gave stand.
+  Position origin(const ring::RecordView& record) const { return by_reference_ ? origin_ : record.position; }
   // The batch is over: the cursor is published; with `unpin`, nothing is held any more.
   void rest(bool unpin);
   // A look would certainly find nothing (a hint, not for the last look before a sleep).
@@ -155,6 +157,7 @@ class PartitionStream {
   std::optional<Position> exact_;   // the reference that is read
   std::uint64_t time_from_ns_ = 0;  // records older than that are skipped until the first that is not
   bool by_reference_ = false;       // the record that next() gave
+  Position origin_;                 // of it, if so
   bool halted_at_claim_ = false;
   bool look_again_soon_ = false;        // what we wait for rings no bell
   std::uint64_t locate_after_ns_ = 0;   // monotonic; the daemon had nothing for us a moment ago

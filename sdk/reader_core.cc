@@ -205,7 +205,8 @@ Result<Message> ReaderCore::next(Duration timeout) {
   if (found != Look::record) SLUICE_TRY(wait(record, timeout));
   count(record);
   Message message;
-  MessageAccess::set(message, current().hold(), current().topic(), current().partition(), record);
+  MessageAccess::set(message, current().hold(), current().topic(), current().partition(), record,
+                     current().origin(record));
   return message;
 }
 
@@ -229,7 +230,8 @@ Result<std::size_t> ReaderCore::poll(std::size_t count_max, Duration timeout,
   Message message;
   for (;;) {
     count(record);
-    MessageAccess::set(message, current().hold(), current().topic(), current().partition(), record);
+    MessageAccess::set(message, current().hold(), current().topic(), current().partition(), record,
+                       current().origin(record));
     handler(message);
     if (++handled == count_max) break;
     found = look(record, false);

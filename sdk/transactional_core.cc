@@ -27,8 +27,7 @@ constexpr std::uint64_t kReadHalfNs = 2'000'000'000;
 Result<std::unique_ptr<TransactionalCore>> TransactionalCore::open(std::shared_ptr<BusLink> bus,
                                                                    std::shared_ptr<TransactionLink> link,
                                                                    TransactionalOptions options) {
-  std::unique_ptr<TransactionalCore> core(
-      new TransactionalCore(std::move(bus), std::move(link), std::move(options)));
+  std::unique_ptr<TransactionalCore> core(new TransactionalCore(std::move(bus), std::move(link), std::move(options)));
   SLUICE_TRY(core->current_id());
   if (core->has_check()) core->check_thread_ = std::thread([raw = core.get()] { raw->serve_checks(); });
   return core;
@@ -157,7 +156,7 @@ Verdict TransactionalCore::check(const CheckRequest& request) {
     if (read != ReferenceReader::Read::record) continue;
     Message message;
     PartitionStream& stream = reader.stream();
-    MessageAccess::set(message, stream.hold(), stream.topic(), stream.partition(), record);
+    MessageAccess::set(message, stream.hold(), stream.topic(), stream.partition(), record, stream.origin(record));
     checked.messages.push_back(std::move(message));
   }
   try {
@@ -177,7 +176,8 @@ TransactionCore::~TransactionCore() {
 Result<Receipt> TransactionCore::send(std::string_view topic, std::span<const std::byte> payload,
                                       const MessageOptions& options) {
   const auto refuse = [&](const std::string& why) {
-    return fail(ErrorCode::invalid, "sending to topic " + std::string(topic) + " in transaction " + to_text(id_) + ": " + why);
+    return fail(ErrorCode::invalid,
+                "sending to topic " + std::string(topic) + " in transaction " + to_text(id_) + ": " + why);
   };
   if (resolved_) return refuse("it was resolved already");
   if (broken_) return refuse("an earlier message of it has failed; roll it back");
@@ -202,8 +202,9 @@ Status TransactionCore::ack(ConsumerCore& consumer, const Delivery& delivery) {
   const std::string doing = "acking in transaction " + to_text(id_);
   if (resolved_) return fail(ErrorCode::invalid, doing + ": it was resolved already");
   if (owner_.has_check())
-    return fail(ErrorCode::invalid, doing + ": its producer has a check, whose answer would have to know what was acked; "
-                                            "use a producer without");
+    return fail(ErrorCode::invalid, doing +
+                                        ": its producer has a check, whose answer would have to know what was acked; "
+                                        "use a producer without");
   if (acked_.size() >= kAcksPerTransactionMax)
     return fail(ErrorCode::quota,
                 doing + ": it has " + std::to_string(kAcksPerTransactionMax) + " acks, which is the limit");

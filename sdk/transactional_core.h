@@ -1,10 +1,11 @@
-// A transactional producer: begins transactions, asks for their resolution, and answers the daemon's checks on a thread of
-// its own. The inside of sluice::TransactionalProducer and sluice::Transaction.
+// A transactional producer: begins transactions, asks for their resolution, and answers the daemon's checks on a thread
+// of its own. The inside of sluice::TransactionalProducer and sluice::Transaction.
 //
 // Owner: one thread; the check thread shares `link_`, `bus_` and the id.
 //
 // Invariants
-//  1. Ids of transactions are this transactor's id and a number that is used once, also over restarts of the daemon: the
+//  1. Ids of transactions are this transactor's id and a number that is used once, also over restarts of the daemon:
+//  the
 //     transactor goes on under its id where it can, and counts on under a new one.
 //  2. A transaction whose send has failed is never committed.
 #pragma once
@@ -57,8 +58,8 @@ class TransactionalCore {
   const std::shared_ptr<TransactionLink> link_;
   const TransactionalOptions options_;
   // Both threads.
-  std::mutex id_mutex_;         // guards the next two
-  ProducerId id_;               // 0: not open
+  std::mutex id_mutex_;          // guards the next two
+  ProducerId id_;                // 0: not open
   std::uint32_t id_change_ = 0;  // BusLink::change_word() when it was opened
   std::atomic<bool> stopping_{false};
   // The producer's thread.

@@ -29,6 +29,7 @@ delivery::LogRecord describe(const ring::RecordView& record, std::string_view ta
 delivery::LogMessage copy(const ring::RecordView& record, std::string_view tag) {
   delivery::LogMessage message;
   message.record = describe(record, tag);
+  message.origin = record.position;
   message.producer = record.fields.claim.producer();
   message.sequence = record.fields.sequence;
   message.payload.assign(reinterpret_cast<const char*>(record.payload.data()), record.payload.size());

@@ -37,8 +37,7 @@ Result<session::Resolve> read_resolve(protocol::Resolve::Reader in) {
     request.acks.push_back({ack.getMemberId(), ack.getBySlot(), ack.getIndex(), ack.getGeneration(), ack.getTarget(),
                             Position(ack.getEnd())});
   for (const auto half : in.getHalves())
-    request.halves.push_back(
-        {{}, TopicId(half.getTopicId()), half.getPartition(), Position(half.getPosition())});
+    request.halves.push_back({{}, TopicId(half.getTopicId()), half.getPartition(), Position(half.getPosition())});
   return request;
 }
 

@@ -1,5 +1,5 @@
-// The calls of transactions, as any other call of a session: checked for form, posted to the bus thread, answered when that
-// has answered; some wait there for what they ask for.
+// The calls of transactions, as any other call of a session: checked for form, posted to the bus thread, answered when
+// that has answered; some wait there for what they ask for.
 //
 // Owner: the control thread.
 #pragma once

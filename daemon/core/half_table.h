@@ -1,4 +1,5 @@
-// The halves of one partition that are not done with: messages of transactions, which nobody sees before they are decided.
+// The halves of one partition that are not done with: messages of transactions, which nobody sees before they are
+// decided.
 //
 // Pure state machine, without clock: fed by the scan in order of position (and by recovery's, with the same calls), and
 // by the decisions. Owner: the bus thread.
@@ -8,8 +9,8 @@
 //                                            ▲                      └── passed(): its ref is not there ──┐
 //                                            └──────────────────────────────────────────────────────────┘
 //
-// A table begins unsettled: refs that a daemon before has appended are only met, and none is due. settle() ends that once
-// every record of that daemon was seen, and every decision that the store has was told.
+// A table begins unsettled: refs that a daemon before has appended are only met, and none is due. settle() ends that
+// once every record of that daemon was seen, and every decision that the store has was told.
 //
 // Invariants
 //  1. A half is in one state, from note() on; what has ended is never met again.

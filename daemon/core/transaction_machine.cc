@@ -49,8 +49,7 @@ void TransactionMachine::forget(const Place& place) {
   for (auto next = transactions_.begin(); next != transactions_.end();) {
     const auto entry = next++;
     Transaction& transaction = entry->second;
-    if (transaction.others)
-      std::erase_if(*transaction.others, [&](const HalfAt& half) { return half.place == place; });
+    if (transaction.others) std::erase_if(*transaction.others, [&](const HalfAt& half) { return half.place == place; });
     if (transaction.first.place != place) continue;
     if (transaction.others && !transaction.others->empty()) {
       transaction.first = transaction.others->back();

@@ -1,4 +1,5 @@
-// The rules of transactions: when somebody is asked what became of one, when it is rolled back or parked without an answer.
+// The rules of transactions: when somebody is asked what became of one, when it is rolled back or parked without an
+// answer.
 //
 // A state machine: what happened goes in with its time, what is to be done comes out as actions. No system calls,
 // threads or clock. Owner: daemon/transactions, on the bus thread; tests run it on a simulated clock.
@@ -17,7 +18,8 @@
 // Invariants
 //  1. A transaction is here from its first half until it is decided, or its last half is gone.
 //  2. Only a check that was answered counts.
-//  3. A transactor is asked one question at a time; what is due meanwhile waits in its group, in the order of its coming.
+//  3. A transactor is asked one question at a time; what is due meanwhile waits in its group, in the order of its
+//  coming.
 #pragma once
 
 #include <compare>
@@ -39,10 +41,10 @@
 namespace sluice::core {
 
 struct TransactionRules {
-  std::uint64_t timeout_ns = 6'000'000'000;                  // until the first check
-  std::uint64_t check_interval_max_ns = 600'000'000'000;     // they grow up to it
-  std::uint64_t answer_ns = 30'000'000'000;                  // that a check may take
-  std::uint32_t check_max = 15;                              // answered "unknown"
+  std::uint64_t timeout_ns = 6'000'000'000;                    // until the first check
+  std::uint64_t check_interval_max_ns = 600'000'000'000;       // they grow up to it
+  std::uint64_t answer_ns = 30'000'000'000;                    // that a check may take
+  std::uint32_t check_max = 15;                                // answered "unknown"
   std::uint64_t park_after_ns = 72ull * 3600 * 1'000'000'000;  // with nobody to ask
   std::uint64_t span_timeout_ns = 60'000'000'000;
 };

@@ -190,6 +190,10 @@ Result<std::pair<std::string, std::string>> DeadLetters::copy_of(Entry& entry, c
   layout::TrailerBuilder builder;
   const store::DeadLetterRecord& record = entry.record;
   SLUICE_TRY(builder.header(kOriginHeader, origin_text(record.origin_topic, record.origin.partition, record.position)));
+  const auto before = header_of(message.trailer, layout::kOriginIdHeader);  // of one that was a letter already
+  SLUICE_TRY(builder.header(
+      layout::kOriginIdHeader,
+      before ? *before : to_text(layout::OriginId{entry.place.topic, entry.place.partition, message.origin})));
   SLUICE_TRY(builder.header(kGroupHeader, entry.group->name()));
   SLUICE_TRY(builder.header("sluice-reason", record.reason));
   SLUICE_TRY(builder.header("sluice-delivered", std::to_string(record.delivered)));

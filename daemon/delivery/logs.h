@@ -34,6 +34,7 @@ struct LogRecord {
 // A record with its bytes.
 struct LogMessage {
   LogRecord record;
+  Position origin;  // where its bytes stand: not in the record's place if that is a ref
   ProducerId producer;
   Sequence sequence;
   std::string payload;

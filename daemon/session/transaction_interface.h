@@ -1,6 +1,6 @@
-// What the control server asks of the bus about transactions, in plain C++ types; the rules of bus_interface.h hold here
-// too. Calls that wait for something take a Reply, and call it once, on the bus thread, now or later; one that is dropped
-// uncalled answers that the daemon has ended.
+// What the control server asks of the bus about transactions, in plain C++ types; the rules of bus_interface.h hold
+// here too. Calls that wait for something take a Reply, and call it once, on the bus thread, now or later; one that is
+// dropped uncalled answers that the daemon has ended.
 #pragma once
 
 #include <cstdint>
@@ -39,7 +39,8 @@ struct Resolve {
   ProducerId transactor;  // who says so: of the transaction's producer group
   TransactionId transaction;
   bool commit = false;
-  std::vector<HalfRef> halves;  // all of them, if the transaction is this transactor's own; at most kHalvesPerTransactionMax
+  std::vector<HalfRef>
+      halves;  // all of them, if the transaction is this transactor's own; at most kHalvesPerTransactionMax
   std::vector<TransactionAck> acks;  // commit: these messages are settled with it; at most kAcksPerTransactionMax
 };
 // What stands: the first answer.

@@ -52,8 +52,8 @@ void SimTransactions::forget(TopicId topic) {
 void SimTransactions::forget_decisions(std::uint64_t before_ns, std::uint32_t count) {
   for (auto next = decisions_.begin(); next != decisions_.end() && count > 0;) {
     const auto decision = next++;
-    const bool has_halves = std::any_of(halves_.begin(), halves_.end(),
-                                        [&](const auto& half) { return half.second == decision->first; });
+    const bool has_halves =
+        std::any_of(halves_.begin(), halves_.end(), [&](const auto& half) { return half.second == decision->first; });
     if (decision->second.decided_ns >= before_ns || has_halves) continue;
     orders_.erase(decision->second.transaction);
     decisions_.erase(decision);

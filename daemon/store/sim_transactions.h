@@ -1,4 +1,5 @@
-// The simulated store's transactions: what TransactionStore says, in memory. A value: SimStore copies it with every commit.
+// The simulated store's transactions: what TransactionStore says, in memory. A value: SimStore copies it with every
+// commit.
 #pragma once
 
 #include <cstdint>

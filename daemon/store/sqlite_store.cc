@@ -70,11 +70,7 @@ CREATE TABLE topic_mirrors (
 )sql";
 
 const SchemaPart kSchema[] = {
-    {1, kFirstTables},
-    {2, kGroupTables},
-    {2, kDelaySchema},
-    {3, kTransactionSchema},
-    {3, kTopicMirrors},
+    {1, kFirstTables}, {2, kGroupTables}, {2, kDelaySchema}, {3, kTransactionSchema}, {3, kTopicMirrors},
 };
 
 // Column of audit_rows: behind producer, name, sequence_first, sequence_last.

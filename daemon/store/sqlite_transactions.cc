@@ -31,8 +31,8 @@ Result<core::HalfSnapshot> read_halves(Database& database, TopicId topic, Partit
     if (rows->number(2) > UINT32_MAX || rows->number(3) > 1)
       return fail(database.damaged("an open half of topic " + std::to_string(topic.value)));
     snapshot.added.push_back({Position(rows->number(0)), TransactionId(rows->number(1)),
-                              ProducerId(narrow<std::uint32_t>(rows->number(2))), rows->number(3) != 0,
-                              rows->number(4), rows->text(5)});
+                              ProducerId(narrow<std::uint32_t>(rows->number(2))), rows->number(3) != 0, rows->number(4),
+                              rows->text(5)});
   }
 }
 
@@ -64,9 +64,10 @@ Status write_decision(Database& database, Decision& decision) {
   decision.order = last->number(0);
   last->reset();
   for (const HalfPlace& half : decision.halves)
-    SLUICE_TRY(database.run("INSERT OR REPLACE INTO decision_halves SELECT ?,?,?,? "
-                            "WHERE EXISTS (SELECT 1 FROM topics WHERE id = ?)",
-                            half.topic.value, half.partition, half.position.value, decision.order, half.topic.value));
+    SLUICE_TRY(
+        database.run("INSERT OR REPLACE INTO decision_halves SELECT ?,?,?,? "
+                     "WHERE EXISTS (SELECT 1 FROM topics WHERE id = ?)",
+                     half.topic.value, half.partition, half.position.value, decision.order, half.topic.value));
   return database.run("DELETE FROM transaction_notes WHERE txn = ?", decision.transaction.value);
 }
 
@@ -120,9 +121,10 @@ Status write_transaction_note(Database& database, const TransactionNote& note) {
 }
 
 Status erase_decisions(Database& database, std::uint64_t before_ns, std::uint32_t count) {
-  return database.run("DELETE FROM decisions WHERE place IN (SELECT place FROM decisions d WHERE decided_ns < ? AND "
-                      "NOT EXISTS (SELECT 1 FROM decision_halves h WHERE h.place = d.place) ORDER BY place LIMIT ?)",
-                      before_ns, count);
+  return database.run(
+      "DELETE FROM decisions WHERE place IN (SELECT place FROM decisions d WHERE decided_ns < ? AND "
+      "NOT EXISTS (SELECT 1 FROM decision_halves h WHERE h.place = d.place) ORDER BY place LIMIT ?)",
+      before_ns, count);
 }
 
 }  // namespace sluice::store

@@ -1,4 +1,5 @@
-// What transactions need of topics, partitions and sessions, as an interface: the bus in the daemon, simple ones in tests.
+// What transactions need of topics, partitions and sessions, as an interface: the bus in the daemon, simple ones in
+// tests.
 //
 // Thread safety: all of it is used on the bus thread alone.
 #pragma once

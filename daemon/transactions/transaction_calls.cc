@@ -1,7 +1,7 @@
 // Transactions: the control calls.
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
+
+#include <spdlog/spdlog.h>
 
 #include "daemon/transactions/transactions.h"
 #include "shm/base/clock.h"
@@ -24,10 +24,11 @@ std::string unknown_transaction(TransactionId id) {
 // ---- transactors ----
 
 Result<ProducerId> Transactions::open_transactor(SessionId session, const std::string& group, ProducerId former) {
-  SLUICE_ASSIGN(session::Session * const live, host_.live(session));
+  SLUICE_ASSIGN(session::Session* const live, host_.live(session));
   const std::string doing = "opening a transactional producer of group " + group;
   if (group.empty() || group.size() > kGroupNameSizeMax)
-    return fail(ErrorCode::invalid, doing + ": the name must have 1 to " + std::to_string(kGroupNameSizeMax) + " bytes");
+    return fail(ErrorCode::invalid,
+                doing + ": the name must have 1 to " + std::to_string(kGroupNameSizeMax) + " bytes");
   // Opened again by its own session: its client has lost the connection, or the answer.
   if (const auto known = transactors_.find(former); known != transactors_.end()) {
     if (known->second.session == live->id() && known->second.group == group) return former;
@@ -48,8 +49,9 @@ Result<ProducerId> Transactions::open_transactor(SessionId session, const std::s
   return id;
 }
 
-Result<Transactions::Transactor*> Transactions::transactor_of(SessionId session, ProducerId id, std::string_view doing) {
-  SLUICE_ASSIGN(session::Session * const live, host_.live(session));
+Result<Transactions::Transactor*> Transactions::transactor_of(SessionId session, ProducerId id,
+                                                              std::string_view doing) {
+  SLUICE_ASSIGN(session::Session* const live, host_.live(session));
   const auto found = transactors_.find(id);
   if (found == transactors_.end() || found->second.session != live->id())
     return fail(ErrorCode::not_found, std::string(doing) + ": this daemon does not know transactional producer " +
@@ -93,8 +95,7 @@ Status Transactions::answer_check(SessionId session, ProducerId id, TransactionI
 Status Transactions::check_halves(const TransactionMachine::View& view, const session::Resolve& request) const {
   if (request.transaction.transactor() != request.transactor || !request.commit) return {};
   std::vector<core::HalfAt> named;
-  for (const session::HalfRef& half : request.halves)
-    named.push_back({{half.topic_id, half.partition}, half.position});
+  for (const session::HalfRef& half : request.halves) named.push_back({{half.topic_id, half.partition}, half.position});
   std::vector<core::HalfAt> known = view.halves;
   std::sort(named.begin(), named.end());
   std::sort(known.begin(), known.end());
@@ -120,8 +121,8 @@ void Transactions::resolve(SessionId session, session::Resolve request, session:
     return reply(Resolution{(*stands)->commit, true});
   }
   if (view->group != (*transactor)->group)
-    return reply(fail(ErrorCode::permission, "resolving transaction " + to_text(id) + ": it is of group " + view->group +
-                                                 ", the producer of group " + (*transactor)->group));
+    return reply(fail(ErrorCode::permission, "resolving transaction " + to_text(id) + ": it is of group " +
+                                                 view->group + ", the producer of group " + (*transactor)->group));
   if (const Status halves = check_halves(*view, request); !halves) return reply(fail(halves.error()));
   Pending* const pending =
       queue(*view, request.commit, "producer " + std::to_string(request.transactor.value), std::move(reply));

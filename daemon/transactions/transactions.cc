@@ -1,8 +1,8 @@
 #include "daemon/transactions/transactions.h"
 
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
+
+#include <spdlog/spdlog.h>
 
 #include "shm/base/clock.h"
 #include "shm/base/failpoint.h"
@@ -30,7 +30,8 @@ Status Transactions::partition_opened(const core::Place& place, const std::vecto
   for (const store::DecidedHalf& half : decided) {
     told.push_back(half.position);
     if (!host_.decide(place, half.position, half.commit, half.order))
-      spdlog::debug("decided half is not there any more partition={} position={}", place.partition, half.position.value);
+      spdlog::debug("decided half is not there any more partition={} position={}", place.partition,
+                    half.position.value);
   }
   std::sort(told.begin(), told.end());
   for (const core::Half& half : open)
@@ -102,9 +103,10 @@ void Transactions::carry_out(const TransactionAction& action, std::uint64_t now_
       queue(*view, action.commit, view->check_back ? "check-back" : "its producer is gone", {});
       return;
     case TransactionAction::Kind::park:
-      spdlog::warn("transaction is parked, nobody could say what became of it transaction={} group={} unknown_answers={}; "
-                   "look with `sluice txn list --state parked`, decide with `sluice txn commit` or `sluice txn rollback`",
-                   to_text(view->transaction), view->group, view->unknowns);
+      spdlog::warn(
+          "transaction is parked, nobody could say what became of it transaction={} group={} unknown_answers={}; "
+          "look with `sluice txn list --state parked`, decide with `sluice txn commit` or `sluice txn rollback`",
+          to_text(view->transaction), view->group, view->unknowns);
       notes_.push_back({action.transaction, view->unknowns, realtime_ns()});
       unsaved_notes_ = true;
       return;
@@ -295,7 +297,8 @@ void Transactions::apply(Pending& pending) {
   if (!pending.acks.empty()) host_.apply_acks(pending.acks);
   machine_.decided(decision.transaction);
   bool first = true;
-  for (const Waiter& waiter : pending.waiters) waiter(session::Resolution{decision.commit, !std::exchange(first, false)});
+  for (const Waiter& waiter : pending.waiters)
+    waiter(session::Resolution{decision.commit, !std::exchange(first, false)});
 }
 
 }  // namespace sluice::transactions

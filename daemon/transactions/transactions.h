@@ -2,7 +2,8 @@
 //
 // Owner: the bus thread. Calls come from the control server through session::BusInterface::transactions().
 //
-// A decision   queued ── every half durable ──▶ stored (with all that are ready, one commit) ──▶ told to the partitions,
+// A decision   queued ── every half durable ──▶ stored (with all that are ready, one commit) ──▶ told to the
+// partitions,
 //              which append the refs; answered
 //
 // Invariants

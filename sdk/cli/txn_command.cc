@@ -116,7 +116,8 @@ void print_one(const TransactionInfo& t, bool json) {
 template <typename Call>
 int on_one(const Context& context, const TxnFlags& flags, const std::string& command, Call call) {
   const auto id = parse_id(flags.id);
-  if (!id) return report_usage(command, "\"" + flags.id + "\" is no transaction's id; it looks like 17-3 (sluice txn list)");
+  if (!id)
+    return report_usage(command, "\"" + flags.id + "\" is no transaction's id; it looks like 17-3 (sluice txn list)");
   return with_client(context, command, [&](Client& client) -> int {
     const Result<TransactionInfo> info = call(client, *id);
     if (!info) return report(command, info.error());

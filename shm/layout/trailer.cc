@@ -1,5 +1,6 @@
 #include "shm/layout/trailer.h"
 
+#include <charconv>
 #include <cstring>
 
 #include "shm/base/assert.h"
@@ -177,6 +178,27 @@ std::optional<HalfEntry> as_half(std::span<const std::byte> bytes) {
   return HalfEntry{TransactionId(get<std::uint64_t>(bytes.data())),
                    (get<std::uint32_t>(bytes.data() + 8) & kHalfCheckBack) != 0,
                    as_text(bytes.subspan(kHalfFixedSize))};
+}
+
+std::string to_text(const OriginId& origin) {
+  return std::to_string(origin.topic.value) + "/" + std::to_string(origin.partition) + "@" +
+         std::to_string(origin.position.value);
+}
+
+std::optional<OriginId> parse_origin_id(std::string_view text) {
+  OriginId origin;
+  const char* at = text.data();
+  const char* const end = at + text.size();
+  const auto take = [&](auto& number, char behind) {
+    const auto [next, error] = std::from_chars(at, end, number);
+    if (error != std::errc()) return false;
+    at = next;
+    if (behind == 0) return at == end;
+    return at != end && *at++ == behind;
+  };
+  if (!take(origin.topic.value, '/') || !take(origin.partition, '@') || !take(origin.position.value, 0))
+    return std::nullopt;
+  return origin;
 }
 
 }  // namespace sluice::layout

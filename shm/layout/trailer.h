@@ -99,4 +99,15 @@ std::optional<Fence> as_fence(std::span<const std::byte> bytes);
 // Its group's name lies in `bytes`. Nothing if it is broken, or its limits do not hold.
 std::optional<HalfEntry> as_half(std::span<const std::byte> bytes);
 
+// A dead letter's header: where the message was first appended. The daemon's own; an application that sets it misleads
+// nobody but its consumers' ledgers.
+inline constexpr const char* kOriginIdHeader = "sluice-origin-id";
+struct OriginId {
+  TopicId topic;
+  PartitionNumber partition = 0;
+  Position position;
+};
+std::string to_text(const OriginId& origin);
+std::optional<OriginId> parse_origin_id(std::string_view text);
+
 }  // namespace sluice::layout

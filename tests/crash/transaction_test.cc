@@ -44,16 +44,16 @@ class Transactions : public testing::Test {
   // A process that holds an open transaction, whose id comes back as text.
   Process transactor(std::string& id, bool check_back = true) {
     const std::string file = daemon.folder() / ("transaction-" + std::to_string(++files));
-    Process process = Process::start(
-        {CRASH_TRANSACTOR_PATH, daemon.socket(), kTopic, kGroup, file, check_back ? "yes" : "no"});
+    Process process =
+        Process::start({CRASH_TRANSACTOR_PATH, daemon.socket(), kTopic, kGroup, file, check_back ? "yes" : "no"});
     EXPECT_TRUE(wait_until([&] { return static_cast<bool>(std::ifstream(file) >> id); }));
     return process;
   }
   std::string state_of(const std::string& id) {
     const auto dash = id.find('-');
-    const auto found = client->transaction(TransactionId::make(
-        ProducerId(static_cast<std::uint32_t>(std::stoul(id.substr(0, dash)))),
-        static_cast<std::uint32_t>(std::stoul(id.substr(dash + 1)))));
+    const auto found =
+        client->transaction(TransactionId::make(ProducerId(static_cast<std::uint32_t>(std::stoul(id.substr(0, dash)))),
+                                                static_cast<std::uint32_t>(std::stoul(id.substr(dash + 1)))));
     return found ? found->state : found.error().message();
   }
   // Every message that is there by now.
@@ -270,7 +270,8 @@ TEST_F(Transactions, ManyOpenOnesHoldUpNothingAndCostLittle) {
   const std::uint64_t restart_ns = monotonic_ns() - killed;
   EXPECT_EQ(client->status().value().open_transactions, count);
   std::printf(
-      "  %llu open halves: %llu bytes of the daemon for each, killed and back in %.0f ms; other messages of the partition "
+      "  %llu open halves: %llu bytes of the daemon for each, killed and back in %.0f ms; other messages of the "
+      "partition "
       "%.2f M/s before, %.2f M/s beside them\n",
       static_cast<unsigned long long>(count), static_cast<unsigned long long>(each),
       static_cast<double>(restart_ns) / 1e6, before_rate / 1e6, with_rate / 1e6);

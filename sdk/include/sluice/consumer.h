@@ -101,6 +101,15 @@ using Handler = std::function<Status(const Delivery&)>;
 // One member of a group. Belongs to one thread (run() has its own for handlers). Reconnects with its Client, and goes
 // on with what it holds. A member that is destroyed or closed gives everything back at once; what was handed out and
 // not acked comes again, to others too.
+// Where a message was first appended: what it is known by, however often and from wherever it is delivered (again after
+// a crash, by a retry, as a redriven dead letter). What the ledger keys on.
+struct Origin {
+  TopicId topic;
+  PartitionNumber partition = 0;
+  Position position;
+  bool operator==(const Origin&) const = default;
+};
+
 class SLUICE_EXPORT Consumer {
  public:
   Consumer(Consumer&&) noexcept;
@@ -113,6 +122,9 @@ class SLUICE_EXPORT Consumer {
   Result<Delivery> next(Duration timeout = std::chrono::seconds(1));
   // Up to `count` messages to `handler`, one after the other; waits for the first one only. Returns how many.
   Result<std::size_t> poll(std::size_t count, Duration timeout, const std::function<void(const Delivery&)>& handler);
+
+  // Of a message in this consumer's hands. conflict: it is not.
+  Result<Origin> origin(const Delivery& delivery) const;
 
   // Settled: it will not come again. conflict: the message is another's by now (timed out, handed over); its outcome is
   // decided there. Durable within 200 ms by itself; see ack_sync().

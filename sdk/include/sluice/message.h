@@ -82,6 +82,9 @@ class SLUICE_EXPORT Message {
   std::string_view topic() const { return topic_; }
   PartitionNumber partition() const { return partition_; }
   Position position() const { return position_; }
+  // Where its bytes stand: position(), but for a delayed message or one of a transaction, which is delivered where the
+  // daemon says so. The same with every delivery.
+  Position origin() const { return origin_; }
   Address address() const { return {topic_, partition_, position_}; }
   ProducerId producer() const { return producer_; }
   // Contiguous per producer and partition, from 1.
@@ -106,6 +109,7 @@ class SLUICE_EXPORT Message {
   PartitionNumber partition_ = 0;
   ProducerId producer_;
   Position position_;
+  Position origin_;
   Sequence sequence_;
   std::uint64_t time_ns_ = 0;
 };

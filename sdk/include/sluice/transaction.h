@@ -66,15 +66,15 @@ class SLUICE_EXPORT Transaction {
   // failed, the transaction can only be rolled back.
   Result<Receipt> send(std::string_view topic, std::span<const std::byte> payload, const MessageOptions& options = {});
   Result<Receipt> send(std::string_view topic, std::string_view payload, const MessageOptions& options = {});
-  // A message of a consumer group is acked with the transaction: consumed, and what was made of it published, or neither.
-  // The consumer must be of the same Client, and is used by this thread until the transaction is resolved. After a
-  // rollback the message is in its hands as before.
+  // A message of a consumer group is acked with the transaction: consumed, and what was made of it published, or
+  // neither. The consumer must be of the same Client, and is used by this thread until the transaction is resolved.
+  // After a rollback the message is in its hands as before.
   Status ack(Consumer& consumer, const Delivery& delivery);
   // Returns once all that was sent is durable. From here on the application may act.
   Status prepare();
-  // Returns once the decision is durable; what was sent is prepared before. Repeating the same is no error. conflict: the
-  // other decision stands, or a message that was to be acked is another's by now (then roll back). timed_out, unknown: it
-  // is not known; ask again with the same.
+  // Returns once the decision is durable; what was sent is prepared before. Repeating the same is no error. conflict:
+  // the other decision stands, or a message that was to be acked is another's by now (then roll back). timed_out,
+  // unknown: it is not known; ask again with the same.
   Status commit();
   Status rollback();
 
@@ -93,8 +93,8 @@ class SLUICE_EXPORT TransactionalProducer {
   ~TransactionalProducer();
 
   Result<Transaction> begin();
-  // The whole of it for one message: sends the half, waits until it is durable, runs `execute`, and resolves as that says.
-  // `unknown` leaves it to the check. An exception of `execute` is passed on, and leaves it to the check, too.
+  // The whole of it for one message: sends the half, waits until it is durable, runs `execute`, and resolves as that
+  // says. `unknown` leaves it to the check. An exception of `execute` is passed on, and leaves it to the check, too.
   Result<Verdict> send(std::string_view topic, std::string_view payload, const MessageOptions& options,
                        const std::function<Verdict(TransactionId)>& execute);
   // Says what became of a transaction of this group, whoever began it. As Transaction::commit() and rollback().

@@ -1,4 +1,5 @@
-// Transactions over restarts of every kind: what was committed has one ref, what was rolled back none, what is open stays.
+// Transactions over restarts of every kind: what was committed has one ref, what was rolled back none, what is open
+// stays.
 #include <map>
 #include <optional>
 #include <random>

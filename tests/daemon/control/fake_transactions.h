@@ -1,5 +1,5 @@
-// Transactions for tests of the control channel: answers with a value of its own in every field, and keeps what each call
-// was given. Owner: FakeBus; the bus thread's.
+// Transactions for tests of the control channel: answers with a value of its own in every field, and keeps what each
+// call was given. Owner: FakeBus; the bus thread's.
 #pragma once
 
 #include <optional>

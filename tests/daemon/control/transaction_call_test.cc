@@ -79,8 +79,8 @@ TEST_F(TransactionCall, WhoWaitsForACheckIsAnsweredWhenThereIsOne) {
   ASSERT_TRUE(bus_.eventually([](FakeBus& bus) { return static_cast<bool>(bus.fake_transactions.poll); }));
   EXPECT_TRUE(client_->status()) << "other calls are answered meanwhile";
   look([](FakeTransactions& fake) {
-    std::exchange(fake.poll, {})(
-        session::CheckRequest{TransactionId(33), 44, {{"orders", TopicId(4), 5, Position(640)}}});
+    std::exchange(fake.poll,
+                  {})(session::CheckRequest{TransactionId(33), 44, {{"orders", TopicId(4), 5, Position(640)}}});
   });
   waiting.join();
   ASSERT_TRUE(check) << check.error().message();

@@ -48,11 +48,10 @@ TEST_P(TransactionConformance, a_decision_comes_back_and_orders_ascend_also_afte
   EXPECT_TRUE((*back)->commit);
   EXPECT_EQ((*back)->by, "producer 17");
   EXPECT_EQ((*back)->decided_ns, 1000u);
-  EXPECT_THAT((*back)->halves,
-              ElementsAre(HalfPlace{topic_, 1, Position(64)}, HalfPlace{topic_, 1, Position(640)}));
-  EXPECT_THAT(store_->decided_halves(topic_, 1).value(),
-              ElementsAre(DecidedHalf{both[0].order, Position(64), true}, DecidedHalf{both[0].order, Position(640), true},
-                          DecidedHalf{both[1].order, Position(128), false}));
+  EXPECT_THAT((*back)->halves, ElementsAre(HalfPlace{topic_, 1, Position(64)}, HalfPlace{topic_, 1, Position(640)}));
+  EXPECT_THAT(store_->decided_halves(topic_, 1).value(), ElementsAre(DecidedHalf{both[0].order, Position(64), true},
+                                                                     DecidedHalf{both[0].order, Position(640), true},
+                                                                     DecidedHalf{both[1].order, Position(128), false}));
   EXPECT_THAT(store_->decided_halves(topic_, 0).value(), IsEmpty());
   EXPECT_FALSE(store_->decision(TransactionId(5)).value());
   std::vector<Decision> later{decision(TransactionId::make(ProducerId(18), 1), true, {})};
