@@ -59,6 +59,23 @@ TEST_P(PostgresTest, ASerialisationFailureIsToComeAgain) {
   }
 }
 
+TEST_P(PostgresTest, SerializableTransactionsAreNotFooledByAForgetThatTheyDoNotSee) {
+  const std::string serializable = "SET TRANSACTION ISOLATION LEVEL SERIALIZABLE";
+  for (std::uint64_t message = 0; message < 5; ++message) EXPECT_EQ(record(message), Outcome::first);
+  ASSERT_OK(session_->begin());
+  ASSERT_OK(session_->execute(serializable));
+  ASSERT_OK(session_->number("SELECT count(*) FROM sluice_ledger_versions"));  // from here on it sees nothing new
+  ASSERT_OK(other_->transaction([&]() -> Status {
+    SLUICE_TRY(other_->execute(serializable));
+    SLUICE_TRY(other_ledger_->forget(horizon_at(5)));
+    return {};
+  }));
+  const auto late = ledger_->record(key_of(3));
+  const Status committed = late ? session_->commit() : session_->rollback();
+  EXPECT_FALSE(late && late->outcome == Outcome::first && committed) << "it would be handled twice";
+  EXPECT_EQ(record(3), Outcome::repeat);
+}
+
 TEST_P(PostgresTest, OfADeadlockOneIsToComeAgain) {
   ASSERT_OK(session_->begin());
   ASSERT_OK(other_->begin());
