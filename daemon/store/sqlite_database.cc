@@ -80,7 +80,8 @@ int errno_of(int sqlite_code, sqlite3* handle) {
 // A file that the system refuses to open for writing is only read by SQLite, which does not say why. Where it may be
 // written after all, that was a lack of descriptors which may have passed.
 bool may_be_written(const std::string& path) {
-  return ::access(path.c_str(), W_OK) == 0 && (::access((path + "-wal").c_str(), W_OK) == 0 || errno == ENOENT);
+  if (::access(path.c_str(), W_OK) != 0) return errno == ENOENT && ::access(directory_of(path).c_str(), W_OK) == 0;
+  return ::access((path + "-wal").c_str(), W_OK) == 0 || errno == ENOENT;
 }
 
 ErrorCode code_of(int sqlite_code, int system_errno, const std::string& path) {
