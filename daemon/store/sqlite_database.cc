@@ -63,7 +63,28 @@ Status sync_directory_of(const std::string& path) {
   return {};
 }
 
-ErrorCode code_of(int sqlite_code, const std::string& path) {
+// Of the system, not of the file or its disk.
+bool is_lack(int system_errno) { return system_errno == EMFILE || system_errno == ENFILE || system_errno == ENOMEM; }
+
+// What the system said, where SQLite passes it on; else 0.
+int errno_of(int sqlite_code, sqlite3* handle) {
+  switch (sqlite_code & 0xff) {
+    case SQLITE_NOMEM: return ENOMEM;
+    case SQLITE_IOERR: return sqlite_code == SQLITE_IOERR_NOMEM ? ENOMEM : sqlite3_system_errno(handle);
+    // SQLite tries again without writing, so that its errno may be of the wrong try; a lack meets both.
+    case SQLITE_CANTOPEN: return is_lack(sqlite3_system_errno(handle)) ? sqlite3_system_errno(handle) : 0;
+    default: return 0;
+  }
+}
+
+// A file that the system refuses to open for writing is only read by SQLite, which does not say why. Where it may be
+// written after all, that was a lack of descriptors which may have passed.
+bool may_be_written(const std::string& path) {
+  if (::access(path.c_str(), W_OK) != 0) return errno == ENOENT && ::access(directory_of(path).c_str(), W_OK) == 0;
+  return ::access((path + "-wal").c_str(), W_OK) == 0 || errno == ENOENT;
+}
+
+ErrorCode code_of(int sqlite_code, int system_errno, const std::string& path) {
   switch (sqlite_code & 0xff) {
     case SQLITE_BUSY:
     case SQLITE_LOCKED: return ErrorCode::in_use;
@@ -75,7 +96,7 @@ ErrorCode code_of(int sqlite_code, const std::string& path) {
     case SQLITE_PERM:
     case SQLITE_AUTH: return ErrorCode::permission;
     case SQLITE_CANTOPEN:
-      // SQLite tries again without writing, so its errno is of the wrong try.
+      if (is_lack(system_errno)) return ErrorCode::no_memory;
       return ::access(directory_of(path).c_str(), F_OK) == 0 ? ErrorCode::permission : ErrorCode::not_found;
     case SQLITE_CONSTRAINT:
       if (sqlite_code == SQLITE_CONSTRAINT_FOREIGNKEY) return ErrorCode::not_found;
@@ -87,7 +108,8 @@ ErrorCode code_of(int sqlite_code, const std::string& path) {
   }
 }
 
-const char* advice(ErrorCode code) {
+const char* advice(ErrorCode code, int system_errno) {
+  if (is_lack(system_errno)) return "; the system refused a descriptor or memory: free some, then start again";
   switch (code) {
     case ErrorCode::in_use: return "; another process has it open: stop that one, or choose another data directory";
     case ErrorCode::corrupt: return "; it was left as it is: restore it from a copy";
@@ -153,9 +175,10 @@ void Statement::reset() {
 }
 
 Result<std::unique_ptr<Database>> Database::open(const std::string& path, Schema schema) {
-  for (;;) {
+  for (bool first = true;; first = false) {
     auto database = open_once(path, schema);
     if (database) (*database)->reserve_.fill();
+    if (first && !database && database.error().code() == ErrorCode::permission && may_be_written(path)) continue;
     const bool full = !database && database.error().code() == ErrorCode::would_block;
     if (!full || !Reserve(path + ".reserve").spend()) return database;
   }
@@ -170,8 +193,13 @@ Result<std::unique_ptr<Database>> Database::open_once(const std::string& path, S
   std::unique_ptr<Database> database(new Database(path, handle));
   if (handle == nullptr) return fail(ErrorCode::no_memory, "opening the store " + path + ": no memory");
   if (code != SQLITE_OK) return fail(database->error(code, "opening"));
+  if (sqlite3_db_readonly(handle, "main") == 1)
+    return fail(ErrorCode::permission,
+                "store " + path + ", opening: it can only be read" + advice(ErrorCode::permission, 0));
   SLUICE_TRY(database->configure());
   SLUICE_TRY(database->check_version(schema));
+  // The WAL may be one that can only be read: known now, and not with the first commit.
+  SLUICE_TRY(database->execute("BEGIN IMMEDIATE; ROLLBACK", "opening"));
   return database;
 }
 
@@ -299,10 +327,13 @@ Status Database::close() {
 Error Database::error(int code, std::string_view what) {
   const int extended = code == SQLITE_OK ? code : sqlite3_extended_errcode(handle_);
   const int known = (extended & 0xff) == (code & 0xff) ? extended : code;
-  const ErrorCode answer = code_of(known, path_);
+  const int system_errno = errno_of(known, handle_);
+  const ErrorCode answer = code_of(known, system_errno, path_);
   if (answer == ErrorCode::io || answer == ErrorCode::corrupt) failed_ = true;
-  return Error(answer, "store " + path_ + ", " + std::string(what) + ": " + sqlite3_errmsg(handle_) + advice(answer),
-               answer == ErrorCode::io ? sqlite3_system_errno(handle_) : 0);
+  return Error(
+      answer,
+      "store " + path_ + ", " + std::string(what) + ": " + sqlite3_errmsg(handle_) + advice(answer, system_errno),
+      system_errno);
 }
 
 Error Database::damaged(const std::string& what) const {

@@ -11,7 +11,10 @@
 //  3. After an I/O error nothing is written or read any more (failed): whether the last transaction is in the file is
 //  known
 //     after the next start only.
-//  4. A full disk is met with the reserve (reserve.h) first, and refuses only what that has no room for.
+//  4. What the system said of a failed call is passed on where SQLite knows it (Error::system_errno). A lack of
+//     descriptors or memory is no_memory, and no fault of the disk; a file that could be opened for reading alone is
+//     opened once more, if it may be written.
+//  5. A full disk is met with the reserve (reserve.h) first, and refuses only what that has no room for.
 // Lifetimes: a Statement belongs to its Database and is reset by whoever asks for it next.
 #pragma once
 

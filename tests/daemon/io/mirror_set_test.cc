@@ -109,6 +109,15 @@ TEST_F(MirrorSetTest, AGoodCopyThatCannotBeSeenRefusesTheStart) {
   EXPECT_THAT(good(rig_.open_set(kTwo)), ElementsAre("/a")) << "accepted once, known from then on";
 }
 
+TEST_F(MirrorSetTest, AMissingCopyIsAcceptedByADirectoryAboveItAndByNoOtherName) {
+  const std::vector<std::string> roots = {"/a", "/disk/sluice/t-1"};
+  ASSERT_TRUE(rig_.open_set(roots));
+  remove_state("/disk/sluice/t-1");
+  EXPECT_THAT(refusal(roots, {"/disk/slu"}), HasSubstr("/disk/sluice/t-1"));
+  EXPECT_THAT(refusal(roots, {"/disk/sluice/t-1/below"}), HasSubstr("/disk/sluice/t-1"));
+  EXPECT_THAT(good(rig_.open_set(roots, {"/disk/sluice"})), ElementsAre("/a"));
+}
+
 TEST_F(MirrorSetTest, TheMissingOneMayBeTheDataDirectoryItself) {
   ASSERT_TRUE(rig_.open_set(kTwo));
   remove_state("/a");

@@ -1,11 +1,14 @@
 // What only the SQLite store can meet: damaged files, newer versions, copies made in the middle of a write,
 // permissions.
 
+#include <fcntl.h>
 #include <sqlite3.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cerrno>
 #include <filesystem>
 #include <fstream>
 #include <iterator>
@@ -87,6 +90,24 @@ TEST_F(SqliteStoreTest, a_newer_version_is_refused_and_not_a_byte_is_touched) {
   const std::string before = read(path_);
   expect_refused(ErrorCode::version);
   EXPECT_EQ(read(path_), before);
+}
+
+TEST_F(SqliteStoreTest, a_lack_of_descriptors_is_said_in_the_systems_words_and_is_no_fault_of_the_disk) {
+  make_store();
+  rlimit before{};
+  ASSERT_EQ(::getrlimit(RLIMIT_NOFILE, &before), 0);
+  // Enough for the file itself, and not for its WAL.
+  const int lowest_free = ::open("/dev/null", O_RDONLY | O_CLOEXEC);
+  ::close(lowest_free);
+  const rlimit few{static_cast<rlim_t>(lowest_free) + 1, before.rlim_max};
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &few), 0);
+  const auto store = open_sqlite_store(path_);
+  ASSERT_EQ(::setrlimit(RLIMIT_NOFILE, &before), 0);
+  ASSERT_FALSE(store);
+  EXPECT_EQ(store.error().code(), ErrorCode::no_memory) << store.error().message();
+  EXPECT_EQ(store.error().system_errno(), EMFILE) << store.error().message();
+  EXPECT_EQ(store.error().message().find("disk"), std::string::npos) << store.error().message();
+  EXPECT_EQ(open_sqlite_store(path_).value()->topics()->size(), 1u);
 }
 
 TEST_F(SqliteStoreTest, a_store_of_the_version_before_delays_is_taken_over) {
