@@ -339,6 +339,7 @@ void ConsumerCore::take_deliveries() {
     switch (member_->take_delivery(slot, index)) {
       case MemberLink::Taken::none: return;
       case MemberLink::Taken::slot: take_delivery(slot, index); break;
+      case MemberLink::Taken::recalled: break;
       case MemberLink::Taken::refused: ++reader_counters_.corrupt; break;
       case MemberLink::Taken::broken:
         // Nothing of this region can be believed any more: a new one.

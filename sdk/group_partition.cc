@@ -13,8 +13,6 @@ namespace {
 
 // Records passed over in one call before the other partitions get their turn.
 constexpr std::uint32_t kPassedMax = 256;
-// The daemon stores what it has read within kAckSaveNsMax; a store that is slow gets some times that.
-constexpr std::uint64_t kStoredNs = 5 * kAckSaveNsMax;
 // A new daemon has so long to read what it is told again.
 constexpr std::uint64_t kRebindNs = 2'000'000'000;
 
@@ -262,7 +260,7 @@ void GroupPartition::forget_stored() {
   }
   while (!unstored_.empty()) {
     Unstored& first = unstored_.at(unstored_.begin());
-    if (first.read_ns == 0 || now - first.read_ns < kStoredNs) return;
+    if (first.read_ns == 0 || now - first.read_ns < kOutcomeStoredNs) return;
     first = {};
     unstored_.pop();
   }

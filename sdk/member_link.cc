@@ -52,12 +52,28 @@ MemberLink::Taken MemberLink::take_delivery(layout::DeliverySlot& slot, std::uin
   }
   std::memcpy(&index, &region_->ring[taken_ % kDeliverySlotsMax], sizeof index);
   bool possible = index < kDeliverySlotsMax + kNoteSlotsMax;
-  if (possible) std::memcpy(&slot, &region_->slots[index], sizeof slot);
-  const bool is_message = slot.kind == static_cast<std::uint32_t>(layout::DeliveryKind::message);
+  const bool is_offered = possible && copy_slot(index, slot);
+  const bool is_message = is_offered && slot.kind == static_cast<std::uint32_t>(layout::DeliveryKind::message);
   possible = possible && (!is_message || index < kDeliverySlotsMax);
   // release: our reads of the entry come before its reuse.
   region_->taken.store(++taken_, std::memory_order_release);
-  return possible ? Taken::slot : Taken::refused;
+  if (!possible) return Taken::refused;
+  return is_offered ? Taken::slot : Taken::recalled;
+}
+
+// False: what stood there was taken back, and the slot may be in use again. It is told by a later entry then.
+bool MemberLink::copy_slot(std::uint32_t index, layout::DeliverySlot& slot) const {
+  if (index >= kDeliverySlotsMax) {
+    std::memcpy(&slot, &region_->slots[index], sizeof slot);
+    return true;
+  }
+  // acquire: pairs with the daemon's release; the slot is as complete as the word says.
+  const std::uint64_t before = region_->started[index].load(std::memory_order_acquire);
+  std::memcpy(&slot, &region_->slots[index], sizeof slot);
+  // The copy comes before the second look. Pairs with the daemon's fence.
+  std::atomic_thread_fence(std::memory_order_acquire);
+  const std::uint64_t behind = region_->started[index].load(std::memory_order_relaxed);
+  return before == behind && before == (slot.stamp | layout::kOffered);
 }
 
 std::uint64_t MemberLink::outcomes_read() const {

@@ -16,12 +16,16 @@
 #include <string_view>
 
 #include "sdk/control_types.h"
+#include "shm/base/limits.h"
 #include "shm/base/result.h"
 #include "shm/layout/member_region.h"
 #include "shm/region/mapping.h"
 #include "shm/ring/futex.h"
 
 namespace sluice::internal {
+
+// The daemon stores what it has read within kAckSaveNsMax; a store that is slow gets some times that.
+inline constexpr std::uint64_t kOutcomeStoredNs = 5 * kAckSaveNsMax;
 
 class MemberLink {
  public:
@@ -51,9 +55,10 @@ class MemberLink {
   layout::AssignmentCell& cell(std::uint32_t index) const { return region_->cells[index]; }
   enum class Taken : std::uint8_t {
     none,
-    slot,     // `slot` is a copy; of a message: index < kDeliverySlotsMax
-    refused,  // it cannot be, and is passed over
-    broken,   // the ring's count cannot be: nothing more can be read from it
+    slot,      // `slot` is a copy; of a message: index < kDeliverySlotsMax
+    recalled,  // the daemon has taken it back already
+    refused,   // it cannot be, and is passed over
+    broken,    // the ring's count cannot be: nothing more can be read from it
   };
   Taken take_delivery(layout::DeliverySlot& slot, std::uint32_t& index);
   // Entries of outcomes that the daemon has read.
@@ -70,7 +75,7 @@ class MemberLink {
   // The application begins with the delivery in that slot. `index` < kDeliverySlotsMax. False: the daemon has taken it
   // back, it is another member's.
   bool start(std::uint32_t index, std::uint64_t stamp) {
-    std::uint64_t expected = 0;
+    std::uint64_t expected = stamp | layout::kOffered;
     // acq_rel: the daemon reads it at a death, or takes the message back by the same means; one of both succeeds.
     return region_->started[index].compare_exchange_strong(expected, stamp, std::memory_order_acq_rel);
   }
@@ -96,6 +101,7 @@ class MemberLink {
  private:
   explicit MemberLink(MemberGrant grant);
   void take_down_and_call();
+  bool copy_slot(std::uint32_t index, layout::DeliverySlot& slot) const;
 
   // Constant.
   const std::uint64_t member_;

@@ -3,9 +3,16 @@
 #include <algorithm>
 #include <utility>
 
+#include "shm/base/clock.h"
+
 namespace sluice::internal {
 namespace {
 using State = Reference::State;
+
+bool is_failure(layout::OutcomeVerb verb) {
+  return verb == layout::OutcomeVerb::nack || verb == layout::OutcomeVerb::reject;
+}
+
 }  // namespace
 
 References::References() : by_slot_(kDeliverySlotsMax, kNoSlot) {}
@@ -41,8 +48,10 @@ void References::drop_stale() {
 References::Verdict References::accept(MemberLink& member, const layout::DeliverySlot& slot, std::uint32_t index) {
   if (const std::uint32_t former = by_slot_[index]; former != kNoSlot) {
     Reference& one = references_[former];
+    // One that was taken back, and whose slot was used again before its own entry was read, has come with that one.
+    if (one.stamp == slot.stamp) return Verdict::known;
     // One that waits was taken back, or its slot would not come again.
-    if (one.state == State::in_hand || one.stamp == slot.stamp) return Verdict::refused;
+    if (one.state == State::in_hand) return Verdict::refused;
     give_free(former);
     drop_stale();
   }
@@ -69,11 +78,20 @@ References::Verdict References::accept(MemberLink& member, const layout::Deliver
 
 // What an earlier member had in hand, or has answered, goes on under this slot.
 bool References::attach(MemberLink& member, const layout::DeliverySlot& slot, std::uint32_t index) {
-  const auto [first, last] = detached_.equal_range(slot.position);
-  const auto same = std::find_if(first, last, [&](const auto& entry) {
-    const Reference& one = references_[entry.second];
-    return one.topic.value == slot.topic_id && one.partition == slot.partition;
-  });
+  auto [at, last] = detached_.equal_range(slot.position);
+  auto same = last;
+  while (at != last) {
+    const Reference& held = references_[at->second];
+    const bool matches = held.topic.value == slot.topic_id && held.partition == slot.partition;
+    if (matches && held.state == State::answered && is_failure(held.verb) && slot.failed > held.failed) {
+      give_free(at->second);  // the daemon knows that it has failed: the slot holds a later delivery
+      at = detached_.erase(at);
+      continue;
+    }
+    // Of several nacks of one message the first that the daemon does not know.
+    if (matches && (same == last || held.failed < references_[same->second].failed)) same = at;
+    ++at;
+  }
   if (same == last) return false;
   const std::uint32_t known = same->second;
   Reference& one = references_[known];
@@ -84,7 +102,10 @@ bool References::attach(MemberLink& member, const layout::DeliverySlot& slot, st
   by_slot_[index] = known;
   // Whether or not: what it answers is told, and refused if the message is another's.
   static_cast<void>(member.start(index, one.stamp));
-  if (one.state == State::answered) write(member, one);
+  if (one.state == State::answered) {
+    write(member, one);
+    keep_unstored(member, one);
+  }
   return true;
 }
 
@@ -126,7 +147,10 @@ void References::answer(MemberLink& member, std::uint32_t index, layout::Outcome
   one.verb = verb;
   one.argument = argument;
   one.reason = reason.substr(0, kReasonSizeMax);
-  if (one.slot != kNoSlot) write(member, one);
+  if (one.slot != kNoSlot) {
+    write(member, one);
+    keep_unstored(member, one);
+  }
   if (waited) drop_stale();
 }
 
@@ -166,16 +190,40 @@ const Reference* References::withdraw(MemberLink& member, std::uint64_t stamp, b
   return nullptr;
 }
 
-bool References::is_unread(const Reference& one, const MemberLink& member) const {
-  return one.state == State::answered && (one.slot == kNoSlot || one.number > member.outcomes_read());
+void References::keep_unstored(const MemberLink& member, const Reference& one) {
+  if (!is_failure(one.verb)) return;
+  forget_stored(member);
+  unstored_.push({one, 0});
 }
 
-std::vector<HeldMessage> References::held(const MemberLink& member) const {
-  std::vector<HeldMessage> held;
-  for (const Reference& one : references_) {
-    if (one.state != State::in_hand && !is_unread(one, member)) continue;
-    held.push_back({one.topic, one.partition, one.position, one.delivered, one.failed, true});
+void References::forget_stored(const MemberLink& member) {
+  const std::uint64_t now = monotonic_coarse_ns();
+  const std::uint64_t read = member.outcomes_read();
+  for (std::uint64_t i = unstored_.begin(); i != unstored_.end() && unstored_.at(i).one.number <= read; ++i)
+    if (unstored_.at(i).read_ns == 0) unstored_.at(i).read_ns = now;
+  while (!unstored_.empty()) {
+    Unstored& first = unstored_.at(unstored_.begin());
+    if (first.read_ns == 0 || now - first.read_ns < kOutcomeStoredNs) return;
+    first = {};
+    unstored_.pop();
   }
+}
+
+// Nacks and rejects that were told are among those that are not stored yet.
+bool References::is_unread(const Reference& one, const MemberLink& member) const {
+  if (one.state != State::answered) return false;
+  return one.slot == kNoSlot || (!is_failure(one.verb) && one.number > member.outcomes_read());
+}
+
+std::vector<HeldMessage> References::held(const MemberLink& member) {
+  std::vector<HeldMessage> held;
+  const auto add = [&held](const Reference& one) {
+    held.push_back({one.topic, one.partition, one.position, one.delivered, one.failed, true});
+  };
+  forget_stored(member);
+  for (std::uint64_t i = unstored_.begin(); i != unstored_.end(); ++i) add(unstored_.at(i).one);
+  for (const Reference& one : references_)
+    if (one.state == State::in_hand || is_unread(one, member)) add(one);
   return held;
 }
 
@@ -191,6 +239,14 @@ void References::detach(const MemberLink& former) {
       give_free(i);
     }
   }
+  for (; !unstored_.empty(); unstored_.pop()) {
+    const std::uint32_t index = take_free();
+    Reference& one = references_[index];
+    one = std::move(unstored_.at(unstored_.begin()).one);
+    one.state = State::answered;
+    one.slot = kNoSlot;
+    detached_.emplace(one.position.value, index);
+  }
   std::fill(by_slot_.begin(), by_slot_.end(), kNoSlot);
   queue_.clear();
 }
@@ -203,6 +259,7 @@ std::uint32_t References::lose_all() {
   }
   detached_.clear();
   queue_.clear();
+  unstored_.clear();
   return in_hand;
 }
 

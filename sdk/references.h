@@ -6,7 +6,8 @@
 //
 // After a rejoin (detach()) those that were in hand, or answered and not read, have no slot until the new daemon has
 // handed the same record out again: accept() knows it by its address, and an answer that was given already is told
-// then.
+// then. So have nacks and rejects that were read, until they are stored: a daemon that dies in between must neither
+// count a failure less nor bring the message before its time. (Of acks there are too many: such a message comes again.)
 //
 // Owner: one ConsumerCore, on the consumer's thread.
 // Invariants
@@ -82,7 +83,7 @@ class References {
   const Reference* withdraw(MemberLink& member, std::uint64_t stamp, bool& was_in_hand);
 
   // What a daemon that is new is told when the member joins.
-  std::vector<HeldMessage> held(const MemberLink& member) const;
+  std::vector<HeldMessage> held(const MemberLink& member);
   // The member is another one by now: see above.
   void detach(const MemberLink& former);
   // The member has lost everything. Returns how many were in hand.
@@ -94,17 +95,26 @@ class References {
     std::uint64_t serial = 0;
   };
 
+  // A nack or reject that was told, and may not be stored yet.
+  struct Unstored {
+    Reference one;
+    std::uint64_t read_ns = 0;  // by the daemon; 0: not seen to be
+  };
+
   bool attach(MemberLink& member, const layout::DeliverySlot& slot, std::uint32_t index);
   std::uint32_t take_free();
   void give_free(std::uint32_t index);
   void drop_stale();
   bool is_unread(const Reference& one, const MemberLink& member) const;
   void write(MemberLink& member, Reference& one);
+  void keep_unstored(const MemberLink& member, const Reference& one);
+  void forget_stored(const MemberLink& member);
 
   std::vector<Reference> references_;
   std::vector<std::uint32_t> free_;
   std::vector<std::uint32_t> by_slot_;  // slot → index, kNoSlot: none
   GrowRing<Waiting> queue_;
+  GrowRing<Unstored> unstored_;
   std::unordered_multimap<std::uint64_t, std::uint32_t> detached_;  // position → index
   std::uint64_t last_serial_ = 0;
 };

@@ -172,6 +172,7 @@ std::uint32_t DeliveryMachine::deliver(MemberId id, const Place& place, Partitio
   slot.position = position;
   slot.fresh = false;
   slot.alone = alone;
+  slot.since_ns = now_ns;
   set_deadline(member, index, now_ns + config_.ack_timeout_ns);
   alone_out_ |= alone;
   actions_.emplace_back(Deliver{id, index, stamp_, place, position, counts.delivered, counts.failed, alone});

@@ -113,14 +113,26 @@ PartitionView DeliveryMachine::view(const Place& place) const {
   view.full = partition.full || partition.acks.pending().size() >= kPendingMax;
   view.cursor = partition.acks.cursor();
   view.settled = partition.settled;
-  for (const Flight& flight : partition.flights) view.in_flight += flight.settled ? 0 : 1;
+  const auto in_hand = [&view](MemberId id, std::uint64_t since_ns) {
+    if (view.oldest_in_hand_by != 0 && view.oldest_in_hand_since_ns <= since_ns) return;
+    view.oldest_in_hand_since_ns = since_ns;
+    view.oldest_in_hand_by = id;
+  };
+  for (const Flight& flight : partition.flights) {
+    if (flight.settled) continue;
+    ++view.in_flight;
+    in_hand(flight.member, members_.at(flight.member).slots[flight.slot].since_ns);
+  }
   if (partition.owner != 0) {
     view.in_flight += partition.words.in_flight;
     view.settled += partition.words.settled;
-    if (partition.words.oldest.value != 0) view.oldest_in_hand_since_ns = partition.oldest_since_ns;
+    if (partition.words.oldest.value != 0) in_hand(partition.owner, partition.oldest_since_ns);
   }
   for (const auto& [position, pending] : partition.acks.pending()) {
-    view.in_flight += pending.state == PendingState::out ? 1 : 0;
+    if (pending.state == PendingState::out) {
+      ++view.in_flight;
+      in_hand(pending.member, members_.at(pending.member).slots[pending.slot].since_ns);
+    }
     view.retrying += pending.state == PendingState::waiting ? 1 : 0;
     if (pending.failed <= view.worst_failed || pending.state == PendingState::parking) continue;
     view.worst_failed = pending.failed;

@@ -81,7 +81,8 @@ struct PartitionView {
   std::uint64_t settled = 0;       // messages, since this daemon started
   std::uint32_t worst_failed = 0;  // of the pending ones
   Position worst;
-  std::uint64_t oldest_in_hand_since_ns = 0;  // ordered; 0: nothing in hand
+  std::uint64_t oldest_in_hand_since_ns = 0;  // 0: nothing in hand
+  MemberId oldest_in_hand_by = 0;
 };
 
 class DeliveryMachine {
@@ -184,6 +185,7 @@ class DeliveryMachine {
     Place place;
     Partition* partition = nullptr;
     Position position;
+    std::uint64_t since_ns = 0;
     std::uint64_t deadline_ns = 0;
     std::uint64_t flight = 0;  // fresh: its number
     std::uint32_t earlier = kNoSlot;

@@ -9,6 +9,9 @@
 namespace sluice::delivery {
 namespace {
 
+// A save waits for the disk, and so does every call meanwhile. For so long after a member's death none begins: whoever
+// inherits its partitions asks what they are, and opens them.
+constexpr std::uint64_t kHandOverQuietNs = 50'000'000;
 constexpr std::uint64_t kSaveRetryNs = 1'000'000'000;
 constexpr std::uint64_t kMemberIdStepNs = 1'000'000;  // no daemon has more than one member in so long, on average
 
@@ -51,6 +54,8 @@ void Delivery::session_ended(SessionId session, bool dead) {
     members_.erase(member);
     group->count_members();
   }
+  if (dead && !ended.empty() && save_at_ns_ != 0)
+    save_at_ns_ = std::clamp(now.ns + kHandOverQuietNs, save_at_ns_, save_by_ns_);
 }
 
 // ---- the turn
@@ -71,12 +76,15 @@ bool Delivery::do_work(std::uint64_t now_ns) {
     dirty |= group->dirty();
   }
   worked |= letters_.do_work(now);
-  if (dirty && save_at_ns_ == 0) save_at_ns_ = now_ns + kAckSaveNsMax;
+  if (dirty && save_at_ns_ == 0) {
+    save_by_ns_ = now_ns + kAckSaveNsMax;
+    save_at_ns_ = save_by_ns_ - kHandOverQuietNs;
+  }
   if (save_at_ns_ == 0 || now_ns < save_at_ns_) return worked;
   save_at_ns_ = 0;
   if (Status saved = save(now); !saved) {
     spdlog::error("ack state is not saved, tried again reason={}", saved.error().message());
-    save_at_ns_ = now_ns + kSaveRetryNs;
+    save_at_ns_ = save_by_ns_ = now_ns + kSaveRetryNs;
   }
   return true;
 }

@@ -117,7 +117,7 @@ class Delivery final : public session::GroupInterface {
   Rates rates_;
   std::uint64_t next_member_ = 1;
   std::uint64_t save_at_ns_ = 0;  // 0: nothing is to be saved
-  std::uint64_t save_retry_ns_ = 0;
+  std::uint64_t save_by_ns_ = 0;  // it may be put off until then
 };
 
 }  // namespace sluice::delivery

@@ -350,7 +350,7 @@ void Group::recall_stuck(const Now& now) {
     machine_.alive(id, member.region->progress(), now.ns);
     if (now.ns - machine_.view(id).progress_at_ns < kRecallNs || !others_are_free(id)) continue;
     for (const std::uint32_t slot : machine_.slots_out(id))
-      if (member.region->recall(slot)) machine_.recalled(id, slot, now.ns);
+      if (member.region->recall(slot, machine_.stamp_of(id, slot))) machine_.recalled(id, slot, now.ns);
   }
   machine_.tick(now.ns);
 }
@@ -382,8 +382,11 @@ std::uint64_t Group::deadline_ns() const {
 // Shared groups hand out as soon as there is room; the members of others are looked at by the clock.
 void Group::arm() {
   if (record_.config.mode != core::GroupMode::shared) return;
-  for (auto& [id, member] : members_)
-    if (member.region->has_news()) member.region->arm();
+  for (auto& [id, member] : members_) {
+    if (!member.region->has_news()) continue;
+    member.region->arm();
+    member.active = true;  // its news, which the flag does not tell of any more, are read before the daemon sleeps
+  }
 }
 
 void Group::hear(core::MemberId id, const Now& now) {

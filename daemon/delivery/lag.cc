@@ -52,6 +52,17 @@ std::string member_text(const session::MemberInfo& member) {
          std::to_string(member.pid) + ")";
 }
 
+// What its application has begun: in a shared group more is on its way to a member that is as quick as can be.
+std::uint32_t in_application(const Group& group, const session::MemberInfo& info) {
+  const auto member = group.members().find(info.member);
+  if (group.record().config.mode == core::GroupMode::ordered || member == group.members().end()) return info.in_flight;
+  const core::DeliveryMachine& machine = group.machine();
+  std::uint32_t begun = 0;
+  for (const std::uint32_t slot : machine.slots_out(info.member))
+    begun += member->second.region->has_begun(slot, machine.stamp_of(info.member, slot)) ? 1 : 0;
+  return begun;
+}
+
 std::string messages_text(std::uint64_t count) {
   return std::to_string(count) + (count == 1 ? " message" : " messages");
 }
@@ -193,7 +204,7 @@ session::GroupReason explain(const session::GroupInfo& info, const Group& group,
                    ") its partitions go to others.");
   }
   for (const session::MemberInfo& member : info.members) {
-    if (member.in_flight < member.in_flight_max) continue;
+    if (in_application(group, member) < member.in_flight_max) continue;
     return say("in_flight_limit",
                member_text(member) + " of " + name + " is at its limit of " + std::to_string(member.in_flight_max) +
                    " messages in hand, none of which it has settled.",
@@ -223,7 +234,7 @@ session::GroupReason explain(const session::GroupInfo& info, const Group& group,
     if (view.oldest_in_hand_since_ns == 0 || now.ns - view.oldest_in_hand_since_ns < info.config.ack_timeout_ns / 4)
       continue;
     const auto member = std::find_if(info.members.begin(), info.members.end(),
-                                     [&](const session::MemberInfo& m) { return m.member == partition.member; });
+                                     [&](const session::MemberInfo& m) { return m.member == view.oldest_in_hand_by; });
     return say("member_slow",
                (member == info.members.end() ? std::string("A member") : member_text(*member)) + " of " + name +
                    " has had the oldest message of " + place_text(partition) + " in hand for " +

@@ -70,6 +70,10 @@ void Member::take_back(std::uint32_t index) {
 
 void Member::deliver(const core::Deliver& delivery) {
   layout::MemberRegion& shared = region();
+  std::atomic<std::uint64_t>& started = shared.started[delivery.slot];
+  started.store(0, std::memory_order_relaxed);
+  // The 0 stands before any new byte: a member may be copying what was taken back from it. Pairs with its fence.
+  std::atomic_thread_fence(std::memory_order_release);
   shared.slots[delivery.slot] = {delivery.stamp,
                                  delivery.position.value,
                                  0,
@@ -80,7 +84,8 @@ void Member::deliver(const core::Deliver& delivery) {
                                  delivery.failed,
                                  delivery.alone ? 1u : 0u,
                                  {}};
-  shared.started[delivery.slot].store(0, std::memory_order_relaxed);  // published with the ring's entry
+  // release: pairs with the member's acquire; publishes the slot, also to who comes from an older entry of the ring.
+  started.store(delivery.stamp | layout::kOffered, std::memory_order_release);
   waiting_.push_back(delivery.slot);
   publish_waiting();
 }
@@ -244,8 +249,8 @@ bool Member::has_begun(std::uint32_t slot, std::uint64_t stamp) const {
   return region().started[slot].load(std::memory_order_acquire) == stamp;
 }
 
-bool Member::recall(std::uint32_t slot) {
-  std::uint64_t expected = 0;
+bool Member::recall(std::uint32_t slot, std::uint64_t stamp) {
+  std::uint64_t expected = stamp | layout::kOffered;
   return region().started[slot].compare_exchange_strong(expected, layout::kRecalled, std::memory_order_acq_rel);
 }
 

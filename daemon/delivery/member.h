@@ -70,7 +70,7 @@ class Member {
   // Whether the application has begun the delivery in that slot.
   bool has_begun(std::uint32_t slot, std::uint64_t stamp) const;
   // Takes a delivery back that it has not begun. False: it has.
-  bool recall(std::uint32_t slot);
+  bool recall(std::uint32_t slot, std::uint64_t stamp);
   std::uint64_t bad_words() const { return bad_words_; }
 
  private:

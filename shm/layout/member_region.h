@@ -91,6 +91,7 @@ static_assert(offsetof(OutcomeEntry, place) == 16 && offsetof(OutcomeEntry, verb
 inline constexpr std::uint32_t kPlaceIsSlot = 0x8000'0000;
 constexpr std::uint32_t reason_entries(std::uint32_t reason_size) { return (reason_size + 31) / 32; }
 
+inline constexpr std::uint64_t kOffered = 0x8000'0000'0000'0000;  // with the delivery's stamp
 inline constexpr std::uint64_t kRecalled = 0xffff'ffff'ffff'ffff;
 
 struct MemberRegion {
@@ -116,8 +117,10 @@ struct MemberRegion {
   // Daemon. Deliveries of messages have the first kDeliverySlotsMax, other notes those behind them.
   DeliverySlot slots[kDeliverySlotsMax + kNoteSlotsMax];
   std::uint32_t ring[kDeliverySlotsMax];  // daemon: indexes of slots, by `delivered` modulo the size
-  // Of messages. Daemon, before it publishes: 0. Member, by compare-and-swap 0 → stamp, before it hands the message
-  // out; daemon, by compare-and-swap 0 → kRecalled: the message is another's, and there is no outcome to come.
+  // Of messages. Daemon: 0 before it writes the slot, kOffered | stamp behind it, and then the ring: who copies a slot
+  // that is used again meanwhile sees that this is no delivery. Member, by compare-and-swap kOffered | stamp → stamp,
+  // before it hands the message out; daemon, by compare-and-swap kOffered | stamp → kRecalled: the message is
+  // another's, and there is no outcome to come.
   std::atomic<std::uint64_t> started[kDeliverySlotsMax];
   OutcomeEntry outcomes[kOutcomesMax];  // member, by `outcomes_written` modulo the size
 };

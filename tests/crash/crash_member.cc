@@ -45,8 +45,10 @@ int run(char** argv) {
     if (delivery.message().payload().size() != sizeof message) return;
     std::memcpy(&message, delivery.message().payload().data(), sizeof message);
     if (board->poison.load() == message.id + 1) std::abort();
+    if (board->held.load() == member + 1) board->holding.fetch_add(1);
     if (work.count() != 0) std::this_thread::sleep_for(work);
-    board.handle(message, member);
+    while (board->held.load() == member + 1) std::this_thread::sleep_for(1ms);
+    board.handle(message, member, delivery.message().partition());
   };
   while (board->stop.load() == 0) {
     if (batch == 0) {

@@ -23,13 +23,54 @@ TEST(ConsumerReference, OneThatTheDaemonHasTakenBackIsNotHandedOutAndItsSlotIsFr
   SharedRig rig;
   const std::vector<Receipt> receipts = rig.send_numbers(0, 3);
   auto consumer = rig.consumer();
-  rig.group.refer_to(0, receipts[0].position, 1, 0);
+  std::uint64_t not_begun = rig.group.refer_to(0, receipts[0].position, 1, 0) | layout::kOffered;
   rig.group.refer_to(0, receipts[1].position, 1, 0);
-  std::uint64_t not_begun = 0;
   ASSERT_TRUE(rig.group.region().started[0].compare_exchange_strong(not_begun, layout::kRecalled));
   EXPECT_EQ(consumer->next(0ms).value().message().text(), "1") << "the first one is another's";
   EXPECT_EQ(text_of(consumer->next(0ms)), "timed_out");
   EXPECT_TRUE(rig.group.read_outcomes().empty());
+}
+
+// The daemon takes one back, and uses its slot again, while the member has not begun, or not even read of it.
+TEST(ConsumerReference, OneWhoseSlotIsUsedAgainIsNotHandedOutAndTheNextOneInItIsOnce) {
+  SharedRig rig;
+  const std::vector<Receipt> receipts = rig.send_numbers(0, 4);
+  auto consumer = rig.consumer();
+  layout::MemberRegion& region = rig.group.region();
+  const auto use_again = [&](std::uint32_t slot, Position position, std::uint64_t stamp) {
+    region.slots[slot].stamp = stamp;
+    region.slots[slot].position = position.value;
+    region.started[slot].store(stamp | layout::kOffered);
+  };
+  const auto publish = [&](std::uint32_t slot) {
+    region.ring[region.delivered.load() % kDeliverySlotsMax] = slot;
+    region.delivered.fetch_add(1);
+    rig.group.publish();
+  };
+  // Read of, and not begun: the second entry is not there yet when the application asks.
+  rig.group.refer_to(0, receipts[0].position, 1, 0);
+  rig.group.refer_to(0, receipts[1].position, 1, 0);
+  const Delivery first = consumer->next(0ms).value();
+  use_again(1, receipts[2].position, 77);
+  EXPECT_EQ(text_of(consumer->next(0ms)), "timed_out") << "it is another's";
+  publish(1);
+  const auto second = consumer->next(0ms);
+  ASSERT_EQ(text_of(second), "2");
+  EXPECT_EQ(region.started[1].load(), 77u);
+  // Not even read of.
+  rig.group.refer_to(0, receipts[1].position, 1, 0);
+  use_again(2, receipts[3].position, 78);
+  publish(2);
+  const auto third = consumer->next(0ms);
+  ASSERT_EQ(text_of(third), "3");
+  EXPECT_EQ(text_of(consumer->next(0ms)), "timed_out") << "once";
+  // While the daemon writes it.
+  rig.group.refer_to(0, receipts[1].position, 1, 0);
+  region.started[3].store(0);
+  EXPECT_EQ(text_of(consumer->next(0ms)), "timed_out");
+  EXPECT_EQ(consumer->counters().corrupt, 0u);
+  for (const Delivery& delivery : {first, *second, *third}) EXPECT_TRUE(consumer->ack(delivery));
+  EXPECT_EQ(rig.group.read_outcomes().size(), 3u);
 }
 
 TEST(ConsumerReference, IsReadInPlaceAndAnsweredByItsSlotAndStamp) {
@@ -43,7 +84,7 @@ TEST(ConsumerReference, IsReadInPlaceAndAnsweredByItsSlotAndStamp) {
   EXPECT_EQ(two.message().text(), "2");
   EXPECT_EQ(two.delivered(), 1u);
   EXPECT_EQ(rig.group.region().started[0].load(), second);
-  EXPECT_EQ(rig.group.region().started[1].load(), 0u) << "the application has not begun with it";
+  EXPECT_EQ(rig.group.region().started[1].load(), first | layout::kOffered) << "the application has not begun with it";
   const Delivery zero = consumer->next(0ms).value();
   EXPECT_EQ(zero.message().text(), "0");
   EXPECT_EQ(zero.delivered(), 3u);
@@ -167,6 +208,7 @@ TEST(ConsumerReference, ASlotThatComesAgainBeforeItsAnswerIsRefused) {
   layout::MemberRegion& region = rig.group.region();
   region.slots[0].stamp = 77;
   region.slots[0].position = receipts[1].position.value;
+  region.started[0].store(77 | layout::kOffered);
   region.ring[1] = 0;
   region.delivered.store(2);
   rig.group.publish();
@@ -184,6 +226,7 @@ TEST(ConsumerReference, HostileIndexesKindsAndCountsAreRefused) {
   region.ring[1] = 0xffff'ffff;
   region.ring[2] = 5;
   region.slots[5].kind = 99;
+  region.started[5].store(layout::kOffered);
   region.delivered.store(3);
   rig.group.publish();
   EXPECT_EQ(text_of(consumer->next(0ms)), "timed_out");

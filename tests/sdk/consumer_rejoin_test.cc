@@ -198,6 +198,73 @@ TEST(ConsumerRejoin, AReferenceThatIsAnsweredBeforeItIsHandedOutAgainIsAnsweredT
   EXPECT_EQ(outcomes[0].verb, OutcomeVerb::ack);
 }
 
+TEST(ConsumerRejoin, ANackOfAReferenceThatWasReadAndMayNotBeStoredIsToldAgain) {
+  GroupRig rig;
+  rig.group.name_topic(LocalBus::kTopicId, LocalBus::kTopic);
+  const std::vector<Receipt> receipts = rig.send_numbers(0, 2);
+  auto consumer = rig.consumer();
+  for (const Receipt& receipt : receipts) rig.group.refer_to(0, receipt.position, 2, 1);
+  ASSERT_TRUE(consumer->nack(consumer->next(0ms).value(), 7ms, "why"));
+  ASSERT_TRUE(consumer->reject(consumer->next(0ms).value(), "never"));
+  rig.group.read_outcomes();  // read, and lost before they were stored
+  restart(rig);
+  EXPECT_EQ(text_of(consumer->next(5ms)), "timed_out");
+  const auto& told = rig.group.joined().held_messages;
+  ASSERT_EQ(told.size(), 2u);
+  EXPECT_EQ(told[0].position, receipts[0].position);
+  EXPECT_EQ(told[0].delivered, 2u);
+  EXPECT_EQ(told[0].failed, 1u);
+  const std::uint64_t first = rig.group.refer_to(0, receipts[0].position, 2, 1);
+  const std::uint64_t second = rig.group.refer_to(0, receipts[1].position, 2, 1);
+  EXPECT_EQ(text_of(consumer->next(0ms)), "timed_out") << "the application has answered already";
+  const auto outcomes = rig.group.read_outcomes();
+  ASSERT_EQ(outcomes.size(), 2u);
+  EXPECT_EQ(outcomes[0].verb, OutcomeVerb::nack);
+  EXPECT_EQ(outcomes[0].target, first);
+  EXPECT_EQ(outcomes[0].argument, 7'000'000u);
+  EXPECT_EQ(outcomes[0].reason, "why");
+  EXPECT_EQ(outcomes[1].verb, OutcomeVerb::reject);
+  EXPECT_EQ(outcomes[1].target, second);
+  restart(rig);
+  EXPECT_EQ(text_of(consumer->next(5ms)), "timed_out");
+  EXPECT_EQ(rig.group.joined().held_messages.size(), 2u) << "as long as they may not be stored";
+}
+
+TEST(ConsumerRejoin, TheNextDeliveryOfWhatTheDaemonKnowsToHaveFailedGoesToTheApplication) {
+  GroupRig rig;
+  rig.group.name_topic(LocalBus::kTopicId, LocalBus::kTopic);
+  const std::vector<Receipt> receipts = rig.send_numbers(0, 1);
+  auto consumer = rig.consumer();
+  rig.group.refer_to(0, receipts[0].position, 2, 1);
+  ASSERT_TRUE(consumer->nack(consumer->next(0ms).value(), 7ms));
+  rig.group.read_outcomes();
+  restart(rig);
+  EXPECT_EQ(text_of(consumer->next(5ms)), "timed_out");
+  rig.group.refer_to(0, receipts[0].position, 3, 2);
+  const auto again = consumer->next(0ms);
+  ASSERT_EQ(text_of(again), "0");
+  EXPECT_EQ(again->failed(), 2u);
+  EXPECT_TRUE(rig.group.read_outcomes().empty());
+  EXPECT_TRUE(consumer->ack(*again));
+}
+
+TEST(ConsumerRejoin, OfTwoNacksOfOneMessageTheOneThatTheDaemonDoesNotKnowIsTold) {
+  GroupRig rig;
+  rig.group.name_topic(LocalBus::kTopicId, LocalBus::kTopic);
+  const std::vector<Receipt> receipts = rig.send_numbers(0, 1);
+  auto consumer = rig.consumer();
+  for (std::uint32_t failed = 0; failed < 2; ++failed) {
+    rig.group.refer_to(0, receipts[0].position, failed + 1, failed);
+    ASSERT_TRUE(consumer->nack(consumer->next(0ms).value(), 7ms));
+  }
+  rig.group.read_outcomes();
+  restart(rig);
+  EXPECT_EQ(text_of(consumer->next(5ms)), "timed_out");
+  rig.group.refer_to(0, receipts[0].position, 2, 1);
+  EXPECT_EQ(text_of(consumer->next(0ms)), "timed_out");
+  EXPECT_EQ(rig.group.read_outcomes().size(), 1u);
+}
+
 TEST(ConsumerRejoin, InReplacedMemoryItGoesOnWithWhatIsInHand) {
   GroupRig rig;
   rig.group.assign(0);

@@ -79,7 +79,7 @@ std::uint64_t LocalGroup::refer(DeliverySlot slot) {
   if (slot.stamp == 0 && slot.kind == static_cast<std::uint32_t>(layout::DeliveryKind::message))
     slot.stamp = ++last_stamp_;
   to.slots[index] = slot;
-  to.started[index].store(0);
+  to.started[index].store(slot.stamp | layout::kOffered);
   const std::uint64_t delivered = to.delivered.load();
   to.ring[delivered % kDeliverySlotsMax] = index;
   to.delivered.store(delivered + 1, std::memory_order_release);
