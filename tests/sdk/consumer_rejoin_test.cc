@@ -236,12 +236,12 @@ TEST(ConsumerRejoin, TheNextDeliveryOfWhatTheDaemonKnowsToHaveFailedGoesToTheApp
   const std::vector<Receipt> receipts = rig.send_numbers(0, 1);
   auto consumer = rig.consumer();
   rig.group.refer_to(0, receipts[0].position, 2, 1);
-  ASSERT_TRUE(consumer->nack(consumer->next(0ms).value(), 7ms));
+  ASSERT_TRUE(consumer->nack(consumer->next(0ms).value(), 7ms, {}));
   rig.group.read_outcomes();
   restart(rig);
   EXPECT_EQ(text_of(consumer->next(5ms)), "timed_out");
   rig.group.refer_to(0, receipts[0].position, 3, 2);
-  const auto again = consumer->next(0ms);
+  auto again = consumer->next(0ms);
   ASSERT_EQ(text_of(again), "0");
   EXPECT_EQ(again->failed(), 2u);
   EXPECT_TRUE(rig.group.read_outcomes().empty());
@@ -255,7 +255,7 @@ TEST(ConsumerRejoin, OfTwoNacksOfOneMessageTheOneThatTheDaemonDoesNotKnowIsTold)
   auto consumer = rig.consumer();
   for (std::uint32_t failed = 0; failed < 2; ++failed) {
     rig.group.refer_to(0, receipts[0].position, failed + 1, failed);
-    ASSERT_TRUE(consumer->nack(consumer->next(0ms).value(), 7ms));
+    ASSERT_TRUE(consumer->nack(consumer->next(0ms).value(), 7ms, {}));
   }
   rig.group.read_outcomes();
   restart(rig);
