@@ -57,7 +57,7 @@ Result<ProducerId> TransactionalCore::current_id() {
 
 // The daemon is a new one, or has ended the session: opened again by the next call.
 void TransactionalCore::forget_if_unknown(const Error& error) {
-  if (error.code() != ErrorCode::not_found) return;
+  if (error.code() != ErrorCode::revoked) return;
   const std::lock_guard lock(id_mutex_);
   id_change_ = bus_->change_word().load(std::memory_order_acquire) - 1;
 }
@@ -85,7 +85,8 @@ Status TransactionalCore::resolve(TransactionId id, bool commit, std::vector<Hal
   request.commit = commit;
   request.halves = std::move(halves);
   request.acks = std::move(acks);
-  for (bool again = true;; again = false) {
+  const std::uint64_t until = monotonic_ns() + static_cast<std::uint64_t>(options_.timeout.count());
+  for (;;) {
     SLUICE_ASSIGN(request.transactor, current_id());
     const auto resolution = link_->resolve(request, options_.timeout);
     if (resolution) {
@@ -95,7 +96,8 @@ Status TransactionalCore::resolve(TransactionId id, bool commit, std::vector<Hal
                                            (resolution->commit ? "already_committed" : "already_rolled_back") +
                                            ", and the first answer stands");
     }
-    if (!again || resolution.error().code() != ErrorCode::not_found) return fail(resolution.error());
+    // A daemon that is new, and maybe not for long.
+    if (resolution.error().code() != ErrorCode::revoked || monotonic_ns() >= until) return fail(resolution.error());
     forget_if_unknown(resolution.error());
   }
 }

@@ -57,7 +57,7 @@ Status Bus::recover_partition(Topic& topic, PartitionNumber number) {
   opened.reporters_end = next_producer_;
   by_handle_.erase(before);
   by_handle_[handle] = opened.partition.get();
-  SLUICE_TRY(transactions_.partition_opened({topic.id(), number}, opened.partition->halves().open(), monotonic_ns()));
+  transactions_.partition_opened({topic.id(), number}, opened.partition->halves().open(), monotonic_ns());
   drop_partition(before);
   if (auto kept = keep_partitions(topic); !kept) {
     opened.unrecovered = kept.error().message();

@@ -7,8 +7,8 @@ namespace sluice::bus {
 Status Bus::take_over_halves() {
   for (const auto& [id, topic] : by_id_)
     for (const PartitionUnit& unit : topic->partitions())
-      SLUICE_TRY(transactions_.partition_opened({id, unit.partition->identity().partition},
-                                                unit.partition->halves().open(), monotonic_ns()));
+      transactions_.partition_opened({id, unit.partition->identity().partition}, unit.partition->halves().open(),
+                                     monotonic_ns());
   return transactions_.load();
 }
 

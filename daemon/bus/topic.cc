@@ -144,6 +144,11 @@ Status Topic::make_partition(PartitionUnit& unit, PartitionNumber number, Recove
   else
     restore_fences(unit, recovered.audit);
   unit.partition->restore(recovered.audit.bookmarks(), recovered.audit.time_max_ns());
+  // Before any checkpoint: one that has passed a ref says that its half has ended, which takes its decision.
+  if (!is_volatile()) {
+    SLUICE_ASSIGN(const std::vector<store::DecidedHalf> decided, context.store.decided_halves(id(), number));
+    for (const store::DecidedHalf& half : decided) unit.partition->decide(half.position, half.commit, half.order);
+  }
   if (kept) recovered.audit.continue_names(*unit.partition);
   return {};
 }

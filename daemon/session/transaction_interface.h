@@ -70,6 +70,7 @@ struct TransactionInfo {
 
 enum class TransactionOrder : std::uint8_t { commit, rollback, recheck };
 
+// Calls of a transactor that the daemon does not know answer `revoked`: it is to be opened again.
 class TransactionInterface {
  public:
   virtual ~TransactionInterface() = default;

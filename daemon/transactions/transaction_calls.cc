@@ -54,8 +54,8 @@ Result<Transactions::Transactor*> Transactions::transactor_of(SessionId session,
   SLUICE_ASSIGN(session::Session* const live, host_.live(session));
   const auto found = transactors_.find(id);
   if (found == transactors_.end() || found->second.session != live->id())
-    return fail(ErrorCode::not_found, std::string(doing) + ": this daemon does not know transactional producer " +
-                                          std::to_string(id.value) + "; open it again");
+    return fail(ErrorCode::revoked, std::string(doing) + ": this daemon does not know transactional producer " +
+                                        std::to_string(id.value) + "; open it again");
   return &found->second;
 }
 

@@ -22,21 +22,10 @@ constexpr std::uint64_t kForgetIntervalNs = 600'000'000'000;
 
 // ---- partitions ----
 
-Status Transactions::partition_opened(const core::Place& place, const std::vector<core::Half>& open,
-                                      std::uint64_t now_ns) {
+void Transactions::partition_opened(const core::Place& place, const std::vector<core::Half>& open,
+                                    std::uint64_t now_ns) {
   machine_.forget(place);
-  SLUICE_ASSIGN(const std::vector<store::DecidedHalf> decided, store_.decided_halves(place.topic, place.partition));
-  std::vector<Position> told;
-  for (const store::DecidedHalf& half : decided) {
-    told.push_back(half.position);
-    if (!host_.decide(place, half.position, half.commit, half.order))
-      spdlog::debug("decided half is not there any more partition={} position={}", place.partition,
-                    half.position.value);
-  }
-  std::sort(told.begin(), told.end());
-  for (const core::Half& half : open)
-    if (!std::binary_search(told.begin(), told.end(), half.position)) machine_.half(place, half, true, now_ns);
-  return {};
+  for (const core::Half& half : open) machine_.half(place, half, true, now_ns);
 }
 
 void Transactions::half_met(const core::Place& place, const core::Half& half, std::uint64_t now_ns) {

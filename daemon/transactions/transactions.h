@@ -33,8 +33,8 @@ class Transactions final : public session::TransactionInterface {
       : host_(host), store_(store), machine_(rules) {}
 
   // ---- partitions
-  // Opened, at a start or anew: what was decided is told to it, and its open halves are taken over.
-  Status partition_opened(const core::Place& place, const std::vector<core::Half>& open, std::uint64_t now_ns);
+  // Opened, at a start or anew: its open halves are taken over. What was decided it knows from the store.
+  void partition_opened(const core::Place& place, const std::vector<core::Half>& open, std::uint64_t now_ns);
   void partition_gone(const core::Place& place) { machine_.forget(place); }
   void half_met(const core::Place& place, const core::Half& half, std::uint64_t now_ns);
   // Behind the last partition_opened() of a start.

@@ -134,7 +134,7 @@ interface Session {
 
   # ---- transactions
   # A transactional producer of a producer group. `former`: the id that it had at the daemon before, 0: none. An id that
-  # the daemon does not know answers notFound in the other calls, as a member's does.
+  # the daemon does not know answers revoked in the other calls: open it again.
   openTransactor @37 (group :Text, former :UInt32) -> (transactorId :UInt32, failure :Failure);
   closeTransactor @38 (transactorId :UInt32) -> (done :Done);
   # Answered once the decision is durable, with what stands: the first answer does.

@@ -9,8 +9,7 @@ namespace {
 // first decides, so that an order that is slow cannot be made once the check has said that there is none.
 constexpr const char* kTables =
     "CREATE TABLE IF NOT EXISTS outcomes (transaction_id TEXT PRIMARY KEY, committed INTEGER NOT NULL)";
-constexpr const char* kOrders =
-    "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, goods TEXT NOT NULL)";
+constexpr const char* kOrders = "CREATE TABLE IF NOT EXISTS orders (id TEXT PRIMARY KEY, goods TEXT NOT NULL)";
 
 // Asked on a thread of the producer's: with a connection of its own.
 sluice::Verdict look_up(const std::string& path, const std::string& transaction) {

@@ -97,10 +97,9 @@ Result<LogMessage> FakeLogs::read(TopicId topic, PartitionNumber partition, Posi
 
 Result<std::uint64_t> FakeLogs::count(TopicId topic, PartitionNumber partition, Position from, Position to) {
   SLUICE_ASSIGN(const Log* log, log_of(topic, partition));
-  return static_cast<std::uint64_t>(
-      std::count_if(log->records.begin(), log->records.end(), [&](const LogMessage& message) {
-        return message.record.position >= from && message.record.position < to;
-      }));
+  return static_cast<std::uint64_t>(std::count_if(
+      log->records.begin(), log->records.end(),
+      [&](const LogMessage& message) { return message.record.position >= from && message.record.position < to; }));
 }
 
 std::uint64_t FakeLogs::produced(TopicId topic, PartitionNumber partition) const {

@@ -20,8 +20,7 @@ TEST(GroupSave, WhatTheStoreRefusedIsGivenAgain) {
   EXPECT_FALSE(rig.group().dirty());
   const store::GroupState stored = rig.stored();
   ASSERT_EQ(stored.cursors.size(), 1u);
-  EXPECT_EQ(stored.cursors[0].settled,
-            (std::vector<std::pair<Position, Position>>{{acked, acked + kFakeRecordSize}}));
+  EXPECT_EQ(stored.cursors[0].settled, (std::vector<std::pair<Position, Position>>{{acked, acked + kFakeRecordSize}}));
   ASSERT_EQ(stored.pending.size(), 1u);
   EXPECT_EQ(stored.pending[0].position, failed);
   EXPECT_EQ(stored.pending[0].failed, 1u);
