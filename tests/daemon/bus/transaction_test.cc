@@ -360,7 +360,7 @@ TEST_P(BusTransactionTest, WhatWasDecidedStandsHoweverOftenTheDaemonDies) {
   rig.stop_and_start();
   EXPECT_EQ(rig.refs_on_disk(), expected);
 }
-INSTANTIATE_TEST_SUITE_P(Seeds, BusTransactionTest, testing::Range(0, 8));
+INSTANTIATE_TEST_SUITE_P(Seeds, BusTransactionTest, testing::Range(0, 16));
 
 }  // namespace
 }  // namespace sluice::bus
