@@ -289,6 +289,17 @@ const std::vector<Setting>& settings() {
           "retention.check_interval", "How often the daemon looks for what is due.",
           [](Config& c) -> std::uint64_t& { return c.retention.check_interval_ns; }, kDuration, "", 10'000'000, kDayNs),
 
+      unit_setting(
+          "transactions.timeout", "A transaction that is open so long is asked about, though its producer lives.",
+          [](Config& c) -> std::uint64_t& { return c.transactions.timeout_ns; }, kDuration, "", 100'000'000, kDayNs),
+      count_setting(
+          "transactions.check_max", "Answers \"unknown\" until a transaction is parked, for an operator to decide.",
+          [](Config& c) -> std::uint32_t& { return c.transactions.check_max; }, 1, 1000),
+      unit_setting(
+          "transactions.park_after", "So long with nobody to ask, and a transaction is parked.",
+          [](Config& c) -> std::uint64_t& { return c.transactions.park_after_ns; }, kDuration, "", kSecondNs,
+          kTimeMaxNs),
+
       count_setting(
           "limits.sessions_max", "Clients attached at a time.",
           [](Config& c) -> std::uint32_t& { return c.limits.sessions_max; }, 1, kSessionsMax),

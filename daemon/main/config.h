@@ -34,6 +34,12 @@ struct RetentionDefaults {
   std::uint64_t check_interval_ns = 10'000'000'000;
 };
 
+struct TransactionSettings {
+  std::uint64_t timeout_ns = 6'000'000'000;           // until a producer that lives is asked what became of one
+  std::uint32_t check_max = 15;                       // "unknown" answers, then it waits for an operator
+  std::uint64_t park_after_ns = 259'200'000'000'000;  // with nobody to ask
+};
+
 struct Limits {
   std::uint32_t sessions_max = kSessionsMax;
   std::uint32_t partitions_max = kPartitionsMax;
@@ -55,6 +61,7 @@ struct Config {
   std::uint64_t memory_budget = 0;  // bytes; 0: auto, see memory_budget_bytes()
   TopicDefaults topics;
   RetentionDefaults retention;
+  TransactionSettings transactions;
   Limits limits;
 
   std::string file;  // the configuration file it was read from; empty: none

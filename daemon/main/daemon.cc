@@ -63,6 +63,9 @@ bus::BusSettings settings_of(const Config& config, const session::Policy& policy
   settings.partitions_max = config.limits.partitions_max;
   settings.sessions_max = config.limits.sessions_max;
   settings.retention_interval_ns = config.retention.check_interval_ns;
+  settings.transactions.timeout_ns = config.transactions.timeout_ns;
+  settings.transactions.check_max = config.transactions.check_max;
+  settings.transactions.park_after_ns = config.transactions.park_after_ns;
   return settings;
 }
 
