@@ -9,6 +9,7 @@
 #include "perf/durable.h"
 #include "perf/group.h"
 #include "perf/sdk_latency.h"
+#include "perf/transaction.h"
 
 namespace {
 
@@ -44,14 +45,23 @@ int main(int argc, char** argv) {
   CLI::App* group_command = app.add_subcommand("group", "a group's members, acking, beside a bare reader");
   group_command->add_option("--size", group.size, "bytes of payload")->check(CLI::Range(1u, 65536u));
   group_command->add_option("--seconds", group.seconds, "of each measurement")->check(CLI::Range(0.1, 3600.0));
+
+  sluice::perf::TransactionOptions transaction;
+  CLI::App* transaction_command =
+      app.add_subcommand("transaction", "a half and its commit, beside two synchronous writes");
+  transaction_command->add_option("--size", transaction.size, "bytes of payload")->check(CLI::Range(1u, 65536u));
+  transaction_command->add_option("--seconds", transaction.seconds, "of each measurement")
+      ->check(CLI::Range(0.1, 3600.0));
+  transaction_command->add_option("--dir", transaction.directory, "where to measure the disk's floor");
   try {
     app.parse(argc, argv);
   } catch (const CLI::ParseError& error) {
     return app.exit(error) == 0 ? 0 : 2;
   }
-  latency.socket = durable.socket = group.socket = socket;
+  latency.socket = durable.socket = group.socket = transaction.socket = socket;
   if (quick) latency.seconds = 0.5;
   if (latency_command->parsed()) return report(sluice::perf::print_latency(latency), "latency");
+  if (transaction_command->parsed()) return report(sluice::perf::print_transaction(transaction), "transaction");
   if (group_command->parsed()) return report(sluice::perf::print_group(group), "group");
   return report(sluice::perf::print_durable(durable), "durable");
 }
