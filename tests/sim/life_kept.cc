@@ -105,7 +105,7 @@ bool Life::adopt_partition(PartitionNumber number) {
   if (!walk(number, *log, found)) return false;
   unit.truth->check_adopted(found, report.end);
   unit.truth->check_audit(audit->audit().rows());
-  machine_.reached.waiting_found += unit.truth->check_delays(audit->delays());
+  machine_.reached.waiting_found += unit.truth->check_delays(audit->waiting().delays);
   machine_.reached.delivered_found += unit.truth->ref_count();
   machine_.tell("adopted partition " + std::to_string(number) + " from " + std::to_string(report.end.value));
   meanwhile();
