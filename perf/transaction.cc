@@ -56,7 +56,8 @@ Result<double> run_many(Client& client, const std::string& topic, const Transact
   for (std::uint32_t i = 0; i < kTransactors; ++i)
     threads.emplace_back([&] {
       const auto run = [&]() -> Result<std::size_t> {
-        SLUICE_ASSIGN(TransactionalProducer producer, client.transactional_producer({"perf", {}, std::chrono::seconds(30)}));
+        SLUICE_ASSIGN(TransactionalProducer producer,
+                      client.transactional_producer({"perf", {}, std::chrono::seconds(30)}));
         const std::vector<std::byte> payload(options.size, std::byte{'t'});
         SLUICE_ASSIGN(const Samples samples,
                       time_each(options.seconds, [&] { return run_one(producer, topic, payload); }));
@@ -85,7 +86,8 @@ Status measure(Client& client, const std::string& topic, const TransactionOption
     print("plain send, sync        ", samples, sync_ns, "raw synchronous writes of 4 KiB");
   }
   {
-    SLUICE_ASSIGN(TransactionalProducer producer, client.transactional_producer({"perf", {}, std::chrono::seconds(30)}));
+    SLUICE_ASSIGN(TransactionalProducer producer,
+                  client.transactional_producer({"perf", {}, std::chrono::seconds(30)}));
     SLUICE_ASSIGN(const Samples samples, time_each(options.seconds, [&] { return run_one(producer, topic, payload); }));
     print("half and commit, one    ", samples, 2 * sync_ns, "times two raw synchronous writes of 4 KiB");
   }

@@ -1,5 +1,5 @@
-// What a transaction costs: begin, a half that is durable, nothing done locally, commit; beside two synchronous writes of
-// the same disk and plain sends to a sync topic, in the same run.
+// What a transaction costs: begin, a half that is durable, nothing done locally, commit; beside two synchronous writes
+// of the same disk and plain sends to a sync topic, in the same run.
 #pragma once
 
 #include <cstdint>

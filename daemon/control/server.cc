@@ -39,7 +39,8 @@ constexpr auto kAcceptPause = 100 * kj::MILLISECONDS;  // out of descriptors
 constexpr auto kLookPauseMin = 1 * kj::MILLISECONDS;
 constexpr auto kLookPauseMax = 1 * kj::SECONDS;
 // A client's message; the largest legitimate one names every partition of a topic.
-constexpr std::uint64_t kMessageWordsMax = 256 * 1024;
+constexpr std::uint64_t kMessageWordsMax =
+    640 * 1024;  // the largest: a transaction with all halves and acks it may have
 // Answers that wait until a client reads them, and their bytes. Beyond it the client is hung up on. (KJ chains a
 // promise to each that waits, and takes the chain down by recursion: a few thousand are more than a thread's stack
 // holds.)

@@ -80,7 +80,8 @@ Status check_mirrors(const TopicConfig& config) {
       return refuse(config, "the mirror " + mirror.substr(0, kTopicMirrorPathSizeMax) +
                                 " must be one line of at most " + std::to_string(kTopicMirrorPathSizeMax) + " bytes");
     // One spelling of a directory, so that two that are the same are seen to be.
-    if (!mirror.starts_with('/') || std::filesystem::path(mirror + "/").lexically_normal().string() != mirror + "/")
+    if (!mirror.starts_with('/') || mirror == "/" ||
+        std::filesystem::path(mirror + "/").lexically_normal().string() != mirror + "/")
       return refuse(config, "the mirror \"" + mirror +
                                 "\" must be an absolute path without \".\", \"..\" and a slash at its end");
     for (std::size_t j = 0; j < i; ++j)

@@ -23,8 +23,6 @@ constexpr std::uint64_t kPinsLookNs = 50'000'000;  // producers wait for slots t
 // From one note of a durable partition's counts to the next: what lies between is read again at a start.
 constexpr std::uint64_t kNoteIntervalNs = 20'000'000;
 constexpr std::uint64_t kMemoryRetryNs = 100'000'000;  // producers wait for memory that was refused
-constexpr std::uint32_t kRefsMax = 4096;               // appended in one turn
-constexpr std::uint64_t kRefRetryNs = 5'000'000;       // due, and no room: nobody says when there is some
 
 ring::PartitionMemory with_start(const ring::PartitionMemory& memory) {
   const std::uint64_t start = memory.control->start_position;
@@ -133,72 +131,6 @@ void Partition::catch_up(std::uint64_t now_ns) {
   while (scan_.frontier() < target && do_work(now_ns).progressed) {
   }
   do_work(now_ns);
-}
-
-// The refs that a daemon before has appended lie in memory that was kept, and are met at the end of it at the latest.
-bool Partition::settle_waiting() {
-  if (waiting_.halves.settled()) return true;
-  if (!scan_.at_end()) return false;
-  waiting_.delays.settle();
-  waiting_.halves.settle();
-  return true;
-}
-
-bool Partition::deliver_due(std::uint64_t now_ns) {
-  due_deadline_ns_ = 0;
-  if (!settle_waiting() || gate() != layout::Gate::open) return false;
-  const bool committed = deliver_committed(now_ns);
-  core::DelayQueue& delays = waiting_.delays;
-  if (delays.size() == 0) return committed;
-  const std::uint64_t wall = environment_.wall_ns();
-  std::uint32_t delivered = 0;
-  ring::AppendResult result = ring::AppendResult::ok;
-  for (auto due = delays.due(wall); due && delivered < kRefsMax; due = delays.due(wall)) {
-    Position ref;
-    result = append_ref(due->position, wall, ref);
-    if (result != ring::AppendResult::ok) break;
-    delays.sent(ref);
-    SLUICE_FAILPOINT("spill.ref_appended");
-    ++delivered;
-  }
-  if (result == ring::AppendResult::no_room) {
-    due_deadline_ns_ = now_ns + kRefRetryNs;
-  } else if (const auto next = delays.next_due_ns(); next && *next > wall && due_deadline_ns_ == 0) {
-    due_deadline_ns_ = now_ns + std::min(*next - wall, kDaemonSleepNsMax);
-  }
-  return delivered != 0 || committed;
-}
-
-bool Partition::deliver_committed(std::uint64_t now_ns) {
-  std::uint32_t delivered = 0;
-  while (const std::optional<Position> half = waiting_.halves.due()) {
-    Position ref;
-    const ring::AppendResult result = append_ref(*half, environment_.wall_ns(), ref);
-    if (result == ring::AppendResult::no_room) due_deadline_ns_ = now_ns + kRefRetryNs;
-    if (result != ring::AppendResult::ok) break;
-    waiting_.halves.sent(ref);
-    SLUICE_FAILPOINT("spill.half_ref_appended");
-    if (++delivered == kRefsMax) break;
-  }
-  return delivered != 0;
-}
-
-ring::AppendResult Partition::append_ref(Position reference, std::uint64_t wall_ns, Position& ref) {
-  if (!ref_appender_) ref_appender_.emplace(memory_, ProducerId(0), own_pin_, true, Sequence(1));
-  layout::TrailerBuilder trailer;
-  trailer.reference(reference);
-  ring::Appended appended;
-  const ring::AppendResult result =
-      ref_appender_->append({{}, trailer.finish(), wall_ns}, appended, layout::RecordKind::ref);
-  ref = appended.position;
-  return result;
-}
-
-bool Partition::decide(Position half, bool commit, std::uint64_t order) {
-  const auto decided = waiting_.halves.decide(half, commit, order);
-  if (!decided) return false;
-  if (!decided->is_counted) audit_.on_decided(decided->half.producer, commit);
-  return true;
 }
 
 bool Partition::scan(std::uint64_t now_ns) {

@@ -5,7 +5,7 @@
 #include <cstdint>
 #include <string>
 
-#include "shm/base/types.h"
+#include "types.h"  // beside it, where it is installed too
 
 namespace sluice {
 

