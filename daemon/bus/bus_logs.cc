@@ -79,6 +79,10 @@ Result<Position> BusLogs::end(TopicId topic, PartitionNumber number) const {
   return end_of(*partition);
 }
 
+void BusLogs::catch_up(TopicId topic, PartitionNumber number) {
+  if (const auto partition = this->partition(topic, number)) (*partition)->catch_up(monotonic_ns());
+}
+
 Result<Position> BusLogs::durable(TopicId topic, PartitionNumber number) const {
   SLUICE_ASSIGN(spill::Partition * partition, this->partition(topic, number));
   return partition->is_volatile() ? partition->frontier() : partition->durable();

@@ -28,6 +28,7 @@ class BusLogs final : public delivery::Logs {
   Status may_consume(const session::Peer& peer, TopicId topic) const override;
   Result<Position> earliest(TopicId topic, PartitionNumber partition) const override;
   Result<Position> end(TopicId topic, PartitionNumber partition) const override;
+  void catch_up(TopicId topic, PartitionNumber partition) override;
   Result<Position> durable(TopicId topic, PartitionNumber partition) const override;
   Result<Position> snap(TopicId topic, PartitionNumber partition, Position position) override;
   Result<Position> at_time(TopicId topic, PartitionNumber partition, std::uint64_t time_ns) override;

@@ -138,17 +138,24 @@ Position Group::end_of(const core::Place& place) const {
   return end ? *end : Position(0);
 }
 
+Position Group::end_for(const core::Place& place, Position covered) {
+  const Position end = end_of(place);
+  if (covered <= end) return end;
+  logs_.catch_up(place.topic, place.partition);
+  return end_of(place);
+}
+
 // ---- members
 
 void Group::join(std::unique_ptr<Member> region, std::vector<std::string> patterns, std::string client_name,
                  std::int32_t pid, core::MemberJoin join, const Now& now) {
   const core::MemberId id = region->id();
   for (core::HeldRange& held : join.held_partitions) {
-    const Position end = end_of(held.place);
+    const Position end = end_for(held.place, std::max(held.words.acked, held.words.newest + 1));
     held.words.acked = std::min(held.words.acked, end);
   }
   std::erase_if(join.held_messages,
-                [&](const core::HeldReference& held) { return held.position >= end_of(held.place); });
+                [&](const core::HeldReference& held) { return held.position >= end_for(held.place, held.position + 1); });
   Attached attached;
   attached.region = std::move(region);
   attached.patterns = std::move(patterns);
@@ -298,7 +305,7 @@ bool Group::listen_to(core::MemberId id, Attached& member, bool words_too, const
     if (!place || before == said) continue;
     before = said;
     heard = true;
-    machine_.progress(id, cell, said, end_of(*place), now.ns);
+    machine_.progress(id, cell, said, end_for(*place, std::max(said.acked, said.newest + 1)), now.ns);
   }
   if (words_too) machine_.alive(id, region.progress(), now.ns);
   if (heard) member.quiet_since_ns = now.ns;
@@ -312,7 +319,7 @@ void Group::tell_outcomes(core::MemberId id, Member& region, const Now& now) {
     if (!outcome) break;
     if (!outcome->by_slot) {
       const std::optional<core::Place> place = machine_.place_of_cell(id, outcome->index);
-      if (!place || !clamp_to_log(*outcome, end_of(*place))) continue;
+      if (!place || !clamp_to_log(*outcome, end_for(*place, Position(outcome->target) + 1))) continue;
     }
     // Which messages wait behind it is decided by its key, which the log has.
     if (!outcome->by_slot && outcome->verb == core::Verb::nack && record_.config.strict == core::Strict::key) {

@@ -126,6 +126,8 @@ class Group {
   void act(const core::End& action);
   Member* region_of(core::MemberId id);
   Position end_of(const core::Place& place) const;
+  // The same, after looking further where it does not cover what a member speaks of.
+  Position end_for(const core::Place& place, Position covered);
   store::GroupCursor cursor_of(const core::Place& place, Position durable, bool& all) const;
   static void add_settled(store::GroupCursor& cursor, core::PositionSpan span);
   bool is_own_letters(TopicId topic) const;

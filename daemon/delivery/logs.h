@@ -60,6 +60,8 @@ class Logs {
   // A partition that cannot be read now: io.
   virtual Result<Position> earliest(TopicId topic, PartitionNumber partition) const = 0;
   virtual Result<Position> end(TopicId topic, PartitionNumber partition) const = 0;
+  // A member may have read further than the daemon has looked: end() covers all that was committed by now.
+  virtual void catch_up(TopicId topic, PartitionNumber partition) = 0;
   // Everything below is on stable storage (volatile topics: as end()).
   virtual Result<Position> durable(TopicId topic, PartitionNumber partition) const = 0;
   // The first record at or behind that position; end() if there is none.

@@ -50,6 +50,7 @@ class FakeLogs final : public Logs {
   Result<LogMessage> read(TopicId topic, PartitionNumber partition, Position position) override;
   Result<std::uint64_t> count(TopicId topic, PartitionNumber partition, Position from, Position to) override;
   std::uint64_t produced(TopicId topic, PartitionNumber partition) const override;
+  void catch_up(TopicId, PartitionNumber) override {}
   std::optional<std::int32_t> open_claim(TopicId, PartitionNumber) const override { return open_claim_; }
   Result<TopicId> make_dead_letter_topic(const std::string& name) override;
   Result<std::pair<Position, Position>> append(TopicId topic, PartitionNumber partition, std::string_view payload,
