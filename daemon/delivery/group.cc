@@ -154,8 +154,9 @@ void Group::join(std::unique_ptr<Member> region, std::vector<std::string> patter
     const Position end = end_for(held.place, std::max(held.words.acked, held.words.newest + 1));
     held.words.acked = std::min(held.words.acked, end);
   }
-  std::erase_if(join.held_messages,
-                [&](const core::HeldReference& held) { return held.position >= end_for(held.place, held.position + 1); });
+  std::erase_if(join.held_messages, [&](const core::HeldReference& held) {
+    return held.position >= end_for(held.place, held.position + 1);
+  });
   Attached attached;
   attached.region = std::move(region);
   attached.patterns = std::move(patterns);

@@ -9,8 +9,8 @@
 namespace sluice::spill {
 namespace {
 
-constexpr std::uint32_t kRefsMax = 4096;               // appended in one turn
-constexpr std::uint64_t kRefRetryNs = 5'000'000;       // due, and no room: nobody says when there is some
+constexpr std::uint32_t kRefsMax = 4096;          // appended in one turn
+constexpr std::uint64_t kRefRetryNs = 5'000'000;  // due, and no room: nobody says when there is some
 
 }  // namespace
 
