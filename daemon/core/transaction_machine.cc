@@ -12,7 +12,15 @@ constexpr auto kLater = [](const auto& a, const auto& b) { return a.at_ns > b.at
 
 }  // namespace
 
-TransactionMachine::Group& TransactionMachine::group_of(const std::string& name) { return groups_[name]; }
+TransactionMachine::NamedGroup& TransactionMachine::use_group(const std::string& name) {
+  NamedGroup& group = *groups_.try_emplace(name).first;
+  ++group.second.users;
+  return group;
+}
+
+void TransactionMachine::leave_group(NamedGroup& group) {
+  if (--group.second.users == 0) groups_.erase(groups_.find(group.first));
+}
 
 void TransactionMachine::act(TransactionAction::Kind kind, TransactionId transaction, bool commit) {
   TransactionAction action;
@@ -32,9 +40,7 @@ void TransactionMachine::half(const Place& place, const Half& half, bool may_ret
     transaction.others->push_back({place, half.position});
     return;
   }
-  const auto group = groups_.try_emplace(half.group).first;
-  transaction.group_name = &group->first;
-  transaction.group = &group->second;
+  transaction.group = &use_group(half.group);
   transaction.first = {place, half.position};
   transaction.created_ns = half.time_ns;
   transaction.check_back = half.check_back;
@@ -58,6 +64,7 @@ void TransactionMachine::forget(const Place& place) {
     }
     if (transaction.state == State::parked) --parked_;
     take_back_ask(transaction);
+    leave_group(*transaction.group);
     transactions_.erase(entry);
   }
 }
@@ -84,8 +91,7 @@ void TransactionMachine::own(Transactor& transactor, TransactionId id) {
 
 void TransactionMachine::attach(ProducerId id, const std::string& group, std::uint64_t now_ns) {
   Transactor& transactor = transactors_[id];
-  transactor.group = &group_of(group);
-  transactor.group->transactors.push_back(id);
+  transactor.group = &use_group(group);
   // One that comes back after a restart of the daemon: what it has begun is its own again.
   for (auto& [transaction_id, transaction] : transactions_) {
     if (transaction_id.transactor() != id) continue;
@@ -98,15 +104,19 @@ void TransactionMachine::attach(ProducerId id, const std::string& group, std::ui
 void TransactionMachine::ready(ProducerId id, bool ready, std::uint64_t now_ns) {
   const auto entry = transactors_.find(id);
   if (entry == transactors_.end()) return;
-  entry->second.ready = ready;
-  if (ready) serve(*entry->second.group, now_ns);
+  Transactor& transactor = entry->second;
+  transactor.ready = ready;
+  if (!ready) return;
+  Group& group = transactor.group->second;
+  if (!std::exchange(transactor.answers, true)) group.answerers.push_back(id);
+  serve(group, now_ns);
 }
 
 void TransactionMachine::detach(ProducerId id, std::uint64_t now_ns) {
   const auto entry = transactors_.find(id);
   if (entry == transactors_.end()) return;
-  Group& group = *entry->second.group;
-  std::erase(group.transactors, id);
+  Group& group = entry->second.group->second;
+  std::erase(group.answerers, id);
   const Transactor gone = std::move(entry->second);
   transactors_.erase(entry);
   if (const auto asked = transactions_.find(gone.asking); asked != transactions_.end())
@@ -116,20 +126,23 @@ void TransactionMachine::detach(ProducerId id, std::uint64_t now_ns) {
     if (transaction != transactions_.end() && transaction->second.state == State::open && !transaction->second.waiting)
       schedule(own_id, transaction->second, now_ns);
   }
-  if (!group.transactors.empty()) return;
-  for (const TransactionId waiting : group.waiting)
-    if (const auto transaction = transactions_.find(waiting); transaction != transactions_.end())
+  for (const TransactionId waiting : group.waiting) {
+    if (!group.answerers.empty()) break;
+    const auto transaction = transactions_.find(waiting);
+    if (transaction != transactions_.end() && transaction->second.waiting)
       count_nobody(waiting, transaction->second, now_ns);
+  }
+  leave_group(*gone.group);
 }
 
 // Asks as many of those that wait as can be asked now.
 void TransactionMachine::serve(Group& group, std::uint64_t now_ns) {
   while (!group.waiting.empty()) {
-    const auto able = std::find_if(group.transactors.begin(), group.transactors.end(), [&](ProducerId one) {
+    const auto able = std::find_if(group.answerers.begin(), group.answerers.end(), [&](ProducerId one) {
       const Transactor& transactor = transactors_.at(one);
       return transactor.ready && transactor.asking == TransactionId();
     });
-    if (able == group.transactors.end()) return;
+    if (able == group.answerers.end()) return;
     const ProducerId asked = *able;
     const TransactionId id = group.waiting.front();
     group.waiting.pop_front();
@@ -137,8 +150,8 @@ void TransactionMachine::serve(Group& group, std::uint64_t now_ns) {
     if (entry == transactions_.end() || !entry->second.waiting) continue;
     entry->second.waiting = false;
     if (entry->second.state != State::open) continue;
-    group.transactors.erase(able);
-    group.transactors.push_back(asked);
+    group.answerers.erase(able);
+    group.answerers.push_back(asked);
     ask(id, entry->second, asked, now_ns);
   }
 }
@@ -182,7 +195,7 @@ bool TransactionMachine::answered(TransactionId id, std::uint64_t serial, Verdic
     return false;
   Transaction& transaction = entry->second;
   take_back_ask(transaction);
-  serve(*transaction.group, now_ns);
+  serve(transaction.group->second, now_ns);
   if (verdict != Verdict::unknown) {
     transaction.next_ns = 0;
     act(TransactionAction::Kind::decide, id, verdict == Verdict::commit);
@@ -235,6 +248,7 @@ bool TransactionMachine::begin_decision(TransactionId id) {
   take_back_ask(entry->second);
   if (entry->second.state == State::parked) --parked_;
   entry->second.state = State::deciding;
+  entry->second.waiting = false;
   entry->second.next_ns = 0;
   return true;
 }
@@ -246,7 +260,12 @@ void TransactionMachine::give_up_decision(TransactionId id, std::uint64_t now_ns
   schedule(id, entry->second, now_ns + rules_.timeout_ns);
 }
 
-void TransactionMachine::decided(TransactionId id) { transactions_.erase(id); }
+void TransactionMachine::decided(TransactionId id) {
+  const auto entry = transactions_.find(id);
+  if (entry == transactions_.end()) return;
+  leave_group(*entry->second.group);
+  transactions_.erase(entry);
+}
 
 // ---- time ----
 
@@ -279,14 +298,14 @@ void TransactionMachine::due(TransactionId id, Transaction& transaction, std::ui
     act(TransactionAction::Kind::decide, id, false);
     return;
   }
-  Group& group = *transaction.group;
+  Group& group = transaction.group->second;
   if (!transaction.waiting) {
     transaction.waiting = true;
     group.waiting.push_back(id);
     serve(group, now_ns);
   }
   if (!transaction.waiting) return;
-  if (group.transactors.empty())
+  if (group.answerers.empty())
     count_nobody(id, transaction, now_ns);
   else
     transaction.nobody_since_ns = 0;
@@ -300,7 +319,7 @@ std::optional<std::uint64_t> TransactionMachine::deadline_ns() const {
 
 TransactionMachine::View TransactionMachine::view(TransactionId id, const Transaction& transaction) const {
   View view{id,
-            *transaction.group_name,
+            transaction.group->first,
             transaction.state,
             transaction.check_back,
             transaction.created_ns,

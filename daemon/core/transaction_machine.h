@@ -121,22 +121,25 @@ class TransactionMachine {
   std::vector<View> list(TransactionId after, std::size_t count, std::optional<State> state) const;
   std::size_t size() const { return transactions_.size(); }
   std::size_t parked() const { return parked_; }
+  std::size_t groups() const { return groups_.size(); }
 
  private:
   struct Group {
-    std::deque<ProducerId> transactors;  // that live, the one that was asked last at the end
-    std::deque<TransactionId> waiting;   // due; may hold ones that are not any more
+    std::deque<ProducerId> answerers;   // transactors that listen, or have; the one that was asked last at the end
+    std::deque<TransactionId> waiting;  // due; may hold ones that are not any more
+    std::size_t users = 0;              // its transactors and transactions: without any it is forgotten
   };
+  using NamedGroup = std::map<std::string, Group>::value_type;
   struct Transactor {
-    Group* group = nullptr;
+    NamedGroup* group = nullptr;
     bool ready = false;
+    bool answers = false;            // it was ready once: it has a check
     TransactionId asking;            // 0: none
     std::vector<TransactionId> own;  // that it began; may hold ones that are decided
     std::size_t prune_at = 64;       // size of `own` at which those go
   };
   struct Transaction {
-    const std::string* group_name = nullptr;
-    Group* group = nullptr;
+    NamedGroup* group = nullptr;
     HalfAt first;
     std::unique_ptr<std::vector<HalfAt>> others;
     std::uint64_t created_ns = 0;
@@ -163,7 +166,8 @@ class TransactionMachine {
   void serve(Group& group, std::uint64_t now_ns);
   void ask(TransactionId id, Transaction& transaction, ProducerId transactor, std::uint64_t now_ns);
   void count_nobody(TransactionId id, Transaction& transaction, std::uint64_t now_ns);
-  Group& group_of(const std::string& name);
+  NamedGroup& use_group(const std::string& name);
+  void leave_group(NamedGroup& group);
   void act(TransactionAction::Kind kind, TransactionId transaction, bool commit = false);
 
   const TransactionRules rules_;

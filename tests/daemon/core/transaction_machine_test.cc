@@ -204,6 +204,45 @@ TEST_F(TransactionMachineTest, WhileItIsDecidedNobodyIsAskedAndAfterwardsItIsGon
   EXPECT_THAT(at(now + 10 * rules.timeout_ns), IsEmpty());
 }
 
+TEST_F(TransactionMachineTest, OneThatIsDecidedWhileItWaitsIsNotParkedWhenTheLastOfItsGroupDies) {
+  live(kAnn);
+  begin(kFirst);
+  machine.detach(kAnn, now);
+  EXPECT_THAT(at(now), IsEmpty());  // the time to parking runs
+  machine.attach(kBob, "shop", now);
+  ASSERT_TRUE(machine.begin_decision(kFirst));
+  now += rules.park_after_ns;
+  machine.detach(kBob, now);
+  EXPECT_EQ(machine.parked(), 0u);
+  machine.decided(kFirst);
+  EXPECT_EQ(machine.size(), 0u);
+}
+
+TEST_F(TransactionMachineTest, WhoNeverListensDoesNotKeepOneFromBeingParked) {
+  live(kAnn);
+  begin(kFirst);
+  machine.attach(kBob, "shop", now);  // has no check
+  machine.detach(kAnn, now);
+  EXPECT_THAT(at(now), IsEmpty());
+  EXPECT_THAT(at(now + rules.park_after_ns), ElementsAre(Parks(kFirst)));
+}
+
+TEST_F(TransactionMachineTest, AGroupThatHasNothingAnyMoreIsForgotten) {
+  for (std::uint32_t i = 0; i < 1000; ++i) {
+    machine.attach(kAnn, "group " + std::to_string(i), now);
+    machine.detach(kAnn, now);
+  }
+  EXPECT_EQ(machine.groups(), 0u);
+  live(kAnn);
+  begin(kFirst);
+  machine.detach(kAnn, now);
+  at(now);
+  EXPECT_EQ(machine.groups(), 1u) << "its transaction waits in it";
+  ASSERT_TRUE(machine.begin_decision(kFirst));
+  machine.decided(kFirst);
+  EXPECT_EQ(machine.groups(), 0u);
+}
+
 TEST_F(TransactionMachineTest, ItHasTheHalvesOfAllPartitionsUntilTheyAreGone) {
   live(kAnn);
   const Place other{TopicId(4), 1};
