@@ -36,7 +36,12 @@ Result<std::unique_ptr<TransactionalCore>> TransactionalCore::open(std::shared_p
 TransactionalCore::~TransactionalCore() {
   stopping_.store(true, std::memory_order_release);  // pairs with the acquire in serve_checks()
   // Its call that waits for a check is answered by this.
-  if (id_ != ProducerId()) static_cast<void>(link_->close_transactor(id_));
+  ProducerId id;
+  {
+    const std::lock_guard lock(id_mutex_);
+    id = id_;
+  }
+  if (id != ProducerId()) static_cast<void>(link_->close_transactor(id));
   if (check_thread_.joinable()) check_thread_.join();
 }
 

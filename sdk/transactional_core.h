@@ -4,9 +4,8 @@
 // Owner: one thread; the check thread shares `link_`, `bus_` and the id.
 //
 // Invariants
-//  1. Ids of transactions are this transactor's id and a number that is used once, also over restarts of the daemon:
-//  the
-//     transactor goes on under its id where it can, and counts on under a new one.
+//  1. Ids of transactions are this transactor's id and a number that is used once, also over restarts of the daemon.
+//     The transactor goes on under its id where it can; under a new one it counts on.
 //  2. A transaction whose send has failed is never committed.
 #pragma once
 

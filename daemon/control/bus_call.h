@@ -51,7 +51,11 @@ kj::Promise<Result<T>> later_on_bus(session::BusPoster& poster, Call call) {
   auto [promise, fulfiller] = kj::newPromiseAndCrossThreadFulfiller<Answer>();
   auto shared = std::make_shared<std::pair<Fulfiller, Call>>(kj::mv(fulfiller), std::move(call));
   const bool posted = poster.post([shared](session::BusInterface& bus) {
-    shared->second(bus, session::Reply<T>([shared](Answer answer) { shared->first->fulfill(std::move(answer)); }));
+    try {
+      shared->second(bus, session::Reply<T>([shared](Answer answer) { shared->first->fulfill(std::move(answer)); }));
+    } catch (const std::exception& exception) {
+      shared->first->fulfill(fail(ErrorCode::internal, std::string("a control call failed: ") + exception.what()));
+    }
   });
   return answer_of<Answer>(poster, posted, kj::mv(promise));
 }

@@ -123,8 +123,8 @@ class FileMirrorStore final : public MirrorStore {
   Status save_transaction_notes(const std::vector<TransactionNote>& notes) override {
     return write([&](Store& s) { return s.save_transaction_notes(notes); });
   }
-  Status forget_decisions(std::uint64_t before_ns, std::uint32_t count) override {
-    return write([&](Store& s) { return s.forget_decisions(before_ns, count); });
+  Result<std::uint64_t> forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count) override {
+    return write([&](Store& s) { return s.forget_decisions(before_ns, keep, count); });
   }
   Status save_groups(const std::vector<GroupSave>& saves) override {
     return write([&](Store& s) { return s.save_groups(saves); });

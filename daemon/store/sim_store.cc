@@ -287,11 +287,14 @@ class SimStore final : public Store {
     });
   }
 
-  Status forget_decisions(std::uint64_t before_ns, std::uint32_t count) override {
-    return commit([&](SimStoreState& state) -> Status {
-      state.transactions.forget_decisions(before_ns, count);
+  Result<std::uint64_t> forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count) override {
+    std::uint64_t forgotten = 0;
+    const auto change = [&](SimStoreState& state) -> Status {
+      forgotten = state.transactions.forget_decisions(before_ns, keep, count);
       return {};
-    });
+    };
+    SLUICE_TRY(commit(change));
+    return forgotten;
   }
 
   Result<std::vector<DeadLetterRecord>> dead_letters(std::uint64_t group, std::uint64_t after,

@@ -49,16 +49,19 @@ void SimTransactions::forget(TopicId topic) {
   std::erase_if(halves_, [&](const auto& entry) { return entry.first.topic == topic; });
 }
 
-void SimTransactions::forget_decisions(std::uint64_t before_ns, std::uint32_t count) {
-  for (auto next = decisions_.begin(); next != decisions_.end() && count > 0;) {
+std::uint64_t SimTransactions::forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count) {
+  std::uint64_t forgotten = 0;
+  for (auto next = decisions_.begin(); next != decisions_.end() && count > 0; --count) {
     const auto decision = next++;
     const bool has_halves =
         std::any_of(halves_.begin(), halves_.end(), [&](const auto& half) { return half.second == decision->first; });
-    if (decision->second.decided_ns >= before_ns || has_halves) continue;
+    const bool is_old = decision->second.decided_ns < before_ns || decision->first + keep <= last_order_;
+    if (!is_old || has_halves) continue;
     orders_.erase(decision->second.transaction);
     decisions_.erase(decision);
-    --count;
+    ++forgotten;
   }
+  return forgotten;
 }
 
 }  // namespace sluice::store

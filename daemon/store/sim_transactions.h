@@ -21,7 +21,7 @@ class SimTransactions {
   void note(const TransactionNote& note) { notes_[note.transaction] = note; }
   void end(const HalfPlace& half) { halves_.erase(half); }
   void forget(TopicId topic);
-  void forget_decisions(std::uint64_t before_ns, std::uint32_t count);
+  std::uint64_t forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count);
 
  private:
   std::uint64_t last_order_ = 0;

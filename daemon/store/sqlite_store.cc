@@ -125,7 +125,7 @@ class SqliteStore final : public Store {
   }
   Result<std::vector<TransactionNote>> transaction_notes() override { return read_transaction_notes(*database_); }
   Status save_transaction_notes(const std::vector<TransactionNote>& notes) override;
-  Status forget_decisions(std::uint64_t before_ns, std::uint32_t count) override;
+  Result<std::uint64_t> forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count) override;
   Result<std::uint64_t> commits() override;
   Result<std::unique_ptr<StoreCopy>> copy_to(const std::string& path) override {
     return begin_sqlite_copy(*database_, path);
@@ -514,8 +514,14 @@ Status SqliteStore::save_transaction_notes(const std::vector<TransactionNote>& n
   });
 }
 
-Status SqliteStore::forget_decisions(std::uint64_t before_ns, std::uint32_t count) {
-  return transaction("forgetting old decisions", [&] { return erase_decisions(*database_, before_ns, count); });
+Result<std::uint64_t> SqliteStore::forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count) {
+  std::uint64_t forgotten = 0;
+  const auto body = [&]() -> Status {
+    SLUICE_ASSIGN(forgotten, erase_decisions(*database_, before_ns, keep, count));
+    return {};
+  };
+  SLUICE_TRY(transaction("forgetting old decisions", body));
+  return forgotten;
 }
 
 Result<std::uint64_t> SqliteStore::create_group(const GroupRecord& record) {

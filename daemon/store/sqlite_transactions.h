@@ -46,6 +46,7 @@ Result<std::optional<Decision>> read_decision(Database& database, TransactionId 
 Result<std::vector<DecidedHalf>> read_decided_halves(Database& database, TopicId topic, PartitionNumber partition);
 Result<std::vector<TransactionNote>> read_transaction_notes(Database& database);
 Status write_transaction_note(Database& database, const TransactionNote& note);
-Status erase_decisions(Database& database, std::uint64_t before_ns, std::uint32_t count);
+Result<std::uint64_t> erase_decisions(Database& database, std::uint64_t before_ns, std::uint64_t keep,
+                                      std::uint32_t count);
 
 }  // namespace sluice::store

@@ -67,8 +67,9 @@ class TransactionStore {
   virtual Result<std::vector<TransactionNote>> transaction_notes() = 0;
   // A note goes with its transaction's decision.
   virtual Status save_transaction_notes(const std::vector<TransactionNote>& notes) = 0;
-  // Those decided before that time of which no half is left, the oldest `count` of them at most.
-  virtual Status forget_decisions(std::uint64_t before_ns, std::uint32_t count) = 0;
+  // Of the oldest `count`, those decided before that time, or with `keep` newer ones, of which no half is left. Returns
+  // how many that were.
+  virtual Result<std::uint64_t> forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count) = 0;
 };
 
 }  // namespace sluice::store

@@ -16,7 +16,8 @@ using session::TransactionInfo;
 namespace {
 
 std::string unknown_transaction(TransactionId id) {
-  return "transaction " + to_text(id) + ": there is none of that id, or it was decided more than a week ago";
+  return "transaction " + to_text(id) +
+         ": there is none of that id, or it was decided more than a week (or a million decisions) ago";
 }
 
 }  // namespace
@@ -81,15 +82,23 @@ Status Transactions::answer_check(SessionId session, ProducerId id, TransactionI
                                   Verdict verdict) {
   SLUICE_ASSIGN(const Transactor* const transactor, transactor_of(session, id, "answering a check"));
   const auto view = machine_.find(transaction);
-  if (view && view->group != transactor->group)
-    return fail(ErrorCode::permission, "answering for transaction " + to_text(transaction) + ": it is of group " +
-                                           view->group + ", the producer of group " + transactor->group);
+  if (view) SLUICE_TRY(may_decide(session, *transactor, *view));
   // Somebody else may have answered meanwhile: then that stands, and there is nothing to say.
   machine_.answered(transaction, serial, verdict, monotonic_ns());
   return {};
 }
 
 // ---- resolving ----
+
+Status Transactions::may_decide(SessionId session, const Transactor& transactor,
+                                const TransactionMachine::View& view) const {
+  if (view.group != transactor.group)
+    return fail(ErrorCode::permission, "deciding transaction " + to_text(view.transaction) + ": it is of group " +
+                                           view.group + ", the producer of group " + transactor.group);
+  SLUICE_ASSIGN(const session::Session* const live, host_.live(session));
+  for (const core::HalfAt& half : view.halves) SLUICE_TRY(host_.may_publish(live->peer(), half.place.topic));
+  return {};
+}
 
 // Who resolves its own names all of its halves: one that it does not know is not its own.
 Status Transactions::check_halves(const TransactionMachine::View& view, const session::Resolve& request) const {
@@ -120,9 +129,7 @@ void Transactions::resolve(SessionId session, session::Resolve request, session:
     if (!*stands) return reply(fail(ErrorCode::not_found, "resolving " + unknown_transaction(id)));
     return reply(Resolution{(*stands)->commit, true});
   }
-  if (view->group != (*transactor)->group)
-    return reply(fail(ErrorCode::permission, "resolving transaction " + to_text(id) + ": it is of group " +
-                                                 view->group + ", the producer of group " + (*transactor)->group));
+  if (const Status may = may_decide(session, **transactor, *view); !may) return reply(fail(may.error()));
   if (const Status halves = check_halves(*view, request); !halves) return reply(fail(halves.error()));
   Pending* const pending =
       queue(*view, request.commit, "producer " + std::to_string(request.transactor.value), std::move(reply));

@@ -16,7 +16,8 @@ using core::TransactionMachine;
 namespace {
 
 constexpr std::uint64_t kStoreRetryNs = 200'000'000;
-constexpr std::uint64_t kForgetIntervalNs = 600'000'000'000;
+constexpr std::uint64_t kForgetIntervalNs = 60'000'000'000;
+constexpr std::uint64_t kForgetOnNs = 1'000'000'000;  // as long as there is more to forget than one step takes
 
 }  // namespace
 
@@ -114,9 +115,7 @@ void Transactions::ask(const TransactionAction& action, std::uint64_t now_ns) {
     machine_.unanswered(action.transaction, action.serial, now_ns);
     return;
   }
-  const auto session = host_.live(transactor->second.session);
-  for (const core::HalfAt& half : view->halves) {
-    if (session && host_.may_publish((*session)->peer(), half.place.topic)) continue;
+  if (!may_decide(transactor->second.session, transactor->second, *view)) {
     // Who may not publish there cannot know.
     machine_.answered(action.transaction, action.serial, Verdict::unknown, now_ns);
     return;
@@ -149,9 +148,10 @@ void Transactions::save_notes() {
 void Transactions::forget_old(std::uint64_t now_ns) {
   forget_ns_ = now_ns + kForgetIntervalNs;
   const std::uint64_t now = realtime_ns();
-  if (now < kDecisionKeptNs) return;
-  if (const Status forgotten = store_.forget_decisions(now - kDecisionKeptNs, kDecisionsForgottenMax); !forgotten)
-    spdlog::warn("old decisions on transactions were not forgotten: {}", forgotten.error().message());
+  const std::uint64_t before = now - std::min(now, kDecisionKeptNs);
+  const auto forgotten = store_.forget_decisions(before, kDecisionsKeptMax, kDecisionsForgottenMax);
+  if (!forgotten) spdlog::warn("old decisions on transactions were not forgotten: {}", forgotten.error().message());
+  if (forgotten && *forgotten == kDecisionsForgottenMax) forget_ns_ = now_ns + kForgetOnNs;
 }
 
 // ---- decisions ----
@@ -165,6 +165,7 @@ Transactions::Pending* Transactions::queue(const TransactionMachine::View& view,
   pending.decision.by = std::move(by);
   for (const core::HalfAt& half : view.halves)
     pending.decision.halves.push_back({half.place.topic, half.place.partition, half.position});
+  pending.is_asked_for = static_cast<bool>(waiter);
   if (waiter) pending.waiters.push_back(std::move(waiter));
   return &pending;
 }
@@ -194,6 +195,7 @@ Status Transactions::look_at(const Pending& pending) {
 
 bool Transactions::decide_ready(std::uint64_t now_ns) {
   if (pending_.empty() || now_ns < retry_ns_) return false;
+  retry_ns_ = 0;
   std::vector<Pending> ready, with_acks;
   for (auto next = pending_.begin(); next != pending_.end();) {
     const auto entry = next++;
@@ -285,9 +287,9 @@ void Transactions::apply(Pending& pending) {
     host_.decide({half.topic, half.partition}, half.position, decision.commit, decision.order);
   if (!pending.acks.empty()) host_.apply_acks(pending.acks);
   machine_.decided(decision.transaction);
-  bool first = true;
+  bool decides = pending.is_asked_for;
   for (const Waiter& waiter : pending.waiters)
-    waiter(session::Resolution{decision.commit, !std::exchange(first, false)});
+    waiter(session::Resolution{decision.commit, !std::exchange(decides, false)});
 }
 
 }  // namespace sluice::transactions

@@ -27,6 +27,9 @@
 
 namespace sluice::transactions {
 
+// Decisions that are told; older ones are forgotten before their week (kDecisionKeptNs) is over.
+inline constexpr std::uint64_t kDecisionsKeptMax = 1'000'000;
+
 class Transactions final : public session::TransactionInterface {
  public:
   Transactions(Host& host, store::TransactionStore& store, core::TransactionRules rules = {})
@@ -75,10 +78,13 @@ class Transactions final : public session::TransactionInterface {
     store::Decision decision;
     SessionId session;  // whose acks
     std::vector<session::TransactionAck> acks;
-    std::vector<Waiter> waiters;  // the first is who decides; empty: the rules do
+    bool is_asked_for = false;  // by the first of the waiters; else the rules decide
+    std::vector<Waiter> waiters;
   };
 
   Result<Transactor*> transactor_of(SessionId session, ProducerId transactor, std::string_view doing);
+  // Who answers must be of the transaction's group, and allowed to publish where its messages are.
+  Status may_decide(SessionId session, const Transactor& transactor, const core::TransactionMachine::View& view) const;
   Status check_halves(const core::TransactionMachine::View& view, const session::Resolve& request) const;
   Pending* queue(const core::TransactionMachine::View& view, bool commit, std::string by, Waiter waiter);
   void answer(const Pending& pending, const Error& error) const;

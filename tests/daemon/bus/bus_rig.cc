@@ -22,6 +22,8 @@ namespace sluice::bus {
 namespace {
 
 constexpr std::uint64_t kFlushIntervalNs = 1'000'000;
+constexpr uid_t kStranger = 65534;
+constexpr gid_t kStrangers = 65534;
 
 region::Mapping map(const UniqueFd& fd, region::Access access) {
   return region::Mapping::map(fd.get(), access, "a test region").value();
@@ -123,7 +125,7 @@ Status BusRig::start(keep::Inheritance inherited) {
   options.direct_io = false;
   disk_ = io::PwriteDisk::create(options).value();
   BusSettings settings;
-  settings.policy = {::geteuid(), {}};
+  settings.policy = {::geteuid(), kStrangers};
   settings.memory_budget = std::uint64_t{256} << 20;
   settings.flush_interval_ns = kFlushIntervalNs;
   settings.retention_interval_ns = 4 * kFlushIntervalNs;
@@ -189,12 +191,16 @@ void BusRig::turns(std::uint64_t count) {
   }
 }
 
-TestClient BusRig::attach() {
+TestClient BusRig::attach() { return attach(self()); }
+
+TestClient BusRig::attach_stranger() { return attach({kStranger, kStrangers, ::getpid(), {}}); }
+
+TestClient BusRig::attach(const session::Peer& peer) {
   session::HelloRequest hello;
-  hello.peer = self();
+  hello.peer = peer;
   hello.client_name = "test";
   session::Welcome welcome = bus_->attach(std::move(hello)).value();
-  return {welcome.session, map(welcome.session_region, region::Access::read_write), welcome.token, self()};
+  return {welcome.session, map(welcome.session_region, region::Access::read_write), welcome.token, peer};
 }
 
 void BusRig::end(TestClient client) {

@@ -85,6 +85,8 @@ class BusRig {
   void turns(std::uint64_t count);
 
   TestClient attach();
+  // One who may connect, and is no operator.
+  TestClient attach_stranger();
   // Its process has died, and the control thread has seen that.
   void end(TestClient client);
   TestProducer produce(const TestClient& client, std::uint32_t pin = 0, const std::string& name = {});
@@ -107,6 +109,7 @@ class BusRig {
  private:
   Status start(keep::Inheritance inherited = {});
   void let_go();
+  TestClient attach(const session::Peer& peer);
 
   std::string folder_;
   std::uint64_t now_ns_ = 0;  // monotonic

@@ -1,5 +1,7 @@
 // Transactions over restarts of every kind: what was committed has one ref, what was rolled back none, what is open
 // stays.
+#include <unistd.h>
+
 #include <map>
 #include <optional>
 #include <random>
@@ -256,6 +258,36 @@ TEST(BusTransaction, AnOperatorDecidesAndAProducerOfAnotherGroupDoesNot) {
   shop.leave();
   rig.stop_and_start();
   EXPECT_EQ(rig.refs_on_disk(), (std::map<Position, int>{{half, 1}}));
+}
+
+TEST(BusTransaction, WhoMayNotPublishThereIsNotAskedAndDecidesNothing) {
+  BusRig rig;
+  core::TopicConfig config;
+  config.publishers = {"user:" + std::to_string(::geteuid())};
+  rig.create_topic(config);
+  Shop shop(rig);
+  const TransactionId id = shop.next_id();
+  const Position half = shop.send(id).value();
+  rig.work();
+  const TestClient other = rig.attach_stranger();
+  auto& transactions = rig.bus().transactions();
+  const ProducerId stranger = transactions.open_transactor(other.id, kGroup, ProducerId()).value();
+  std::optional<ErrorCode> refused;
+  transactions.resolve(other.id, {stranger, id, true, {}, {}},
+                       [&](Result<Resolution> answer) { refused = answer.error().code(); });
+  EXPECT_EQ(refused, ErrorCode::permission);
+  EXPECT_EQ(transactions.answer_check(other.id, stranger, id, 1, Verdict::commit).error().code(),
+            ErrorCode::permission);
+  bool asked = false;
+  transactions.take_check(other.id, stranger, [&](auto) { asked = true; });
+  shop.sender.reset();
+  rig.end(std::move(*shop.client));
+  rig.work();
+  EXPECT_FALSE(asked);
+  const auto info = transactions.describe_transaction(other.id, id);
+  ASSERT_TRUE(info) << info.error().message();
+  EXPECT_EQ(info->state, "open");
+  EXPECT_EQ(info->halves.front().position, half);
 }
 
 TEST(BusTransaction, ATopicThatIsDeletedTakesItsHalvesAlong) {

@@ -105,8 +105,8 @@ class FailingStore final : public Store {
   Status save_transaction_notes(const std::vector<TransactionNote>& notes) override {
     return store_->save_transaction_notes(notes);
   }
-  Status forget_decisions(std::uint64_t before_ns, std::uint32_t count) override {
-    return store_->forget_decisions(before_ns, count);
+  Result<std::uint64_t> forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count) override {
+    return store_->forget_decisions(before_ns, keep, count);
   }
   Status close() override { return store_->close(); }
 

@@ -105,14 +105,24 @@ TEST_P(TransactionConformance, halves_add_up_until_they_have_ended_and_leave_the
 TEST_P(TransactionConformance, a_decision_is_forgotten_once_it_is_old_and_no_half_is_left) {
   std::vector<Decision> both{decision(kFirst, true, {64}), decision(kSecond, false, {})};
   ASSERT_TRUE(store_->save_decisions(both, {}));
-  ASSERT_TRUE(store_->forget_decisions(1000, 10));
+  ASSERT_TRUE(store_->forget_decisions(1000, 100, 10));
   EXPECT_TRUE(store_->decision(kSecond).value()) << "not old enough";
-  ASSERT_TRUE(store_->forget_decisions(1001, 10));
+  ASSERT_TRUE(store_->forget_decisions(1001, 100, 10));
   EXPECT_FALSE(store_->decision(kSecond).value());
   EXPECT_TRUE(store_->decision(kFirst).value()) << "a half is left";
   save_halves({}, {Position(64)}, 1);
-  ASSERT_TRUE(store_->forget_decisions(1001, 10));
+  ASSERT_TRUE(store_->forget_decisions(1001, 100, 10));
   EXPECT_FALSE(store_->decision(kFirst).value());
+}
+
+TEST_P(TransactionConformance, of_very_many_decisions_the_newest_are_kept_and_a_step_is_bounded) {
+  std::vector<Decision> decided;
+  for (std::uint32_t i = 1; i <= 10; ++i) decided.push_back(decision(TransactionId::make(ProducerId(17), i), true, {}));
+  ASSERT_TRUE(store_->save_decisions(decided, {}));
+  EXPECT_EQ(store_->forget_decisions(0, 4, 5), 5u);
+  EXPECT_EQ(store_->forget_decisions(0, 4, 5), 1u);
+  EXPECT_FALSE(store_->decision(decided[5].transaction).value());
+  EXPECT_TRUE(store_->decision(decided[6].transaction).value());
 }
 
 TEST_P(TransactionConformance, notes_are_replaced_and_go_with_the_decision) {
