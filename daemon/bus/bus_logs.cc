@@ -170,6 +170,11 @@ Result<delivery::LogMessage> BusLogs::read(TopicId topic, PartitionNumber number
                                         ": no message stands there");
 }
 
+Result<std::optional<Position>> BusLogs::lowest_origin(TopicId topic, PartitionNumber number, Position from) {
+  SLUICE_ASSIGN(spill::Partition * partition, this->partition(topic, number));
+  return partition->lowest_origin(from);
+}
+
 Result<std::uint64_t> BusLogs::walk_count(spill::Partition& partition, Position from, Position to) const {
   LogWalker walker(partition, from, to, realtime_coarse_ns());
   ring::RecordView record;

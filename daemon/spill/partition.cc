@@ -555,6 +555,7 @@ Status Partition::retain(const log::RetentionLimits& limits, std::uint64_t wall_
   if (!trimmed) return fail(trimmed.error());
   if (trimmed->files == 0) return {};
   memory_.control->trimmed.store(trimmed->trimmed.value, std::memory_order_release);
+  scan_.forget_origins_below(trimmed->trimmed);
   spdlog::info("log files removed by retention partition={} files={} records={} trimmed={}", identity_.name,
                trimmed->files, trimmed->records, trimmed->trimmed.value);
   return {};

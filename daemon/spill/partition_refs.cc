@@ -73,6 +73,14 @@ ring::AppendResult Partition::append_ref(Position reference, std::uint64_t wall_
   return result;
 }
 
+std::optional<Position> Partition::lowest_origin(Position from) {
+  std::optional<Position> lowest = scan_.origins().from(from);
+  if (!lowest) return lowest;
+  for (const std::optional<Position> waits : {waiting_.delays.oldest(), waiting_.halves.oldest()})
+    if (waits) lowest = std::min(*lowest, *waits);
+  return lowest;
+}
+
 bool Partition::decide(Position half, bool commit, std::uint64_t order) {
   const auto decided = waiting_.halves.decide(half, commit, order);
   if (!decided) return false;

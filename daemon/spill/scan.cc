@@ -62,7 +62,8 @@ Scan::Scan(ring::SlotManager& slots, core::PartitionAudit& audit, std::optional<
       attached_(attached),
       deadline_ns_(slots.memory().control->claim_deadline_ns),
       verify_((slots.memory().control->flags & layout::kTopicFlagChecksums) != 0),
-      frontier_(start) {}
+      frontier_(start),
+      origins_(start) {}
 
 void Scan::adopt(Position until, std::uint64_t segment_records) {
   adopted_until_ = until;
@@ -172,6 +173,7 @@ bool Scan::is_awaited(const ring::RecordView& ref) {
   // Both are told: until they are settled, either takes what may be the other's.
   const bool delay = waiting_->delays.met(ref.position, Position(*reference));
   const bool half = waiting_->halves.met(ref.position, Position(*reference));
+  if (delay || half) origins_.met(ref.position, std::min(Position(*reference), ref.position));
   return delay || half;
 }
 

@@ -29,6 +29,7 @@
 #include "daemon/core/audit.h"
 #include "daemon/core/delay_queue.h"
 #include "daemon/core/half_table.h"
+#include "daemon/core/origin_floor.h"
 #include "daemon/log/partition_log.h"
 #include "daemon/spill/environment.h"
 #include "shm/base/types.h"
@@ -108,6 +109,9 @@ class Scan {
   std::uint64_t time_max_ns() const { return time_max_ns_; }
   // The last bookmark of each producer that sends any.
   const std::map<ProducerId, ProducerMark>& bookmarks() const { return bookmarks_; }
+  // Of the refs that were met here.
+  const core::OriginFloor& origins() const { return origins_; }
+  void forget_origins_below(Position position) { origins_.forget_below(position); }
   void set_bookmark(ProducerId producer, ProducerMark mark) { bookmarks_[producer] = std::move(mark); }
   const ScanCounters& counters() const { return counters_; }
 
@@ -155,6 +159,7 @@ class Scan {
   std::map<Position, Zombie> zombies_;
   std::map<ProducerId, Position> fences_;
   std::map<ProducerId, ProducerMark> bookmarks_;
+  core::OriginFloor origins_;
   std::uint64_t segment_records_ = 0;
   std::uint64_t time_max_ns_ = 0;
   std::vector<log::SegmentSummary> summaries_;
