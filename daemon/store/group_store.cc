@@ -26,9 +26,19 @@ Status check(const GroupCursor& cursor) {
   return {};
 }
 
+Status check(const GroupMark& mark) {
+  if (core::is_valid(mark.mark)) return {};
+  return fail(ErrorCode::invalid, "keeping the epochs of a group in topic " + std::to_string(mark.place.topic.value) +
+                                      ", partition " + std::to_string(mark.place.partition) +
+                                      ": they do not ascend, or are more than " +
+                                      std::to_string(core::kForcedSeeksMax));
+}
+
 Status check(const std::vector<GroupSave>& saves) {
-  for (const GroupSave& save : saves)
+  for (const GroupSave& save : saves) {
     for (const GroupCursor& cursor : save.cursors) SLUICE_TRY(check(cursor));
+    for (const GroupMark& mark : save.marks) SLUICE_TRY(check(mark));
+  }
   return {};
 }
 

@@ -15,6 +15,7 @@
 #include <vector>
 
 #include "daemon/core/group.h"
+#include "daemon/core/seek_mark.h"
 #include "shm/base/result.h"
 #include "shm/base/types.h"
 
@@ -63,6 +64,14 @@ struct GroupPending {
   bool operator==(const GroupPending&) const = default;
 };
 
+// What it was told and moved to in a partition where it has a cursor. Where there is none, nothing of it was.
+struct GroupMark {
+  GroupPosition place;
+  core::SeekMark mark;
+
+  bool operator==(const GroupMark&) const = default;
+};
+
 enum class LetterState : std::uint8_t { parked = 0, redriven = 1, purged = 2 };
 struct DeadLetterRecord {
   std::uint64_t id = 0;  // in its group, ascending; given by add
@@ -97,19 +106,21 @@ struct GroupSave {
   std::uint64_t group = 0;
   std::vector<GroupCursor> cursors;            // upserts, with their settled ranges
   std::vector<GroupPosition> dropped_cursors;  // with everything pending in them; applied before all else
+  std::vector<GroupMark> marks;                // upserts, where a cursor is
   std::vector<GroupPending> pending;           // upserts by place and position, where a cursor is
   std::vector<std::pair<GroupPosition, Position>> not_pending;       // deletes; applied before the upserts
   std::vector<DeadLetterRecord> letters;                             // new ones; the id is given here (last + 1, …)
   std::vector<std::pair<std::uint64_t, LetterState>> letter_states;  // id → state; passed over if it is forgotten
 
   bool empty() const {
-    return cursors.empty() && dropped_cursors.empty() && pending.empty() && not_pending.empty() && letters.empty() &&
-           letter_states.empty();
+    return cursors.empty() && dropped_cursors.empty() && marks.empty() && pending.empty() && not_pending.empty() &&
+           letters.empty() && letter_states.empty();
   }
 };
 
 struct GroupState {
   std::vector<GroupCursor> cursors;   // by place
+  std::vector<GroupMark> marks;       // by place
   std::vector<GroupPending> pending;  // by place and position
 };
 
@@ -117,6 +128,8 @@ struct GroupState {
 Status check(const GroupRecord& record);
 // invalid: settled ranges that no cursor can have.
 Status check(const GroupCursor& cursor);
+// invalid: epochs that do not ascend, or too many.
+Status check(const GroupMark& mark);
 Status check(const std::vector<GroupSave>& saves);
 
 // Every call that names a group answers not_found if it is not there.
@@ -133,8 +146,8 @@ class GroupStore {
   // With cursors, pending messages and letters.
   virtual Status delete_group(std::uint64_t group) = 0;
   virtual Result<GroupState> group_state(std::uint64_t group) = 0;
-  // not_found also for a cursor in a topic that is not there, and for a pending message without a cursor in its place:
-  // then nothing of any save is kept.
+  // not_found also for a cursor in a topic that is not there, and for a pending message or a mark without a cursor in
+  // its place: then nothing of any save is kept.
   virtual Status save_groups(const std::vector<GroupSave>& saves) = 0;
   // In order of their ids, from the first above `after` on.
   virtual Result<std::vector<DeadLetterRecord>> dead_letters(std::uint64_t group, std::uint64_t after,
@@ -142,6 +155,9 @@ class GroupStore {
   virtual Result<DeadLetterCounts> count_dead_letters(std::uint64_t group) = 0;
   // Letters that are parked now, by the partition they come from.
   virtual Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> count_parked(std::uint64_t group) = 0;
+  // Where letters that are parked now were first appended in that partition: ascending, the lowest `limit`.
+  virtual Result<std::vector<Position>> parked_from(std::uint64_t group, const GroupPosition& origin,
+                                                    std::uint32_t limit) = 0;
   // Drops letters that are redriven or purged, all but the newest `keep`, so that the list stays bounded. Their counts
   // stay.
   virtual Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) = 0;

@@ -139,6 +139,10 @@ class FileMirrorStore final : public MirrorStore {
   Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> count_parked(std::uint64_t group) override {
     return read([&](Store& s) { return s.count_parked(group); });
   }
+  Result<std::vector<Position>> parked_from(std::uint64_t group, const GroupPosition& origin,
+                                            std::uint32_t limit) override {
+    return read([&](Store& s) { return s.parked_from(group, origin, limit); });
+  }
   Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override {
     return write([&](Store& s) { return s.forget_dead_letters(group, keep); });
   }

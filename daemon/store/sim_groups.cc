@@ -1,5 +1,6 @@
 #include "daemon/store/sim_groups.h"
 
+#include <algorithm>
 #include <string>
 
 namespace sluice::store {
@@ -56,12 +57,14 @@ Result<GroupState> SimGroups::state(std::uint64_t group) const {
   SLUICE_ASSIGN(const Group* found, find(group));
   GroupState state;
   for (const auto& [place, cursor] : found->cursors) state.cursors.push_back(cursor);
+  for (const auto& [place, mark] : found->marks) state.marks.push_back(mark);
   for (const auto& [key, pending] : found->pending) state.pending.push_back(pending);
   return state;
 }
 
 void SimGroups::drop(Group& group, const GroupPosition& place) {
   group.cursors.erase(place);
+  group.marks.erase(place);
   std::erase_if(group.pending, [&](const auto& entry) { return entry.first.first == place; });
 }
 
@@ -74,6 +77,12 @@ Status SimGroups::save(const GroupSave& save, const HasTopic& has_topic) {
       return fail(ErrorCode::not_found, "saving a cursor of group " + std::to_string(save.group) + ": topic " +
                                             std::to_string(cursor.place.topic.value) + " is not there");
     group->cursors[cursor.place] = cursor;
+  }
+  for (const GroupMark& mark : save.marks) {
+    if (!group->cursors.contains(mark.place))
+      return fail(ErrorCode::not_found,
+                  "saving a mark of group " + std::to_string(save.group) + ": it has no cursor there");
+    group->marks[mark.place] = mark;
   }
   for (const GroupPending& pending : save.pending) {
     if (!group->cursors.contains(pending.place))
@@ -123,6 +132,17 @@ Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> SimGroups::count_pa
   return std::vector<std::pair<GroupPosition, std::uint64_t>>(counts.begin(), counts.end());
 }
 
+Result<std::vector<Position>> SimGroups::parked_from(std::uint64_t group, const GroupPosition& origin,
+                                                     std::uint32_t limit) const {
+  SLUICE_ASSIGN(const Group* found, find(group));
+  std::vector<Position> positions;
+  for (const auto& [id, letter] : found->letters)
+    if (letter.state == LetterState::parked && letter.origin == origin) positions.push_back(letter.position);
+  std::sort(positions.begin(), positions.end());
+  if (positions.size() > limit) positions.resize(limit);
+  return positions;
+}
+
 Status SimGroups::forget_letters(std::uint64_t group, std::uint64_t keep) {
   SLUICE_ASSIGN(Group * found, find(group));
   std::vector<std::uint64_t> done;
@@ -135,6 +155,7 @@ Status SimGroups::forget_letters(std::uint64_t group, std::uint64_t keep) {
 void SimGroups::forget(TopicId topic) {
   for (auto& [id, group] : groups_) {
     std::erase_if(group.cursors, [&](const auto& entry) { return entry.first.topic == topic; });
+    std::erase_if(group.marks, [&](const auto& entry) { return entry.first.topic == topic; });
     std::erase_if(group.pending, [&](const auto& entry) { return entry.first.first.topic == topic; });
   }
 }

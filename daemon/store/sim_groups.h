@@ -27,6 +27,8 @@ class SimGroups {
   Result<std::vector<DeadLetterRecord>> letters(std::uint64_t group, std::uint64_t after, std::uint32_t limit) const;
   Result<DeadLetterCounts> count(std::uint64_t group) const;
   Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> count_parked(std::uint64_t group) const;
+  Result<std::vector<Position>> parked_from(std::uint64_t group, const GroupPosition& origin,
+                                            std::uint32_t limit) const;
   Status forget_letters(std::uint64_t group, std::uint64_t keep);
   // The topic is deleted.
   void forget(TopicId topic);
@@ -35,6 +37,7 @@ class SimGroups {
   struct Group {
     GroupRecord record;
     std::map<GroupPosition, GroupCursor> cursors;
+    std::map<GroupPosition, GroupMark> marks;
     std::map<std::pair<GroupPosition, Position>, GroupPending> pending;
     std::map<std::uint64_t, DeadLetterRecord> letters;
     DeadLetterCounts counts;

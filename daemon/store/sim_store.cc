@@ -311,6 +311,11 @@ class SimStore final : public Store {
     SLUICE_TRY(alive());
     return medium_.state_->groups.count_parked(group);
   }
+  Result<std::vector<Position>> parked_from(std::uint64_t group, const GroupPosition& origin,
+                                            std::uint32_t limit) override {
+    SLUICE_TRY(alive());
+    return medium_.state_->groups.parked_from(group, origin, limit);
+  }
 
   Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override {
     return commit([&](SimStoreState& state) { return state.groups.forget_letters(group, keep); });

@@ -48,6 +48,15 @@ CREATE TABLE dead_letters (
 CREATE INDEX dead_letters_done ON dead_letters (consumer_group, id) WHERE state <> 0;
 )sql";
 
+// `epochs`: pairs of position and epoch.
+const char* const kGroupMarkTable = R"sql(
+CREATE TABLE group_marks (
+  consumer_group INTEGER NOT NULL, topic INTEGER NOT NULL, partition INTEGER NOT NULL, seeks INTEGER NOT NULL,
+  horizon INTEGER NOT NULL, epochs BLOB NOT NULL, PRIMARY KEY (consumer_group, topic, partition),
+  FOREIGN KEY (consumer_group, topic, partition) REFERENCES group_cursors ON DELETE CASCADE) WITHOUT ROWID;
+CREATE INDEX dead_letters_parked ON dead_letters (consumer_group, topic, partition, position) WHERE state = 0;
+)sql";
+
 namespace {
 
 constexpr std::uint64_t kNumberMax = std::numeric_limits<std::int64_t>::max();  // that SQLite compares as we do
@@ -94,6 +103,23 @@ bool read_settled(const std::string& blob, GroupCursor& cursor) {
   for (std::size_t i = 0; i < numbers.size(); i += 2)
     cursor.settled.emplace_back(Position(numbers[i]), Position(numbers[i + 1]));
   return check(cursor).has_value();
+}
+
+std::string epochs_of(const core::SeekMark& mark) {
+  std::string blob;
+  for (const core::EpochStart& one : mark.epochs) {
+    append(blob, one.from.value);
+    append(blob, one.epoch);
+  }
+  return blob;
+}
+
+bool read_epochs(const std::string& blob, GroupMark& mark) {
+  std::vector<std::uint64_t> numbers;
+  if (!read_numbers(blob, numbers) || numbers.size() % 2 != 0) return false;
+  for (std::size_t i = 0; i < numbers.size(); i += 2)
+    mark.mark.epochs.push_back({Position(numbers[i]), numbers[i + 1]});
+  return check(mark).has_value();
 }
 
 // Reads columns one after the other, and remembers if one had no room in its type.
@@ -271,6 +297,7 @@ Result<GroupState> SqliteGroups::state(std::uint64_t group) {
   SLUICE_TRY(count(group));
   GroupState state;
   SLUICE_TRY(read_cursors(group, state.cursors));
+  SLUICE_TRY(read_marks(group, state.marks));
   SLUICE_TRY(read_pending(group, state.pending));
   return state;
 }
@@ -293,6 +320,26 @@ Status SqliteGroups::read_cursors(std::uint64_t group, std::vector<GroupCursor>&
   }
 }
 
+Status SqliteGroups::read_marks(std::uint64_t group, std::vector<GroupMark>& marks) {
+  SLUICE_ASSIGN(Statement * select,
+                database_.statement("SELECT topic, partition, seeks, horizon, epochs FROM group_marks "
+                                    "WHERE consumer_group = ? ORDER BY topic, partition"));
+  select->bind(group);
+  for (;;) {
+    SLUICE_ASSIGN(const bool row, select->step());
+    if (!row) return {};
+    Columns columns(*select);
+    GroupMark& mark = marks.emplace_back();
+    mark.place = columns.place();
+    mark.mark.seeks = columns.number();
+    mark.mark.horizon = columns.position();
+    if (!read_epochs(columns.text(), mark) || !columns.fit())
+      return fail(database_.damaged("a mark of " + named(group) + " in topic " +
+                                    std::to_string(mark.place.topic.value) + ", partition " +
+                                    std::to_string(mark.place.partition)));
+  }
+}
+
 Status SqliteGroups::read_pending(std::uint64_t group, std::vector<GroupPending>& pending) {
   SLUICE_ASSIGN(Statement * select,
                 database_.statement("SELECT topic, partition, position, place_in_key, delivered, failed, due_ns, "
@@ -312,6 +359,7 @@ Status SqliteGroups::save(const GroupSave& save) {
   SLUICE_ASSIGN(DeadLetterCounts counts, count(save.group));
   SLUICE_TRY(drop(save));
   SLUICE_TRY(write_cursors(save));
+  SLUICE_TRY(write_marks(save));
   SLUICE_TRY(write_pending(save));
   if (save.letters.empty() && save.letter_states.empty()) return {};
   SLUICE_TRY(write_letters(save, counts));
@@ -342,6 +390,19 @@ Status SqliteGroups::write_cursors(const GroupSave& save) {
     upsert->bind(save.group, cursor.place.topic.value, cursor.place.partition, cursor.cursor.value,
                  bytes(settled_of(cursor)));
     SLUICE_TRY(or_missing(upsert->run(), save.group, cursor.place, "the topic is not there"));
+  }
+  return {};
+}
+
+Status SqliteGroups::write_marks(const GroupSave& save) {
+  if (save.marks.empty()) return {};
+  SLUICE_ASSIGN(Statement * upsert,
+                database_.statement("INSERT INTO group_marks VALUES (?,?,?,?,?,?) ON CONFLICT DO UPDATE SET "
+                                    "seeks = excluded.seeks, horizon = excluded.horizon, epochs = excluded.epochs"));
+  for (const GroupMark& mark : save.marks) {
+    upsert->bind(save.group, mark.place.topic.value, mark.place.partition, mark.mark.seeks, mark.mark.horizon.value,
+                 bytes(epochs_of(mark.mark)));
+    SLUICE_TRY(or_missing(upsert->run(), save.group, mark.place, "a mark is set where no cursor is"));
   }
   return {};
 }
@@ -438,6 +499,21 @@ Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> SqliteGroups::count
                         select->number(2));
   }
   return counts;
+}
+
+Result<std::vector<Position>> SqliteGroups::parked_from(std::uint64_t group, const GroupPosition& origin,
+                                                        std::uint32_t limit) {
+  SLUICE_TRY(count(group));
+  SLUICE_ASSIGN(Statement * select,
+                database_.statement("SELECT position FROM dead_letters WHERE consumer_group = ? AND topic = ? "
+                                    "AND partition = ? AND state = 0 ORDER BY position LIMIT ?"));
+  select->bind(group, origin.topic.value, origin.partition, limit);
+  std::vector<Position> positions;
+  for (;;) {
+    SLUICE_ASSIGN(const bool found, select->step());
+    if (!found) return positions;
+    positions.emplace_back(select->number(0));
+  }
 }
 
 Status SqliteGroups::forget_letters(std::uint64_t group, std::uint64_t keep) {

@@ -70,7 +70,8 @@ CREATE TABLE topic_mirrors (
 )sql";
 
 const SchemaPart kSchema[] = {
-    {1, kFirstTables}, {2, kGroupTables}, {2, kDelaySchema}, {3, kTransactionSchema}, {3, kTopicMirrors},
+    {1, kFirstTables},       {2, kGroupTables},  {2, kDelaySchema},
+    {3, kTransactionSchema}, {3, kTopicMirrors}, {4, kGroupMarkTable},
 };
 
 // Column of audit_rows: behind producer, name, sequence_first, sequence_last.
@@ -114,6 +115,10 @@ class SqliteStore final : public Store {
   Result<DeadLetterCounts> count_dead_letters(std::uint64_t group) override { return groups_.count(group); }
   Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> count_parked(std::uint64_t group) override {
     return groups_.count_parked(group);
+  }
+  Result<std::vector<Position>> parked_from(std::uint64_t group, const GroupPosition& origin,
+                                            std::uint32_t limit) override {
+    return groups_.parked_from(group, origin, limit);
   }
   Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override;
   Status save_decisions(std::vector<Decision>& decisions, const std::vector<GroupSave>& acks) override;

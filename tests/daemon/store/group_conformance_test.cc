@@ -328,6 +328,46 @@ TEST_P(GroupConformance, dead_letters_are_counted_by_their_state) {
   EXPECT_EQ(*store_->count_dead_letters(group_), (DeadLetterCounts{2, 0, 2}));
 }
 
+TEST_P(GroupConformance, where_parked_letters_come_from_is_told_ascending_and_no_more_than_asked) {
+  GroupSave all = with_letters(5);
+  all.letters[0].position = Position(900);
+  all.letters[1].origin.partition = 5;
+  all.letter_states = {{4, LetterState::redriven}};
+  save(all);
+  const auto parked = [&](PartitionNumber partition, std::uint32_t limit) {
+    return store_->parked_from(group_, place(partition), limit).value();
+  };
+  EXPECT_THAT(parked(6, 10), ElementsAre(Position(128), Position(256), Position(900)));
+  EXPECT_THAT(parked(6, 2), ElementsAre(Position(128), Position(256)));
+  EXPECT_THAT(parked(5, 10), ElementsAre(Position(64)));
+  EXPECT_THAT(parked(7, 10), IsEmpty());
+  EXPECT_EQ(store_->parked_from(99, place(6), 1).error().code(), ErrorCode::not_found);
+}
+
+TEST_P(GroupConformance, marks_come_back_as_they_were_saved_last_and_go_with_their_cursor) {
+  GroupSave first = changes();
+  first.cursors = {{place(0), Position(64), {}}, {place(1), Position(64), {}}};
+  first.marks = {{place(0), {3, Position(64), {{Position(0), 1}, {Position(640), 7}}}},
+                 {place(1), {1, Position(0), {}}}};
+  save(first);
+  crash();
+  EXPECT_EQ(state().marks, first.marks);
+  GroupSave second = changes();
+  second.marks = {{place(0), {4, Position(32), {{Position(32), 9}}}}};
+  save(second);
+  crash();
+  EXPECT_THAT(state().marks, ElementsAre(second.marks[0], first.marks[1]));
+  GroupSave dropped = changes();
+  dropped.dropped_cursors = {place(0)};
+  save(dropped);
+  EXPECT_THAT(state().marks, ElementsAre(first.marks[1]));
+  EXPECT_EQ(store_->save_groups({second}).error().code(), ErrorCode::not_found) << "no cursor stands there";
+  second.marks = {{place(1), {1, Position(0), {{Position(5), 2}, {Position(5), 3}}}}};
+  EXPECT_EQ(store_->save_groups({second}).error().code(), ErrorCode::invalid);
+  ASSERT_TRUE(store_->delete_topic(topic_));
+  EXPECT_THAT(state().marks, IsEmpty());
+}
+
 TEST_P(GroupConformance, forgotten_letters_are_the_oldest_that_are_done_and_stay_counted_and_their_ids_used) {
   save(with_letters(6));
   GroupSave states = changes();

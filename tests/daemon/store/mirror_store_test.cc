@@ -91,6 +91,10 @@ class FailingStore final : public Store {
   Result<std::vector<std::pair<GroupPosition, std::uint64_t>>> count_parked(std::uint64_t group) override {
     return store_->count_parked(group);
   }
+  Result<std::vector<Position>> parked_from(std::uint64_t group, const GroupPosition& origin,
+                                            std::uint32_t limit) override {
+    return store_->parked_from(group, origin, limit);
+  }
   Status forget_dead_letters(std::uint64_t group, std::uint64_t keep) override {
     return store_->forget_dead_letters(group, keep);
   }

@@ -158,7 +158,8 @@ TEST_F(SqliteSchemaTest, a_file_of_version_2_is_brought_up_and_topics_may_have_m
   ASSERT_TRUE((*store)->create_topic(config, 1));
   ASSERT_TRUE((*store)->close());
   sql("DROP TABLE halves; DROP TABLE half_states; DROP TABLE decision_halves; DROP TABLE decisions;"
-      "DROP TABLE transaction_notes; DROP TABLE topic_mirrors; PRAGMA user_version=2;"
+      "DROP TABLE transaction_notes; DROP TABLE topic_mirrors; DROP TABLE group_marks; DROP INDEX dead_letters_parked;"
+      "PRAGMA user_version=2;"
       "PRAGMA wal_checkpoint(TRUNCATE)");
   store = open_sqlite_store(path_);
   ASSERT_TRUE(store) << store.error().message();
@@ -169,6 +170,29 @@ TEST_F(SqliteSchemaTest, a_file_of_version_2_is_brought_up_and_topics_may_have_m
   ASSERT_TRUE((*store)->create_topic(config, 2));
   ASSERT_EQ((*store)->topics()->size(), 2u);
   EXPECT_EQ((*store)->topics()->back().config.mirrors, config.mirrors);
+}
+
+// Version 3 was this one without group_marks.
+TEST_F(SqliteSchemaTest, a_file_of_version_3_is_brought_up_and_its_groups_have_marks_then) {
+  auto store = open_sqlite_store(path_);
+  core::TopicConfig config;
+  config.name = "orders";
+  const TopicId topic = (*store)->create_topic(config, 1).value();
+  GroupRecord record;
+  record.config.name = "billing";
+  GroupSave save;
+  save.group = (*store)->create_group(record).value();
+  save.cursors = {{{topic, 0}, Position(640), {}}};
+  ASSERT_TRUE((*store)->save_groups({save}));
+  ASSERT_TRUE((*store)->close());
+  sql("DROP TABLE group_marks; DROP INDEX dead_letters_parked; PRAGMA user_version=3; PRAGMA wal_checkpoint(TRUNCATE)");
+  store = open_sqlite_store(path_);
+  ASSERT_TRUE(store) << store.error().message();
+  EXPECT_EQ((*store)->group_state(save.group)->cursors, save.cursors);
+  EXPECT_TRUE((*store)->group_state(save.group)->marks.empty());
+  save.marks = {{{topic, 0}, {1, Position(640), {}}}};
+  ASSERT_TRUE((*store)->save_groups({save}));
+  EXPECT_EQ((*store)->group_state(save.group)->marks, save.marks);
 }
 
 TEST_F(SqliteSchemaTest, a_file_that_was_brought_up_has_the_schema_of_a_new_one) {
@@ -184,7 +208,7 @@ TEST_F(SqliteSchemaTest, the_new_version_stands_in_the_files_own_header_at_once)
   sql(kVersion1);
   const auto store = open_sqlite_store(path_);
   ASSERT_TRUE(store) << store.error().message();
-  EXPECT_EQ(read(path_).substr(60, 4), std::string("\0\0\0\3", 4));
+  EXPECT_EQ(read(path_).substr(60, 4), std::string("\0\0\0\4", 4));
 }
 
 TEST_F(SqliteSchemaTest, a_file_that_cannot_be_brought_up_stays_as_it_was) {
