@@ -59,7 +59,7 @@ function(sluice_install_ledger)
       install(FILES ${headers}/${database}.h DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/sluice/ledger)
     endif()
   endforeach()
-  install(FILES ${headers}/connection.h ${headers}/key.h ${headers}/ledger.h
+  install(FILES ${headers}/bus.h ${headers}/connection.h ${headers}/key.h ${headers}/ledger.h
     DESTINATION ${CMAKE_INSTALL_INCLUDEDIR}/sluice/ledger)
 endfunction()
 

@@ -61,6 +61,9 @@ class BusLink {
   virtual Result<MemberGrant> join_group(const JoinGroup& request) = 0;
   virtual Status leave_group(std::uint64_t member, std::uint64_t generation) = 0;
   virtual Result<std::vector<Assignment>> assignments(std::uint64_t member) = 0;
+  // Where the epochs of its messages begin in that partition.
+  virtual Result<std::vector<EpochStart>> group_epochs(std::string_view group, TopicId topic,
+                                                       PartitionNumber partition) = 0;
   virtual Status save_acks(std::uint64_t member, Duration timeout) = 0;
 
  protected:

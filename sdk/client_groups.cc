@@ -27,6 +27,9 @@ Result<std::vector<SeekMove>> Client::seek_group(std::string_view name, std::str
                                                  bool execute, bool force) {
   return impl_->control().seek_group(name, topic, to, execute, force);
 }
+Result<SafeHorizon> Client::safe_horizon(std::string_view group, std::string_view topic, PartitionNumber partition) {
+  return impl_->control().safe_horizon(group, topic, partition);
+}
 Result<std::vector<DeadLetterCount>> Client::dead_letter_counts(std::string_view group) {
   return impl_->control().count_dead_letters(group);
 }

@@ -20,6 +20,8 @@ Result<std::size_t> Consumer::poll(std::size_t count, Duration timeout,
 }
 
 Result<Origin> Consumer::origin(const Delivery& delivery) const { return impl_->core->origin(delivery); }
+Result<std::uint64_t> Consumer::epoch(const Origin& origin) const { return impl_->core->epoch(origin); }
+const std::string& Consumer::group() const { return impl_->core->group().name; }
 Status Consumer::ack(const Delivery& delivery) { return impl_->core->ack(delivery); }
 Status Consumer::ack(std::span<const Delivery> deliveries) { return impl_->core->ack(deliveries); }
 Status Consumer::ack_up_to(const Delivery& delivery) { return impl_->core->ack_up_to(delivery); }

@@ -29,6 +29,7 @@
 #include <vector>
 
 #include "sdk/bus_link.h"
+#include "sdk/group_epochs.h"
 #include "sdk/group_partition.h"
 #include "sdk/hold.h"
 #include "sdk/member_link.h"
@@ -66,6 +67,7 @@ class ConsumerCore {
   Status reject(const Delivery& delivery, std::string_view reason);
   Status extend(const Delivery& delivery, Duration time);
   Result<Origin> origin(const Delivery& delivery);
+  Result<std::uint64_t> epoch(const Origin& origin);
   // As it is to be named in a transaction that acks it. conflict: it is not in this consumer's hands.
   Result<TransactionAck> describe(const Delivery& delivery);
   // A transaction has acked it.
@@ -207,6 +209,7 @@ class ConsumerCore {
   std::vector<GroupPartition*> turns_;                          // those that are read, in turn
   std::unordered_map<std::uint32_t, std::string_view> topics_;  // by id; names in the pool
   References references_;
+  GroupEpochs epochs_;
   ReferenceReader reference_reader_;
   std::uint64_t last_serial_ = 0;
   std::uint32_t in_hand_ = 0;

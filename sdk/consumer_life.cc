@@ -123,7 +123,8 @@ void ConsumerCore::keep_partitions(MemberLink& link, const std::vector<Assignmen
     const auto again = std::find_if(list.begin(), list.end(), [&](const Assignment& one) {
       return one.topic_id == stream.topic_id() && one.partition == stream.partition();
     });
-    bool keeps = again != list.end() && is_valid(link, *again);
+    // What was in hand before the group was moved is not what it goes on with.
+    bool keeps = again != list.end() && is_valid(link, *again) && again->seeks == partition->seeks();
     if (keeps && memory_replaced) {
       auto opened = open_for_reading(*link_, stream.topic(), {stream.partition()}, false);
       keeps = opened && opened->partitions.size() == 1;

@@ -43,6 +43,10 @@ Status ConsumerCore::ack_reference(const Delivery& delivery) {
   return answer(delivery, layout::OutcomeVerb::ack, 0, {}, "acking");
 }
 
+Result<std::uint64_t> ConsumerCore::epoch(const Origin& origin) {
+  return epochs_.of(*link_, request_.group, origin, member_->epoch());
+}
+
 Result<Origin> ConsumerCore::origin(const Delivery& delivery) {
   const Message& message = delivery.message();
   // In any other topic the header is the application's, and says nothing.

@@ -121,6 +121,10 @@ class ControlClient {
   Result<GroupReason> explain_group(std::string_view name, Duration timeout = {});
   Result<std::vector<SeekMove>> seek_group(std::string_view name, std::string_view topic, const From& to, bool execute,
                                            bool force, Duration timeout = {});
+  Result<SafeHorizon> safe_horizon(std::string_view group, std::string_view topic, PartitionNumber partition,
+                                   Duration timeout = {});
+  Result<std::vector<EpochStart>> group_epochs(std::string_view group, TopicId topic, PartitionNumber partition,
+                                               Duration timeout = {});
   Result<MemberGrant> join_group(const JoinGroup& request, Duration timeout = {});
   // A member of an older generation is gone already: that is no error.
   Status leave_group(std::uint64_t member, std::uint64_t generation, Duration timeout = {});

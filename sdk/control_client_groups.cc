@@ -123,6 +123,38 @@ Result<std::vector<SeekMove>> ControlClient::seek_group(std::string_view name, s
   });
 }
 
+Result<SafeHorizon> ControlClient::safe_horizon(std::string_view group, std::string_view topic,
+                                                PartitionNumber partition, Duration timeout) {
+  const Loop::CallOptions options{on_group("asking for the safe horizon of", group), timeout, true, {}};
+  return loop_->call<SafeHorizon>(options, [&](const Loop::Target& target) {
+    auto request = target.session.safeHorizonRequest();
+    request.setGroup(std::string(group));
+    request.setTopic(std::string(topic));
+    request.setPartition(partition);
+    return request.send().then([](auto answer) -> Result<SafeHorizon> {
+      const auto response = answer.getResponse();
+      if (response.isFailure()) return fail(read_failure(response.getFailure()));
+      return read_horizon(response.getHorizon());
+    });
+  });
+}
+
+Result<std::vector<EpochStart>> ControlClient::group_epochs(std::string_view group, TopicId topic,
+                                                            PartitionNumber partition, Duration timeout) {
+  using Epochs = std::vector<EpochStart>;
+  const Loop::CallOptions options{on_group("asking for the epochs of", group), timeout, true, {}};
+  return loop_->call<Epochs>(options, [&](const Loop::Target& target) {
+    auto request = target.session.groupEpochsRequest();
+    request.setGroup(std::string(group));
+    request.setTopicId(topic.value);
+    request.setPartition(partition);
+    return request.send().then([](auto answer) -> Result<Epochs> {
+      SLUICE_TRY(read_status_beside(answer.getFailure()));
+      return read_epochs(answer.getEpochs());
+    });
+  });
+}
+
 Result<MemberGrant> ControlClient::join_group(const JoinGroup& join, Duration timeout) {
   const Loop::CallOptions options{on_group("joining", join.group), timeout, true, {}};
   std::shared_ptr<SessionMemory> memory;

@@ -56,6 +56,7 @@ GroupPartitionInfo read_group_partition(protocol::GroupPartitionInfo::Reader in)
   info.parked = in.getParked();
   info.produced_per_s = in.getProducedPerS();
   info.consumed_per_s = in.getConsumedPerS();
+  info.safe_horizon = Position(in.getSafeHorizon());
   if (in.getCatchUpNs() != UINT64_MAX) info.catch_up = duration_of(in.getCatchUpNs());
   return info;
 }
@@ -136,6 +137,7 @@ void write_join(protocol::JoinGroup::Builder out, const JoinGroup& request) {
     partitions[i].setAcked(held.acked.value);
     partitions[i].setOldest(held.oldest.value);
     partitions[i].setNewest(held.newest.value);
+    partitions[i].setSeeks(held.seeks);
   }
   auto messages = out.initHeldMessages(static_cast<unsigned>(request.held_messages.size()));
   for (unsigned i = 0; i < request.held_messages.size(); ++i) {
@@ -146,6 +148,7 @@ void write_join(protocol::JoinGroup::Builder out, const JoinGroup& request) {
     messages[i].setDelivered(held.delivered);
     messages[i].setFailed(held.failed);
     messages[i].setStarted(held.started);
+    messages[i].setSeeks(held.seeks);
   }
 }
 
@@ -190,8 +193,24 @@ GroupReason read_reason(protocol::GroupReason::Reader in) {
 std::vector<SeekMove> read_moves(capnp::List<protocol::SeekResult>::Reader in) {
   std::vector<SeekMove> moves;
   for (const auto move : in)
-    moves.push_back({copy(move.getTopic()), move.getPartition(), Position(move.getFrom()), Position(move.getTo())});
+    moves.push_back({copy(move.getTopic()), move.getPartition(), Position(move.getFrom()), Position(move.getTo()),
+                     move.getBelowHorizon()});
   return moves;
+}
+
+SafeHorizon read_horizon(protocol::SafeHorizon::Reader in) {
+  SafeHorizon horizon;
+  horizon.topic = TopicId(in.getTopicId());
+  horizon.epoch = in.getEpoch();
+  horizon.below = Position(in.getBelow());
+  for (const auto position : in.getParked()) horizon.parked.emplace_back(position);
+  return horizon;
+}
+
+std::vector<EpochStart> read_epochs(capnp::List<protocol::EpochStart>::Reader in) {
+  std::vector<EpochStart> epochs;
+  for (const auto start : in) epochs.push_back({Position(start.getFrom()), start.getEpoch()});
+  return epochs;
 }
 
 std::vector<Assignment> read_assignments(capnp::List<protocol::Assignment>::Reader in) {
@@ -211,6 +230,7 @@ std::vector<Assignment> read_assignments(capnp::List<protocol::Assignment>::Read
       assignment.repeats.push_back({Position(repeat.getPosition()), repeat.getDelivered(), repeat.getFailed()});
     for (const auto hash : entry.getBlockedKeys()) assignment.blocked_keys.push_back(hash);
     assignment.blocked = entry.getBlocked();
+    assignment.seeks = entry.getSeeks();
     for (const auto end : entry.getHandedOut()) assignment.handed_out.emplace_back(end);
     assignments.push_back(std::move(assignment));
   }

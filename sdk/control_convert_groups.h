@@ -19,6 +19,8 @@ GroupConfig read_group_config(protocol::GroupConfig::Reader in);
 GroupInfo read_group(protocol::GroupInfo::Reader in);
 GroupReason read_reason(protocol::GroupReason::Reader in);
 std::vector<SeekMove> read_moves(capnp::List<protocol::SeekResult>::Reader in);
+SafeHorizon read_horizon(protocol::SafeHorizon::Reader in);
+std::vector<EpochStart> read_epochs(capnp::List<protocol::EpochStart>::Reader in);
 std::vector<Assignment> read_assignments(capnp::List<protocol::Assignment>::Reader in);
 std::vector<DeadLetterCount> read_letter_counts(capnp::List<protocol::DeadLetterCount>::Reader in);
 std::vector<DeadLetter> read_letters(capnp::List<protocol::DeadLetter>::Reader in);

@@ -83,6 +83,10 @@ Status ControlLink::close_transactor(ProducerId transactor) {
 
 Result<std::vector<Assignment>> ControlLink::assignments(std::uint64_t member) { return control_->assignments(member); }
 
+Result<std::vector<EpochStart>> ControlLink::group_epochs(std::string_view group, TopicId topic,
+                                                          PartitionNumber partition) {
+  return control_->group_epochs(group, topic, partition);
+}
 Status ControlLink::save_acks(std::uint64_t member, Duration timeout) { return control_->save_acks(member, timeout); }
 
 }  // namespace sluice::internal

@@ -42,6 +42,8 @@ class ControlLink final : public BusLink, public TransactionLink {
   Result<MemberGrant> join_group(const JoinGroup& request) override;
   Status leave_group(std::uint64_t member, std::uint64_t generation) override;
   Result<std::vector<Assignment>> assignments(std::uint64_t member) override;
+  Result<std::vector<EpochStart>> group_epochs(std::string_view group, TopicId topic,
+                                               PartitionNumber partition) override;
   Status save_acks(std::uint64_t member, Duration timeout) override;
 
   // ---- TransactionLink

@@ -79,6 +79,7 @@ struct HeldPartition {
   Position acked;
   Position oldest;  // 0: none in hand
   Position newest;
+  std::uint64_t seeks = 0;  // as its assignment said
 };
 struct HeldMessage {
   TopicId topic;
@@ -87,6 +88,7 @@ struct HeldMessage {
   std::uint32_t delivered = 0;
   std::uint32_t failed = 0;
   bool started = false;
+  std::uint64_t seeks = 0;  // as its delivery said
 };
 struct JoinGroup {
   std::string group;
@@ -128,6 +130,12 @@ struct Assignment {
   std::vector<Position> handed_out;
   std::vector<std::uint64_t> blocked_keys;
   bool blocked = false;
+  std::uint64_t seeks = 0;  // of the group in this partition, so far
+};
+// Messages that were first appended at `from` or above, up to the next one's, are of this epoch.
+struct EpochStart {
+  Position from;
+  std::uint64_t epoch = 0;
 };
 
 struct SequenceReport {

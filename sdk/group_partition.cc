@@ -32,6 +32,7 @@ void GroupPartition::take(const Assignment& assignment) {
   cell_index_ = assignment.cell;
   cell_ = &member_->cell(cell_index_);
   generation_ = assignment.generation;
+  seeks_ = assignment.seeks;
   phase_ = Phase::reading;
   careful_until_ = assignment.careful_until;
   settled_ranges_ = assignment.settled;
@@ -110,6 +111,7 @@ HeldPartition GroupPartition::held() const {
     held.acked = std::min(held.acked, Position(unstored_.at(i).entry.target));
   if (!in_hand_.empty()) held.oldest = in_hand_.front().position;
   held.newest = newest_;
+  held.seeks = seeks_;
   return held;
 }
 

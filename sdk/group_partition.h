@@ -58,6 +58,8 @@ class GroupPartition {
   // Wanted back with nothing in hand: given back, the last word of it. True if so.
   bool release();
   std::uint64_t generation() const { return generation_; }
+  // Of the group in this partition, before this assignment.
+  std::uint64_t seeks() const { return seeks_; }
   std::uint32_t cell_index() const { return cell_index_; }
   // A Delivery names both: where the owner keeps this object, and its number, unique in the consumer's life.
   std::uint32_t place() const { return place_; }
@@ -178,6 +180,7 @@ class GroupPartition {
   layout::AssignmentCell* cell_ = nullptr;
   std::uint32_t cell_index_ = 0;
   std::uint64_t generation_ = 0;
+  std::uint64_t seeks_ = 0;
   Phase phase_ = Phase::reading;
   bool denied_ = false;
   bool is_ordinary_ = false;             // nothing keeps it from being read, whatever else is in hand

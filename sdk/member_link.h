@@ -48,6 +48,8 @@ class MemberLink {
   void see_news() { news_seen_ = region_->news.load(std::memory_order_acquire); }
 
   // ---- what the daemon says
+  // Of the group, lower half. acquire: pairs with the daemon's release, before what is handed out in that epoch.
+  std::uint32_t epoch() const { return region_->epoch.load(std::memory_order_acquire); }
   bool ended() const { return region_->ended.load(std::memory_order_acquire) != 0; }
   // True once for each change: the list of assignments is another one.
   bool take_assignments_changed();

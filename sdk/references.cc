@@ -69,6 +69,7 @@ References::Verdict References::accept(MemberLink& member, const layout::Deliver
   one.delivered = slot.delivered;
   one.failed = slot.failed;
   one.key_hash = 0;
+  one.seeks = slot.argument;
   one.before = 0;
   one.reason.clear();
   by_slot_[index] = taken;
@@ -82,7 +83,8 @@ bool References::attach(MemberLink& member, const layout::DeliverySlot& slot, st
   auto same = last;
   while (at != last) {
     const Reference& held = references_[at->second];
-    const bool matches = held.topic.value == slot.topic_id && held.partition == slot.partition;
+    const bool matches =
+        held.topic.value == slot.topic_id && held.partition == slot.partition && held.seeks == slot.argument;
     if (matches && held.state == State::answered && is_failure(held.verb) && slot.failed > held.failed) {
       give_free(at->second);  // the daemon knows that it has failed: the slot holds a later delivery
       at = detached_.erase(at);
@@ -218,7 +220,7 @@ bool References::is_unread(const Reference& one, const MemberLink& member) const
 std::vector<HeldMessage> References::held(const MemberLink& member) {
   std::vector<HeldMessage> held;
   const auto add = [&held](const Reference& one) {
-    held.push_back({one.topic, one.partition, one.position, one.delivered, one.failed, true});
+    held.push_back({one.topic, one.partition, one.position, one.delivered, one.failed, true, one.seeks});
   };
   forget_stored(member);
   for (std::uint64_t i = unstored_.begin(); i != unstored_.end(); ++i) add(unstored_.at(i).one);

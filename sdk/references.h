@@ -42,6 +42,7 @@ struct Reference {
   std::uint32_t delivered = 0;
   std::uint32_t failed = 0;
   std::uint64_t key_hash = 0;  // strict by key, once its record was read
+  std::uint64_t seeks = 0;     // of the group in its partition, before it was handed out
   std::uint64_t before = 0;    // index of the next message of its partition that is read directly, at the hand-out
   // Its answer.
   layout::OutcomeVerb verb{};

@@ -61,11 +61,11 @@ Status read_held(protocol::JoinGroup::Reader in, session::JoinGroup& request) {
     return too_many("joining a group", messages.size(), "messages in hand", kDeliverySlotsMax);
   for (const auto held : partitions) {
     request.held_partitions.push_back({TopicId(held.getTopicId()), held.getPartition(), Position(held.getAcked()),
-                                       Position(held.getOldest()), Position(held.getNewest())});
+                                       Position(held.getOldest()), Position(held.getNewest()), held.getSeeks()});
   }
   for (const auto held : messages) {
     request.held_messages.push_back({TopicId(held.getTopicId()), held.getPartition(), Position(held.getPosition()),
-                                     held.getDelivered(), held.getFailed(), held.getStarted()});
+                                     held.getDelivered(), held.getFailed(), held.getStarted(), held.getSeeks()});
   }
   return {};
 }
@@ -114,12 +114,21 @@ void write_group_partition(protocol::GroupPartitionInfo::Builder out, const sess
   out.setProducedPerS(info.produced_per_s);
   out.setConsumedPerS(info.consumed_per_s);
   out.setCatchUpNs(info.catch_up_ns);
+  out.setSafeHorizon(info.safe_horizon.value);
 }
 
 }  // namespace
 
 Result<std::string> read_group_name(capnp::Text::Reader name) {
   return read_text(name, kGroupNameSizeMax, "group name");
+}
+
+Result<GroupPlace> read_group_place(capnp::Text::Reader group, capnp::Text::Reader topic, PartitionNumber partition) {
+  GroupPlace place;
+  SLUICE_ASSIGN(place.group, read_group_name(group));
+  SLUICE_ASSIGN(place.topic, read_text(topic, kTopicNameSizeMax, "topic name"));
+  place.partition = partition;
+  return place;
 }
 
 Result<core::GroupConfig> read_group_config(protocol::GroupConfig::Reader in) {
@@ -234,6 +243,20 @@ void write_seek_result(protocol::SeekResult::Builder out, const session::SeekRes
   out.setPartition(move.partition);
   out.setFrom(move.from.value);
   out.setTo(move.to.value);
+  out.setBelowHorizon(move.below_horizon);
+}
+
+void write_horizon(protocol::SafeHorizon::Builder out, const session::SafeHorizon& horizon) {
+  out.setTopicId(horizon.topic.value);
+  out.setEpoch(horizon.epoch);
+  out.setBelow(horizon.below.value);
+  auto parked = out.initParked(static_cast<unsigned>(horizon.parked.size()));
+  for (unsigned i = 0; i < horizon.parked.size(); ++i) parked.set(i, horizon.parked[i].value);
+}
+
+void write_epoch(protocol::EpochStart::Builder out, const core::EpochStart& start) {
+  out.setFrom(start.from.value);
+  out.setEpoch(start.epoch);
 }
 
 void write_assignment(protocol::Assignment::Builder out, const session::Assignment& assignment) {
@@ -258,6 +281,7 @@ void write_assignment(protocol::Assignment::Builder out, const session::Assignme
   auto keys = out.initBlockedKeys(static_cast<unsigned>(assignment.blocked_keys.size()));
   for (unsigned i = 0; i < assignment.blocked_keys.size(); ++i) keys.set(i, assignment.blocked_keys[i]);
   out.setBlocked(assignment.blocked);
+  out.setSeeks(assignment.seeks);
   auto handed_out = out.initHandedOut(static_cast<unsigned>(assignment.handed_out.size()));
   for (unsigned i = 0; i < assignment.handed_out.size(); ++i) handed_out.set(i, assignment.handed_out[i].value);
 }

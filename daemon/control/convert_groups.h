@@ -19,6 +19,12 @@ inline constexpr std::size_t kFilterKeySizeMax = 32;     // bytes
 inline constexpr std::size_t kFilterValueSizeMax = 256;  // bytes
 
 Result<std::string> read_group_name(capnp::Text::Reader name);
+struct GroupPlace {
+  std::string group;
+  std::string topic;
+  PartitionNumber partition = 0;
+};
+Result<GroupPlace> read_group_place(capnp::Text::Reader group, capnp::Text::Reader topic, PartitionNumber partition);
 Result<core::GroupConfig> read_group_config(protocol::GroupConfig::Reader in);
 Result<core::GroupChange> read_group_change(protocol::GroupChange::Reader in);
 Result<session::JoinGroup> read_join(protocol::JoinGroup::Reader in);
@@ -31,6 +37,8 @@ void write_member_grant(protocol::JoinGroupResponse::Builder out, Connection& co
 void write_group(protocol::GroupInfo::Builder out, const session::GroupInfo& info);
 void write_reason(protocol::GroupReason::Builder out, const session::GroupReason& reason);
 void write_seek_result(protocol::SeekResult::Builder out, const session::SeekResult& move);
+void write_horizon(protocol::SafeHorizon::Builder out, const session::SafeHorizon& horizon);
+void write_epoch(protocol::EpochStart::Builder out, const core::EpochStart& start);
 void write_assignment(protocol::Assignment::Builder out, const session::Assignment& assignment);
 void write_letter(protocol::DeadLetter::Builder out, const session::DeadLetter& letter);
 void write_letter_count(protocol::DeadLetterCount::Builder out, const session::DeadLetterCount& count);

@@ -76,6 +76,33 @@ kj::Promise<void> GroupServer::seekGroup(SeekGroupContext context) {
       });
 }
 
+kj::Promise<void> GroupServer::safeHorizon(SafeHorizonContext context) {
+  const auto params = context.getParams();
+  auto place = read_group_place(params.getGroup(), params.getTopic(), params.getPartition());
+  return union_call<session::SafeHorizon>(
+      context, place,
+      [](BusInterface& bus, SessionId id, GroupPlace& value) {
+        return bus.groups().safe_horizon(id, value.group, value.topic, value.partition);
+      },
+      [](auto response, const session::SafeHorizon& horizon) { write_horizon(response.initHorizon(), horizon); });
+}
+
+kj::Promise<void> GroupServer::groupEpochs(GroupEpochsContext context) {
+  const auto params = context.getParams();
+  auto group = read_group_name(params.getGroup());
+  const TopicId topic(params.getTopicId());
+  const PartitionNumber partition = params.getPartition();
+  return beside_call<std::vector<core::EpochStart>>(
+      context, group,
+      [topic, partition](BusInterface& bus, SessionId id, std::string& value) {
+        return bus.groups().group_epochs(id, value, topic, partition);
+      },
+      [](auto results, const auto& epochs) {
+        auto list = results.initEpochs(static_cast<unsigned>(epochs.size()));
+        for (unsigned i = 0; i < epochs.size(); ++i) write_epoch(list[i], epochs[i]);
+      });
+}
+
 kj::Promise<void> GroupServer::joinGroup(JoinGroupContext context) {
   auto request = read_join(context.getParams().getRequest());
   return grant_call<session::MemberGrant>(

@@ -19,6 +19,8 @@ class GroupServer : public SessionCalls {
   kj::Promise<void> describeGroups(DescribeGroupsContext context) override;
   kj::Promise<void> explainGroup(ExplainGroupContext context) override;
   kj::Promise<void> seekGroup(SeekGroupContext context) override;
+  kj::Promise<void> safeHorizon(SafeHorizonContext context) override;
+  kj::Promise<void> groupEpochs(GroupEpochsContext context) override;
   kj::Promise<void> joinGroup(JoinGroupContext context) override;
   kj::Promise<void> leaveGroup(LeaveGroupContext context) override;
   kj::Promise<void> assignments(AssignmentsContext context) override;

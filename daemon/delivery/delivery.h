@@ -76,6 +76,10 @@ class Delivery final : public session::GroupInterface {
   Result<std::vector<session::GroupInfo>> describe_groups(SessionId session, const std::string& name) override;
   Result<session::GroupReason> explain_group(SessionId session, const std::string& name) override;
   Result<std::vector<session::SeekResult>> seek_group(SessionId session, session::SeekGroup request) override;
+  Result<session::SafeHorizon> safe_horizon(SessionId session, const std::string& group, const std::string& topic,
+                                            PartitionNumber partition) override;
+  Result<std::vector<core::EpochStart>> group_epochs(SessionId session, const std::string& group, TopicId topic,
+                                                     PartitionNumber partition) override;
   Result<session::MemberGrant> join_group(SessionId session, session::JoinGroup request) override;
   Status leave_group(SessionId session, std::uint64_t member) override;
   Result<std::vector<session::Assignment>> assignments(SessionId session, std::uint64_t member) override;
@@ -100,6 +104,14 @@ class Delivery final : public session::GroupInterface {
   Result<Group*> group_of(SessionId session, std::uint64_t member) const;
   Status may_consume(const session::Session& session, const Group& group) const;
   Status check_join(const session::JoinGroup& request) const;
+  struct Move {
+    core::Place place;
+    Position to;
+    bool below_horizon = false;
+  };
+  Status check_moves(const Group& group, const session::SeekGroup& request, const std::vector<Move>& moves) const;
+  Status carry_out(Group& group, const std::vector<Move>& moves, const Now& now);
+  Result<std::vector<Position>> letters_of(const Group& group, const core::Place& place) const;
   void drop_ended(Group& group);
   // Of all groups that have changed.
   Status save(const Now& now);

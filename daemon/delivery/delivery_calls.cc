@@ -194,10 +194,13 @@ Result<session::MemberGrant> Delivery::join_group(SessionId session, session::Jo
   core::MemberJoin join;
   join.topics = group->topics_of(request.topics);
   join.in_flight_max = request.in_flight_max;
+  // What it says of a time before a seek is not so any more.
   for (const session::HeldPartition& held : request.held_partitions)
-    join.held_partitions.push_back({{held.topic, held.partition}, {held.acked, held.oldest, held.newest, 0, 0, 0}});
+    if (const core::Place place{held.topic, held.partition}; held.seeks == group->mark(place).seeks)
+      join.held_partitions.push_back({place, {held.acked, held.oldest, held.newest, 0, 0, 0}});
   for (const session::HeldMessage& held : request.held_messages)
-    join.held_messages.push_back({{held.topic, held.partition}, held.position, {held.delivered, held.failed}});
+    if (const core::Place place{held.topic, held.partition}; held.seeks == group->mark(place).seeks)
+      join.held_messages.push_back({place, held.position, {held.delivered, held.failed}});
   members_[next_member_] = {session, group};
   ++next_member_;
   group->join(std::move(region), std::move(request.topics), caller->client_name(), caller->peer().pid, std::move(join),
@@ -229,36 +232,6 @@ Status Delivery::save_acks(SessionId session, std::uint64_t member) {
   const Now now = now_();
   group->hear(member, now);
   return save(now);
-}
-
-// ---- positions
-
-Result<std::vector<session::SeekResult>> Delivery::seek_group(SessionId session, session::SeekGroup request) {
-  SLUICE_ASSIGN(session::Session * caller, sessions_.live(session));
-  SLUICE_ASSIGN(Group * group, find(request.group));
-  if (request.execute) SLUICE_TRY(may_consume(*caller, *group));
-  std::vector<std::pair<core::Place, Position>> moves;
-  std::vector<session::SeekResult> results;
-  for (const core::Place& place : group->machine().places()) {
-    const std::optional<TopicView> topic = logs_.find(place.topic);
-    if (!topic || group->machine().by_reference_only(place)) continue;
-    if (!request.topic.empty() && topic->name != request.topic) continue;
-    if (request.to.kind == core::GroupStart::Kind::position && place.partition != request.to.partition) continue;
-    SLUICE_ASSIGN(const Position to, group->start_of(*topic, place.partition, request.to));
-    moves.emplace_back(place, to);
-    results.push_back({topic->name, place.partition, group->machine().acks(place).cursor(), to});
-  }
-  if (results.empty())
-    return fail(ErrorCode::not_found, "seeking group " + request.group + ": it has no cursor in " +
-                                          (request.topic.empty() ? "any topic" : "topic " + request.topic) +
-                                          "; a consumer that joins makes one");
-  if (!request.execute) return results;
-  const Now now = now_();
-  for (const auto& [place, to] : moves) group->machine().seek(place, to, now.ns);
-  group->do_work(now);
-  SLUICE_TRY(save(now));
-  spdlog::info("group sought group={} partitions={} uid={}", request.group, moves.size(), caller->peer().uid);
-  return results;
 }
 
 // ---- dead letters

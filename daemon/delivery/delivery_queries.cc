@@ -30,6 +30,7 @@ session::GroupInfo Delivery::info_of(Group& group, const Now& now) {
     const std::optional<TopicView> topic = logs_.find(place.topic);
     if (!topic || group.machine().by_reference_only(place)) continue;
     info.partitions.push_back(partition_info(group, place, *topic, logs_, rates_, now));
+    info.partitions.back().safe_horizon = group.mark(place).horizon;
   }
   return info;
 }

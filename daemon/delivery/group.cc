@@ -43,6 +43,7 @@ void Group::restore(const store::GroupState& state, const Now& now) {
     for (const auto& [begin, end] : cursor.settled) settled.push_back({begin, end});
     machine_.restore(to_core(cursor.place), cursor.cursor).restore(settled);
   }
+  for (const store::GroupMark& mark : state.marks) marks_[to_core(mark.place)] = mark.mark;
   for (const store::GroupPending& pending : state.pending) {
     const core::Place place = to_core(pending.place);
     if (!machine_.has(place) && pending.letter == 0) continue;  // its cursor was dropped
@@ -81,6 +82,7 @@ void Group::follow_topics(const Now& now) {
         std::find_if(topics.begin(), topics.end(), [&](const TopicView& t) { return t.id == place.topic; });
     if (topic != topics.end()) continue;
     machine_.remove(place, now.ns);
+    marks_.erase(place);
     dropped_.insert(place);
   }
   core::GroupStart earliest;
@@ -150,6 +152,7 @@ Position Group::end_for(const core::Place& place, Position covered) {
 void Group::join(std::unique_ptr<Member> region, std::vector<std::string> patterns, std::string client_name,
                  std::int32_t pid, core::MemberJoin join, const Now& now) {
   const core::MemberId id = region->id();
+  region->set_epoch(record_.epoch);
   for (core::HeldRange& held : join.held_partitions) {
     const Position end = end_for(held.place, std::max(held.words.acked, held.words.newest + 1));
     held.words.acked = std::min(held.words.acked, end);
@@ -204,6 +207,7 @@ std::vector<session::Assignment> Group::assignments(core::MemberId id) const {
     assignment.topic = topic->name;
     assignment.topic_id = place.topic;
     assignment.partition = place.partition;
+    assignment.seeks = mark(place).seeks;
     if (by_reference) {
       assignment.cell = session::kByReference;
       list.push_back(std::move(assignment));
@@ -432,7 +436,7 @@ void Group::act(const core::TakeBack& action) {
   if (Member* region = region_of(action.member)) region->take_back(action.cell);
 }
 void Group::act(const core::Deliver& action) {
-  if (Member* region = region_of(action.member)) region->deliver(action);
+  if (Member* region = region_of(action.member)) region->deliver(action, mark(action.place).seeks);
   if (Attached* member = find(action.member)) member->active = true;
 }
 void Group::act(const core::Withdraw& action) {
@@ -454,9 +458,28 @@ void Group::act(const core::End& action) {
   ended_.push_back(action.member);
 }
 
+// ---- positions
+
+const core::SeekMark& Group::mark(const core::Place& place) const {
+  static const core::SeekMark none;
+  const auto found = marks_.find(place);
+  return found == marks_.end() ? none : found->second;
+}
+
+core::SeekMark& Group::change_mark(const core::Place& place) {
+  marks_changed_.insert(place);
+  return marks_[place];
+}
+
+void Group::tell_epoch() {
+  for (auto& [id, member] : members_) member.region->set_epoch(record_.epoch);
+}
+
 // ---- saving
 
-bool Group::dirty() const { return members_uncounted_ || !dropped_.empty() || !machine_.dirty().empty(); }
+bool Group::dirty() const {
+  return members_uncounted_ || !dropped_.empty() || !marks_changed_.empty() || !machine_.dirty().empty();
+}
 
 store::GroupPending Group::stored(const core::Place& place, Position position, const core::Pending& pending,
                                   const Now& now) const {
@@ -502,7 +525,25 @@ store::GroupSave Group::take_save(const Now& now) {
     for (const Position position : later) acks.touch(position);
     if (!all) acks.mark_dirty();
   }
+  take_marks(save);
   return save;
+}
+
+// A mark stands beside a cursor: the first one is saved with it.
+void Group::take_marks(store::GroupSave& save) {
+  std::set<core::Place> later;
+  for (const core::Place& place : marks_changed_) {
+    if (!machine_.has(place)) continue;
+    const store::GroupPosition stored_place = to_store(place);
+    const bool saved = std::any_of(save.cursors.begin(), save.cursors.end(),
+                                   [&](const store::GroupCursor& one) { return one.place == stored_place; });
+    if (!saved && machine_.acks(place).dirty()) {
+      later.insert(place);  // with the cursor, when the partition can be read again
+      continue;
+    }
+    save.marks.push_back({stored_place, marks_[place]});
+  }
+  marks_changed_ = std::move(later);
 }
 
 store::GroupSave Group::take_save_with(const std::vector<core::SettledMessage>& messages, const Now& now) {
@@ -562,6 +603,8 @@ void Group::save_failed(const store::GroupSave& save) {
     if (!machine_.has(to_core(place))) dropped_.insert(to_core(place));
   for (const store::GroupCursor& cursor : save.cursors)
     if (machine_.has(to_core(cursor.place))) machine_.acks(to_core(cursor.place)).mark_dirty();
+  for (const store::GroupMark& mark : save.marks)
+    if (machine_.has(to_core(mark.place))) marks_changed_.insert(to_core(mark.place));
   for (const auto& [place, position] : save.not_pending)
     if (machine_.has(to_core(place))) machine_.acks(to_core(place)).touch(position);
 }

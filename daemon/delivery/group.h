@@ -19,6 +19,7 @@
 #include <vector>
 
 #include "daemon/core/delivery_machine.h"
+#include "daemon/core/seek_mark.h"
 #include "daemon/delivery/logs.h"
 #include "daemon/delivery/member.h"
 #include "daemon/session/group_interface.h"
@@ -90,6 +91,14 @@ class Group {
   // Members that were ended by the rules since the last call.
   std::vector<core::MemberId> take_ended() { return std::exchange(ended_, {}); }
 
+  // ---- positions
+  // What was said and sought there.
+  const core::SeekMark& mark(const core::Place& place) const;
+  // To be changed, and saved with the next save.
+  core::SeekMark& change_mark(const core::Place& place);
+  // Members look up the epochs of their messages again.
+  void tell_epoch();
+
   // ---- saving
   bool dirty() const;
   // A member has gone. The store is told with the next save, not at once: whoever gets its partitions would wait for
@@ -129,6 +138,7 @@ class Group {
   // The same, after looking further where it does not cover what a member speaks of.
   Position end_for(const core::Place& place, Position covered);
   store::GroupCursor cursor_of(const core::Place& place, Position durable, bool& all) const;
+  void take_marks(store::GroupSave& save);
   static void add_settled(store::GroupCursor& cursor, core::PositionSpan span);
   bool is_own_letters(TopicId topic) const;
   store::GroupPending stored(const core::Place& place, Position position, const core::Pending& pending,
@@ -144,6 +154,8 @@ class Group {
   std::uint64_t sample_at_ns_ = 0;
   std::uint64_t recall_at_ns_ = 0;
   std::set<core::Place> dropped_;  // cursors that are gone
+  std::map<core::Place, core::SeekMark> marks_;
+  std::set<core::Place> marks_changed_;
 };
 
 }  // namespace sluice::delivery

@@ -68,7 +68,12 @@ void Member::take_back(std::uint32_t index) {
   bump_assignments();
 }
 
-void Member::deliver(const core::Deliver& delivery) {
+void Member::set_epoch(std::uint64_t epoch) {
+  // release: pairs with the member's acquire, behind a delivery or an assignment that it has seen.
+  region().epoch.store(static_cast<std::uint32_t>(epoch), std::memory_order_release);
+}
+
+void Member::deliver(const core::Deliver& delivery, std::uint64_t seeks) {
   layout::MemberRegion& shared = region();
   std::atomic<std::uint64_t>& started = shared.started[delivery.slot];
   started.store(0, std::memory_order_relaxed);
@@ -76,7 +81,7 @@ void Member::deliver(const core::Deliver& delivery) {
   std::atomic_thread_fence(std::memory_order_release);
   shared.slots[delivery.slot] = {delivery.stamp,
                                  delivery.position.value,
-                                 0,
+                                 seeks,
                                  static_cast<std::uint32_t>(layout::DeliveryKind::message),
                                  delivery.place.topic.value,
                                  delivery.place.partition,

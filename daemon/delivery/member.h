@@ -39,7 +39,8 @@ class Member {
   void give_cell(std::uint32_t cell, std::uint64_t generation);
   void want_back(std::uint32_t cell, std::uint64_t generation);
   void take_back(std::uint32_t cell);
-  void deliver(const core::Deliver& delivery);
+  // `seeks`: of the group in its partition, so far.
+  void deliver(const core::Deliver& delivery, std::uint64_t seeks);
   void tell(layout::DeliveryKind kind, std::uint64_t stamp, const core::Place& place, std::uint64_t position,
             std::uint64_t argument);
   // What found no room goes as far as there is some now.
@@ -49,6 +50,8 @@ class Member {
   // The list of assignments has changed.
   void bump_assignments();
   void end();
+  // The group's; before what is handed out in it.
+  void set_epoch(std::uint64_t epoch);
   void wake();
   // An armed descriptor becomes readable.
   void make_readable();

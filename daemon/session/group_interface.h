@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "daemon/core/group.h"
+#include "daemon/core/seek_mark.h"
 #include "shm/base/fd.h"
 #include "shm/base/result.h"
 #include "shm/base/types.h"
@@ -22,6 +23,7 @@ struct HeldPartition {
   Position acked;
   Position oldest;  // 0: none in hand
   Position newest;
+  std::uint64_t seeks = 0;  // as its assignment said
 };
 struct HeldMessage {
   TopicId topic;
@@ -30,6 +32,7 @@ struct HeldMessage {
   std::uint32_t delivered = 0;
   std::uint32_t failed = 0;
   bool started = false;
+  std::uint64_t seeks = 0;  // as its delivery said
 };
 
 struct JoinGroup {
@@ -74,6 +77,7 @@ struct Assignment {
   std::vector<Position> handed_out;         // a message was handed out before once for each that is above it
   std::vector<std::uint64_t> blocked_keys;  // strict by key: hashes of keys that wait
   bool blocked = false;                     // strict by partition: nothing is read until it is unblocked
+  std::uint64_t seeks = 0;                  // of the group in this partition, so far
 };
 
 struct MemberInfo {
@@ -101,6 +105,7 @@ struct GroupPartitionInfo {
   std::uint64_t in_flight = 0;
   std::uint64_t retrying = 0;  // wait for another delivery
   std::uint64_t parked = 0;
+  Position safe_horizon;  // as it was last said
   double produced_per_s = 0;
   double consumed_per_s = 0;
   std::uint64_t catch_up_ns = 0;  // estimate; UINT64_MAX: never at these rates
@@ -128,13 +133,23 @@ struct SeekGroup {
   std::string topic;  // empty: all that it has cursors in
   core::GroupStart to;
   bool execute = false;  // false: tell what would happen
-  bool force = false;
+  bool force = false;    // also below the safe horizon
 };
 struct SeekResult {
   std::string topic;
   PartitionNumber partition = 0;
   Position from;
   Position to;
+  bool below_horizon = false;  // it must be forced
+};
+
+// True once said, it stays true: in this epoch and those before it nothing below `below` is delivered again but what
+// `parked` lists, and what is not listed never comes back to the list.
+struct SafeHorizon {
+  TopicId topic;
+  std::uint64_t epoch = 0;
+  Position below;
+  std::vector<Position> parked;  // ascending; where dead letters that may come again were first appended
 };
 
 struct DeadLetter {
@@ -179,6 +194,13 @@ class GroupInterface {
   virtual Result<std::vector<GroupInfo>> describe_groups(SessionId session, const std::string& name) = 0;
   virtual Result<GroupReason> explain_group(SessionId session, const std::string& name) = 0;
   virtual Result<std::vector<SeekResult>> seek_group(SessionId session, SeekGroup request) = 0;
+  // What can be said by now, stored before it is answered. would_block: more redriven letters than it looks at are
+  // under way.
+  virtual Result<SafeHorizon> safe_horizon(SessionId session, const std::string& group, const std::string& topic,
+                                           PartitionNumber partition) = 0;
+  // The epochs of a group's messages in a partition.
+  virtual Result<std::vector<core::EpochStart>> group_epochs(SessionId session, const std::string& group, TopicId topic,
+                                                             PartitionNumber partition) = 0;
   virtual Result<MemberGrant> join_group(SessionId session, JoinGroup request) = 0;
   // What it holds is others' from now on; its last words in the region are read first.
   virtual Status leave_group(SessionId session, std::uint64_t member) = 0;

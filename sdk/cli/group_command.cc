@@ -1,5 +1,6 @@
 // sluice group create | alter | list | describe | delete | seek | pause | resume
 
+#include <algorithm>
 #include <chrono>
 #include <memory>
 #include <optional>
@@ -154,12 +155,20 @@ void print_seek(const GroupFlags& flags, const std::vector<SeekMove>& moves) {
   if (flags.json) {
     Json list = Json::array();
     for (const SeekMove& move : moves)
-      list.push_back(
-          {{"topic", move.topic}, {"partition", move.partition}, {"from", move.from.value}, {"to", move.to.value}});
+      list.push_back({{"topic", move.topic},
+                      {"partition", move.partition},
+                      {"from", move.from.value},
+                      {"to", move.to.value},
+                      {"below_safe_horizon", move.below_horizon}});
     print_json({{"group", flags.name}, {"executed", flags.execute}, {"moves", std::move(list)}, {"undo", undo}});
     return;
   }
   std::string out = moves_text(moves);
+  const bool forced = std::any_of(moves.begin(), moves.end(), [](const SeekMove& move) { return move.below_horizon; });
+  if (forced && !flags.execute)
+    out +=
+        "\nThat is below the group's safe horizon: what ledgers have forgotten would be handled anew, in a new epoch.\n"
+        "It needs --force.\n";
   if (!flags.execute)
     out += "\nA dry run: nothing was moved. Add --execute to do it" +
            std::string(undo.empty() ? "" : "; to undo it then") + (undo.empty() ? ".\n" : ":\n");

@@ -58,6 +58,7 @@ Json partition_json(const GroupPartitionInfo& p) {
           {"in_flight", p.in_flight},
           {"retrying", p.retrying},
           {"parked", p.parked},
+          {"safe_horizon", p.safe_horizon.value},
           {"produced_per_s", p.produced_per_s},
           {"consumed_per_s", p.consumed_per_s},
           {"catch_up_ms", ms_or_null(p.catch_up)}};

@@ -132,6 +132,11 @@ interface Session {
   redrive @35 (request :Redrive) -> (outcomes :List(RedriveOutcome), failure :Failure);
   purgeDeadLetters @36 (group :Text) -> (purged :UInt64, failure :Failure);
 
+  # Below which position nothing comes again in this epoch but dead letters that are listed; what was said stays true.
+  safeHorizon @45 (group :Text, topic :Text, partition :UInt32) -> (response :HorizonResponse);
+  # Where the epochs of the group's messages begin in that partition, ascending.
+  groupEpochs @46 (group :Text, topicId :UInt32, partition :UInt32) -> (epochs :List(EpochStart), failure :Failure);
+
   # ---- transactions
   # A transactional producer of a producer group. `former`: the id that it had at the daemon before, 0: none. An id that
   # the daemon does not know answers revoked in the other calls: open it again.
@@ -268,6 +273,7 @@ struct HeldPartition {
   acked @2 :UInt64;
   oldest @3 :UInt64;                 # 0: none in hand
   newest @4 :UInt64;
+  seeks @5 :UInt64;                  # as the assignment said
 }
 struct HeldMessage {
   topicId @0 :UInt32;
@@ -276,6 +282,7 @@ struct HeldMessage {
   delivered @3 :UInt32;
   failed @4 :UInt32;
   started @5 :Bool;
+  seeks @6 :UInt64;                  # as the delivery said
 }
 struct JoinGroup {
   group @0 :Text;
@@ -325,6 +332,7 @@ struct Assignment {
   blockedKeys @9 :List(UInt64);      # strict by key: hashes of keys that wait
   handedOut @11 :List(UInt64);       # a message was handed out before once for each that is above it
   blocked @10 :Bool;                 # strict by partition: nothing is read until it is unblocked
+  seeks @12 :UInt64;                 # of the group in this partition, so far
 }
 
 struct MemberInfo {
@@ -355,6 +363,7 @@ struct GroupPartitionInfo {
   producedPerS @13 :Float64;
   consumedPerS @14 :Float64;
   catchUpNs @15 :UInt64;             # UINT64_MAX: never at these rates
+  safeHorizon @16 :UInt64;           # as it was last said
 }
 struct GroupInfo {
   config @0 :GroupConfig;
@@ -388,6 +397,23 @@ struct SeekResult {
   partition @1 :UInt32;
   from @2 :UInt64;
   to @3 :UInt64;
+  belowHorizon @4 :Bool;             # it must be forced
+}
+struct EpochStart {
+  from @0 :UInt64;                   # messages first appended here or above it, up to the next
+  epoch @1 :UInt64;
+}
+struct SafeHorizon {
+  topicId @0 :UInt32;
+  epoch @1 :UInt64;
+  below @2 :UInt64;
+  parked @3 :List(UInt64);           # ascending; where dead letters that may come again were first appended
+}
+struct HorizonResponse {
+  union {
+    horizon @0 :SafeHorizon;
+    failure @1 :Failure;
+  }
 }
 
 struct DeadLetterCount {

@@ -55,7 +55,7 @@ enum class DeliveryKind : std::uint32_t {
 struct DeliverySlot {
   std::uint64_t stamp;     // of this delivery, unique in the member's life; withdrawn: of the one that is
   std::uint64_t position;  // unblock: how many outcomes of the member the daemon had read
-  std::uint64_t argument;  // unblock: the key's hash
+  std::uint64_t argument;  // message: seeks of the group in its partition before it; unblock: the key's hash
   std::uint32_t kind;      // DeliveryKind
   std::uint32_t topic_id;
   std::uint32_t partition;
@@ -100,8 +100,8 @@ struct MemberRegion {
   alignas(kWriterDistance) std::atomic<std::uint32_t> news;  // futex word: bumped with each change below; release
   std::atomic<std::uint32_t> assignments;  // bumped when cells were given or wanted back: ask for the list
   std::atomic<std::uint32_t> ended;        // 1: no member any more (timed out, group deleted): join again
-  std::atomic<std::uint32_t> reserved0;
-  std::atomic<std::uint64_t> delivered;      // entries of `ring` that were ever published; release
+  std::atomic<std::uint32_t> epoch;      // of the group, lower half: raised by each forced seek, before what follows it
+  std::atomic<std::uint64_t> delivered;  // entries of `ring` that were ever published; release
   std::atomic<std::uint64_t> outcomes_read;  // entries of `outcomes` that were ever read; release: they may be reused
   // ---- member → daemon
   alignas(kWriterDistance) std::atomic<std::uint32_t> asleep;  // 1: it sleeps on `news`; taken down by the daemon

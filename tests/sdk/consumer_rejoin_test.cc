@@ -142,6 +142,75 @@ TEST(ConsumerRejoin, TheNewDaemonsListDecides) {
   EXPECT_EQ(rig.rebalances.back(), "lost 0");
 }
 
+// A seek that it has not heard of: what it holds is of a time before.
+TEST(ConsumerRejoin, APartitionThatWasSoughtMeanwhileIsReadAnewWhateverIsInHand) {
+  GroupRig rig;
+  const std::vector<Receipt> receipts = rig.send_numbers(0, 2);
+  internal::Assignment& assignment = rig.group.assign(0);
+  assignment.seeks = 3;
+  auto consumer = rig.consumer();
+  const std::vector<Delivery> taken = take_all(*consumer);
+  ASSERT_TRUE(consumer->ack(taken[1]));
+  rig.bus->hang_up();
+  rig.group.forget_member();
+  assignment.seeks = 4;
+  assignment.start = receipts[0].position;
+  rig.bus->resume();
+  EXPECT_EQ(text_of(consumer->next(50ms)), "0");
+  EXPECT_EQ(text_of(consumer->next(0ms)), "1");
+  ASSERT_EQ(rig.group.joined().held_partitions.size(), 1u);
+  EXPECT_EQ(rig.group.joined().held_partitions[0].seeks, 3u);
+  EXPECT_EQ(rig.rebalances, (Texts{"assigned 0", "lost 0", "assigned 0"}));
+  EXPECT_EQ(consumer->ack(taken[0]).error().code(), ErrorCode::conflict);
+}
+
+TEST(ConsumerRejoin, AReferenceFromBehindASeekIsHandedOutWhateverWasAnsweredBefore) {
+  GroupRig rig;
+  rig.group.name_topic(LocalBus::kTopicId, LocalBus::kTopic);
+  const std::vector<Receipt> receipts = rig.send_numbers(0, 1);
+  auto consumer = rig.consumer();
+  rig.group.refer_to(0, receipts[0].position);
+  const Delivery held = consumer->next(0ms).value();
+  restart(rig);
+  EXPECT_EQ(text_of(consumer->next(5ms)), "timed_out");
+  ASSERT_TRUE(consumer->ack(held));
+  ASSERT_EQ(rig.group.joined().held_messages.size(), 1u);
+  EXPECT_EQ(rig.group.joined().held_messages[0].seeks, 0u);
+  layout::DeliverySlot slot{};
+  slot.position = receipts[0].position.value;
+  slot.argument = 1;  // of seeks
+  slot.kind = static_cast<std::uint32_t>(layout::DeliveryKind::message);
+  slot.topic_id = LocalBus::kTopicId.value;
+  rig.group.refer(slot);
+  EXPECT_EQ(text_of(consumer->next(0ms)), "0");
+  EXPECT_TRUE(rig.group.read_outcomes().empty());
+}
+
+TEST(ConsumerRejoin, TheEpochOfAMessageIsAskedForOnceAndAgainBehindAForcedSeek) {
+  GroupRig rig;
+  rig.group.assign(0);
+  auto consumer = rig.consumer();
+  const auto epoch_at = [&](std::uint64_t position, PartitionNumber partition = 0) {
+    return consumer->epoch({LocalBus::kTopicId, partition, Position(position)}).value();
+  };
+  rig.group.epoch_starts = {{Position(100), 2}, {Position(200), 5}};
+  EXPECT_EQ(epoch_at(150), 0u) << "the region says that nothing was ever forced";
+  EXPECT_EQ(rig.group.epoch_calls, 0u);
+  rig.group.region().epoch.store(5);
+  EXPECT_EQ(epoch_at(99), 0u);
+  EXPECT_EQ(epoch_at(100), 2u);
+  EXPECT_EQ(epoch_at(199), 2u);
+  EXPECT_EQ(epoch_at(200), 5u);
+  EXPECT_EQ(rig.group.epoch_calls, 1u);
+  EXPECT_EQ(epoch_at(200, 1), 5u);
+  EXPECT_EQ(rig.group.epoch_calls, 2u);
+  rig.group.epoch_starts = {{Position(50), 6}};
+  rig.group.region().epoch.store(6);
+  EXPECT_EQ(epoch_at(200), 6u);
+  rig.bus->hang_up();
+  EXPECT_EQ(epoch_at(60), 6u) << "it is known";
+}
+
 TEST(ConsumerRejoin, ReferencesInHandGoOnUnderTheSlotTheyAreHandedOutInAgain) {
   GroupRig rig;
   rig.group.name_topic(LocalBus::kTopicId, LocalBus::kTopic);

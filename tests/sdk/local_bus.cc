@@ -407,6 +407,10 @@ Result<std::vector<internal::Assignment>> LocalBus::assignments(std::uint64_t me
   SLUICE_TRY(health());
   return group_.assignments(member);
 }
+Result<std::vector<internal::EpochStart>> LocalBus::group_epochs(std::string_view, TopicId, PartitionNumber) {
+  SLUICE_TRY(health());
+  return group_.epochs();
+}
 Status LocalBus::save_acks(std::uint64_t member, Duration) {
   SLUICE_TRY(health());
   return group_.save(member);

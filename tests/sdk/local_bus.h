@@ -101,6 +101,8 @@ class LocalBus final : public internal::BusLink {
   Result<internal::MemberGrant> join_group(const internal::JoinGroup& request) override;
   Status leave_group(std::uint64_t member, std::uint64_t generation) override;
   Result<std::vector<internal::Assignment>> assignments(std::uint64_t member) override;
+  Result<std::vector<internal::EpochStart>> group_epochs(std::string_view group, TopicId topic,
+                                                         PartitionNumber partition) override;
   Status save_acks(std::uint64_t member, Duration timeout) override;
 
  private:

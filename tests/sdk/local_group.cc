@@ -221,4 +221,10 @@ Status LocalGroup::save(std::uint64_t member) {
   return {};
 }
 
+Result<std::vector<internal::EpochStart>> LocalGroup::epochs() {
+  const std::lock_guard lock(mutex_);
+  ++epoch_calls;
+  return epoch_starts;
+}
+
 }  // namespace sluice::test

@@ -30,6 +30,10 @@ class LocalGroup {
  public:
   GroupConfig config;
 
+  // Begun by forced seeks; each call is counted.
+  std::vector<internal::EpochStart> epoch_starts;
+  std::uint32_t epoch_calls = 0;
+
   // ---- the daemon's part. Assignments stand over joins; each join gives them to the new region.
   // The next cell, the next generation.
   internal::Assignment& assign(PartitionNumber partition, Position start = {});
@@ -75,6 +79,7 @@ class LocalGroup {
   Status leave(std::uint64_t member);
   Result<std::vector<internal::Assignment>> assignments(std::uint64_t member);
   Status save(std::uint64_t member);
+  Result<std::vector<internal::EpochStart>> epochs();
 
  private:
   mutable std::mutex mutex_;

@@ -2,6 +2,7 @@
 
 #include <utility>
 
+#include "sluice/ledger/bus.h"
 #include "sluice/ledger/ledger.h"
 #include "sluice/ledger/sqlite.h"
 
@@ -25,10 +26,11 @@ sluice::Result<Ledger> open_ledger(sqlite3* database, SqliteConnection& connecti
   return Ledger::open(connection);
 }
 
-sluice::Status clear(sqlite3* database, Ledger& ledger, const sluice::Origin& origin, const std::string& text) {
+sluice::Status clear(sqlite3* database, Ledger& ledger, const sluice::ledger::MessageKey& key,
+                     const std::string& text) {
   const std::string order = text.substr(0, text.find(' '));
   SLUICE_TRY(run(database, "BEGIN IMMEDIATE"));
-  SLUICE_ASSIGN(const auto seen, ledger.record({kGroup, 0, origin.topic, origin.partition, origin.position}));
+  SLUICE_ASSIGN(const auto seen, ledger.record(key));
   if (seen.outcome == Outcome::first)
     SLUICE_TRY(run(database,
                    "INSERT INTO cleared VALUES (?, ?, 1) ON CONFLICT (order_id) DO UPDATE SET times = times + 1",
@@ -37,6 +39,18 @@ sluice::Status clear(sqlite3* database, Ledger& ledger, const sluice::Origin& or
   SLUICE_TRY(run(database, "COMMIT"));
   step("after-cart-database");
   return {};
+}
+
+// Rows of messages that never come again.
+sluice::Status forget(sluice::Client& client, sqlite3* database, Ledger& ledger) {
+  const auto horizon = sluice::ledger::horizon_of(client, kGroup, "orders", 0);
+  if (!horizon) return sluice::fail(horizon.error());
+  for (;;) {
+    SLUICE_TRY(run(database, "BEGIN IMMEDIATE"));
+    SLUICE_ASSIGN(const auto forgotten, ledger.forget(*horizon));
+    SLUICE_TRY(run(database, "COMMIT"));
+    if (!forgotten.more) return {};
+  }
 }
 
 }  // namespace
@@ -51,10 +65,11 @@ sluice::Status clear_carts(sluice::Client& client, const std::string& path, slui
   SLUICE_ASSIGN(sluice::Consumer consumer, client.consumer({"orders"}, std::move(options)));
   for (;;) {
     const auto delivery = consumer.next(idle);
-    if (!delivery && delivery.error().code() == sluice::ErrorCode::timed_out) return {};
+    if (!delivery && delivery.error().code() == sluice::ErrorCode::timed_out)
+      return forget(client, database.get(), ledger);
     if (!delivery) return sluice::fail(delivery.error());
-    SLUICE_ASSIGN(const sluice::Origin origin, consumer.origin(*delivery));
-    if (const auto cleared = clear(database.get(), ledger, origin, std::string(delivery->message().text())); !cleared) {
+    SLUICE_ASSIGN(const auto key, sluice::ledger::key_of(consumer, *delivery));
+    if (const auto cleared = clear(database.get(), ledger, key, std::string(delivery->message().text())); !cleared) {
       SLUICE_TRY(run(database.get(), "ROLLBACK"));
       SLUICE_TRY(consumer.nack(*delivery, {}, cleared.error().message()));
       continue;

@@ -85,6 +85,10 @@ class SLUICE_EXPORT Client {
   // happen. conflict: a position below what the group's ledgers have forgotten needs `force`.
   Result<std::vector<SeekMove>> seek_group(std::string_view name, std::string_view topic, const From& to, bool execute,
                                            bool force = false);
+  // Below what nothing comes again, stored before it is answered; seeking below it needs `force` from then on. For a
+  // ledger that forgets. not_found: the group has no cursor there; would_block: many redriven dead letters are under
+  // way.
+  Result<SafeHorizon> safe_horizon(std::string_view group, std::string_view topic, PartitionNumber partition);
   Result<std::vector<DeadLetterCount>> dead_letter_counts(std::string_view group = {});
   // In order of their ids, from the first above `after_id` on.
   Result<std::vector<DeadLetter>> dead_letters(std::string_view group, std::uint64_t after_id, std::uint32_t limit);

@@ -125,6 +125,11 @@ class SLUICE_EXPORT Consumer {
 
   // Of a message in this consumer's hands. conflict: it is not.
   Result<Origin> origin(const Delivery& delivery) const;
+  // Of a message with that origin: the last forced seek (seek_group) that went back over it, 0: none did. A message is
+  // handled once in each epoch. Asks the daemon once a partition, and anew behind each forced seek. Errors: not_found
+  // (the group was deleted) · no_daemon · timed_out.
+  Result<std::uint64_t> epoch(const Origin& origin) const;
+  const std::string& group() const;
 
   // Settled: it will not come again. conflict: the message is another's by now (timed out, handed over); its outcome is
   // decided there. Durable within 200 ms by itself; see ack_sync().

@@ -73,6 +73,7 @@ struct GroupPartitionInfo {
   std::uint64_t in_flight = 0;
   std::uint64_t retrying = 0;  // wait for another delivery
   std::uint64_t parked = 0;
+  Position safe_horizon;  // as it was last said; 0: never
   double produced_per_s = 0;
   double consumed_per_s = 0;
   std::optional<Duration> catch_up;  // estimate; nothing: never at these rates
@@ -99,6 +100,17 @@ struct SeekMove {
   PartitionNumber partition = 0;
   Position from;
   Position to;
+  bool below_horizon = false;  // it must be forced
+};
+
+// What the daemon says of one partition of a group. True once said, it stays true: in this epoch and those before it,
+// nothing that was first appended below `below` is delivered again but what `parked` lists, and what is not listed
+// never comes back to the list.
+struct SafeHorizon {
+  TopicId topic;
+  std::uint64_t epoch = 0;
+  Position below;
+  std::vector<Position> parked;  // ascending: where dead letters that may come again were first appended
 };
 
 struct DeadLetterCount {

@@ -137,7 +137,20 @@ Result<std::vector<session::SeekResult>> FakeGroups::seek_group(SessionId, sessi
   ++seeks;
   SLUICE_TRY(known(request.group));
   sought = std::move(request);
-  return std::vector<session::SeekResult>{{"orders", 61, Position(62), Position(63)}};
+  return std::vector<session::SeekResult>{{"orders", 61, Position(62), Position(63), true}};
+}
+
+Result<session::SafeHorizon> FakeGroups::safe_horizon(SessionId, const std::string& group, const std::string& topic,
+                                                      PartitionNumber partition) {
+  SLUICE_TRY(known(group));
+  if (topic != "orders") return fail(ErrorCode::not_found, "it has no cursor there");
+  return session::SafeHorizon{TopicId(91), 92, Position(93 + partition), {Position(94), Position(95)}};
+}
+
+Result<std::vector<core::EpochStart>> FakeGroups::group_epochs(SessionId, const std::string& group, TopicId topic,
+                                                               PartitionNumber partition) {
+  SLUICE_TRY(known(group));
+  return std::vector<core::EpochStart>{{Position(topic.value), partition}, {Position(96), 97}};
 }
 
 Result<session::MemberGrant> FakeGroups::join_group(SessionId, session::JoinGroup request) {
@@ -171,6 +184,7 @@ Result<std::vector<session::Assignment>> FakeGroups::assignments(SessionId, std:
   assignment.repeats = {{Position(81), 82, 83}};
   assignment.blocked_keys = {84, 85};
   assignment.blocked = true;
+  assignment.seeks = 86;
   return std::vector{assignment};
 }
 

@@ -19,6 +19,10 @@ class FakeGroups final : public session::GroupInterface {
   Result<std::vector<session::GroupInfo>> describe_groups(SessionId session, const std::string& name) override;
   Result<session::GroupReason> explain_group(SessionId session, const std::string& name) override;
   Result<std::vector<session::SeekResult>> seek_group(SessionId session, session::SeekGroup request) override;
+  Result<session::SafeHorizon> safe_horizon(SessionId session, const std::string& group, const std::string& topic,
+                                            PartitionNumber partition) override;
+  Result<std::vector<core::EpochStart>> group_epochs(SessionId session, const std::string& group, TopicId topic,
+                                                     PartitionNumber partition) override;
   Result<session::MemberGrant> join_group(SessionId session, session::JoinGroup request) override;
   Status leave_group(SessionId session, std::uint64_t member) override;
   Result<std::vector<session::Assignment>> assignments(SessionId session, std::uint64_t member) override;

@@ -205,6 +205,7 @@ TEST_F(GroupCall, ASeekSaysWhereToInEachWay) {
   EXPECT_EQ(moves[0].partition, 61u);
   EXPECT_EQ(moves[0].from, Position(62));
   EXPECT_EQ(moves[0].to, Position(63));
+  EXPECT_TRUE(moves[0].below_horizon);
   look([](FakeGroups& groups) {
     EXPECT_EQ(groups.sought->topic, "orders");
     EXPECT_EQ(groups.sought->to.kind, Kind::position);
@@ -230,6 +231,23 @@ TEST_F(GroupCall, ASeekSaysWhereToInEachWay) {
   EXPECT_EQ(client_->seek_group("none", "", From::latest(), false, false).error().code(), ErrorCode::not_found);
 }
 
+TEST_F(GroupCall, TheSafeHorizonAndTheEpochsOfAGroup) {
+  const auto horizon = client_->safe_horizon("billing", "orders", 3).value();
+  EXPECT_EQ(horizon.topic, TopicId(91));
+  EXPECT_EQ(horizon.epoch, 92u);
+  EXPECT_EQ(horizon.below, Position(96));
+  EXPECT_EQ(horizon.parked, (std::vector<Position>{Position(94), Position(95)}));
+  EXPECT_EQ(client_->safe_horizon("none", "orders", 0).error().code(), ErrorCode::not_found);
+  EXPECT_EQ(client_->safe_horizon("billing", "none", 0).error().code(), ErrorCode::not_found);
+  const auto epochs = client_->group_epochs("billing", TopicId(7), 8).value();
+  ASSERT_EQ(epochs.size(), 2u);
+  EXPECT_EQ(epochs[0].from, Position(7));
+  EXPECT_EQ(epochs[0].epoch, 8u);
+  EXPECT_EQ(epochs[1].from, Position(96));
+  EXPECT_EQ(epochs[1].epoch, 97u);
+  EXPECT_EQ(client_->group_epochs("none", TopicId(7), 8).error().code(), ErrorCode::not_found);
+}
+
 TEST_F(GroupCall, AMemberSaysWhatItHoldsAndGetsItsRegionAndItsEventfd) {
   internal::JoinGroup join;
   join.group = "billing";
@@ -239,8 +257,8 @@ TEST_F(GroupCall, AMemberSaysWhatItHoldsAndGetsItsRegionAndItsEventfd) {
   join.tag = "paid";
   join.from = From::earliest();
   join.in_flight_max = 12;
-  join.held_partitions = {{TopicId(1), 2, Position(3), Position(4), Position(5)}};
-  join.held_messages = {{TopicId(6), 7, Position(8), 9, 10, true}};
+  join.held_partitions = {{TopicId(1), 2, Position(3), Position(4), Position(5), 51}};
+  join.held_messages = {{TopicId(6), 7, Position(8), 9, 10, true, 52}};
   const auto grant = client_->join_group(join).value();
   look([](FakeGroups& groups) {
     const session::JoinGroup& got = *groups.joined;
@@ -257,6 +275,7 @@ TEST_F(GroupCall, AMemberSaysWhatItHoldsAndGetsItsRegionAndItsEventfd) {
     EXPECT_EQ(got.held_partitions[0].acked, Position(3));
     EXPECT_EQ(got.held_partitions[0].oldest, Position(4));
     EXPECT_EQ(got.held_partitions[0].newest, Position(5));
+    EXPECT_EQ(got.held_partitions[0].seeks, 51u);
     ASSERT_EQ(got.held_messages.size(), 1u);
     EXPECT_EQ(got.held_messages[0].topic, TopicId(6));
     EXPECT_EQ(got.held_messages[0].partition, 7u);
@@ -264,6 +283,7 @@ TEST_F(GroupCall, AMemberSaysWhatItHoldsAndGetsItsRegionAndItsEventfd) {
     EXPECT_EQ(got.held_messages[0].delivered, 9u);
     EXPECT_EQ(got.held_messages[0].failed, 10u);
     EXPECT_TRUE(got.held_messages[0].started);
+    EXPECT_EQ(got.held_messages[0].seeks, 52u);
   });
   EXPECT_EQ(grant.member, FakeGroups::kMember);
   EXPECT_EQ(grant.config.max_attempts, 13u);
@@ -300,6 +320,7 @@ TEST_F(GroupCall, EveryFieldOfAnAssignmentComesBack) {
   EXPECT_EQ(assignment.repeats[0].failed, 83u);
   EXPECT_EQ(assignment.blocked_keys, (std::vector<std::uint64_t>{84, 85}));
   EXPECT_TRUE(assignment.blocked);
+  EXPECT_EQ(assignment.seeks, 86u);
 }
 
 TEST_F(GroupCall, AMemberThatTheDaemonDoesNotKnowIsToldToJoinAgain) {
