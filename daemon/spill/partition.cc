@@ -70,6 +70,7 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
           volatile_ ? std::nullopt : std::optional(Scan::Waiting{waiting_.delays, waiting_.halves, environment.halves}),
           identity_, *environment.attached, start_of(memory_, kept)) {
   SLUICE_ASSERT(volatile_ == (log_ == nullptr));
+  set_message_ttl(config.message_ttl_ns);
   if (log_) {
     const std::uint64_t interval = sync_ ? 0 : options.flush_interval_ns;
     writer_ = std::make_unique<Writer>(*environment.disk, *log_, slots_, scan_, identity_,
@@ -96,6 +97,11 @@ void Partition::adopt(const KeptMemory& kept) {
 }
 
 Partition::~Partition() = default;
+
+void Partition::set_message_ttl(std::uint64_t ttl_ns) {
+  message_ttl_ns_ = ttl_ns;
+  memory_.control->message_ttl_ns.store(ttl_ns, std::memory_order_relaxed);
+}
 
 WorkResult Partition::do_work(std::uint64_t now_ns) {
   WorkResult result;

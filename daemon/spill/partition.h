@@ -180,6 +180,9 @@ class Partition {
   // Applies retention to what lies below `keep_from`, is durable, and does not wait for its time; publishes `trimmed`.
   Status retain(const log::RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from);
   void set_overflow(core::Overflow overflow) { overflow_ = overflow; }
+  // Holds at once for whoever reads, also for what was sent before.
+  void set_message_ttl(std::uint64_t ttl_ns);
+  std::uint64_t message_ttl_ns() const { return message_ttl_ns_; }
 
  private:
   bool scan(std::uint64_t now_ns);
@@ -217,6 +220,7 @@ class Partition {
   const bool sync_;
   // Owned by the bus thread.
   core::Overflow overflow_;
+  std::uint64_t message_ttl_ns_ = 0;
   core::PartitionAudit audit_;
   Waiting waiting_;
   ring::SlotManager slots_;

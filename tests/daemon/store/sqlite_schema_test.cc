@@ -150,7 +150,7 @@ TEST_F(SqliteSchemaTest, a_file_of_version_1_is_brought_up_and_keeps_everything)
   EXPECT_EQ((*store)->groups()->size(), 1u);
 }
 
-// Version 2 was this one without topic_mirrors and the tables of transactions.
+// Version 2 was version 3 without topic_mirrors and the tables of transactions.
 TEST_F(SqliteSchemaTest, a_file_of_version_2_is_brought_up_and_topics_may_have_mirrors_then) {
   auto store = open_sqlite_store(path_);
   core::TopicConfig config;
@@ -158,7 +158,8 @@ TEST_F(SqliteSchemaTest, a_file_of_version_2_is_brought_up_and_topics_may_have_m
   ASSERT_TRUE((*store)->create_topic(config, 1));
   ASSERT_TRUE((*store)->close());
   sql("DROP TABLE halves; DROP TABLE half_states; DROP TABLE decision_halves; DROP TABLE decisions;"
-      "DROP TABLE transaction_notes; DROP TABLE topic_mirrors; PRAGMA user_version=2;"
+      "DROP TABLE transaction_notes; DROP TABLE topic_mirrors;"
+      "ALTER TABLE topics DROP COLUMN message_ttl_ns; PRAGMA user_version=2;"
       "PRAGMA wal_checkpoint(TRUNCATE)");
   store = open_sqlite_store(path_);
   ASSERT_TRUE(store) << store.error().message();
@@ -169,6 +170,23 @@ TEST_F(SqliteSchemaTest, a_file_of_version_2_is_brought_up_and_topics_may_have_m
   ASSERT_TRUE((*store)->create_topic(config, 2));
   ASSERT_EQ((*store)->topics()->size(), 2u);
   EXPECT_EQ((*store)->topics()->back().config.mirrors, config.mirrors);
+}
+
+// Version 3 was this one without times to live.
+TEST_F(SqliteSchemaTest, a_file_of_version_3_is_brought_up_and_its_topics_have_no_time_to_live) {
+  auto store = open_sqlite_store(path_);
+  core::TopicConfig config;
+  config.name = "orders";
+  const TopicId id = (*store)->create_topic(config, 1).value();
+  ASSERT_TRUE((*store)->close());
+  sql("ALTER TABLE topics DROP COLUMN message_ttl_ns; PRAGMA user_version=3; PRAGMA wal_checkpoint(TRUNCATE)");
+  store = open_sqlite_store(path_);
+  ASSERT_TRUE(store) << store.error().message();
+  ASSERT_EQ((*store)->topics()->size(), 1u);
+  EXPECT_EQ((*store)->topics()->front().config.message_ttl_ns, 0u);
+  config.message_ttl_ns = kMessageTtlNsMin;
+  ASSERT_TRUE((*store)->alter_topic(id, config));
+  EXPECT_EQ((*store)->topics()->front().config.message_ttl_ns, kMessageTtlNsMin);
 }
 
 TEST_F(SqliteSchemaTest, a_file_that_was_brought_up_has_the_schema_of_a_new_one) {
@@ -184,7 +202,7 @@ TEST_F(SqliteSchemaTest, the_new_version_stands_in_the_files_own_header_at_once)
   sql(kVersion1);
   const auto store = open_sqlite_store(path_);
   ASSERT_TRUE(store) << store.error().message();
-  EXPECT_EQ(read(path_).substr(60, 4), std::string("\0\0\0\3", 4));
+  EXPECT_EQ(read(path_).substr(60, 4), std::string("\0\0\0\4", 4));
 }
 
 TEST_F(SqliteSchemaTest, a_file_that_cannot_be_brought_up_stays_as_it_was) {
