@@ -349,6 +349,7 @@ const ConsumerCounters& ConsumerCore::counters() const {
   counters_.repeats = reader_counters_.repeats;
   counters_.corrupt = reader_counters_.corrupt;
   counters_.expired_bytes = reader_counters_.expired_bytes;
+  counters_.expired_messages = reader_counters_.expired_messages;
   return counters_;
 }
 

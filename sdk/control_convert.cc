@@ -27,6 +27,7 @@ TopicConfig read_config(protocol::TopicConfig::Reader in) {
   config.slots = in.getSlots();
   config.retention_bytes = in.getRetentionBytes();
   config.retention_time = duration_of(in.getRetentionTimeNs());
+  config.message_ttl = duration_of(in.getMessageTtlNs());
   config.overflow = static_cast<Overflow>(in.getOverflow());
   config.claim_deadline = duration_of(in.getClaimDeadlineNs());
   config.checksum = in.getChecksum();
@@ -138,6 +139,7 @@ void write_config(protocol::TopicConfig::Builder out, const TopicConfig& config)
   out.setSegmentSize(config.segment_size);
   out.setSlots(config.slots);
   if (config.retention_bytes) out.setRetentionBytes(*config.retention_bytes);
+  out.setMessageTtlNs(count_of(config.message_ttl));
   if (config.retention_time) out.setRetentionTimeNs(count_of(*config.retention_time));
   out.setOverflow(static_cast<protocol::Overflow>(config.overflow));
   if (config.claim_deadline) out.setClaimDeadlineNs(count_of(*config.claim_deadline));
@@ -157,6 +159,10 @@ void write_change(protocol::TopicChange::Builder out, const TopicChange& change)
   if (change.retention_time) {
     out.setSetRetentionTime(true);
     out.setRetentionTimeNs(count_of(*change.retention_time));
+  }
+  if (change.message_ttl) {
+    out.setSetMessageTtl(true);
+    out.setMessageTtlNs(count_of(*change.message_ttl));
   }
   if (change.overflow) {
     out.setSetOverflow(true);

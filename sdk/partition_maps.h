@@ -29,6 +29,7 @@ class PartitionMaps {
   std::uint32_t topic_partitions() const {
     return std::min(memory_.control->topic_partitions.load(std::memory_order_relaxed), kPartitionsPerTopicMax);
   }
+  std::uint64_t message_ttl_ns() const { return memory_.control->message_ttl_ns.load(std::memory_order_relaxed); }
   PartitionNumber partition() const { return partition_; }
   TopicId topic() const { return topic_; }
   Incarnation incarnation() const { return session_->incarnation(); }

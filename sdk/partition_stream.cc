@@ -5,6 +5,7 @@
 
 #include "shm/base/clock.h"
 #include "shm/base/limits.h"
+#include "shm/layout/expiry.h"
 #include "shm/layout/trailer.h"
 
 namespace sluice::internal {
@@ -149,7 +150,10 @@ Look PartitionStream::next(ring::RecordView& record) {
         const Verdict verdict = accept(record);
         if (verdict == Verdict::deliver) [[likely]]
           return Look::record;
-        if (verdict == Verdict::pass_over) break;
+        if (verdict == Verdict::pass_over) {
+          if (exact_) return Look::nothing;  // what stands behind it is not asked for
+          break;
+        }
         position_ = record.position;  // it comes again
         if (verdict == Verdict::failed) return Look::failed;
         look_again_soon_ = true;
@@ -353,13 +357,15 @@ PartitionStream::Verdict PartitionStream::accept(ring::RecordView& record) {
     case layout::RecordKind::fence:
     case layout::RecordKind::pad: return Verdict::pass_over;  // the daemon's own
   }
-  if (exact_) return Verdict::deliver;
+  if (exact_) return has_expired(record.trailer, record.fields.time_ns) ? Verdict::pass_over : Verdict::deliver;
   switch (fence_of(record)) {
     case Fenced::no: break;
     case Fenced::yes: continuity_.on_abort(record.fields.claim.producer()); return Verdict::pass_over;
     case Fenced::pending: return Verdict::not_yet;
   }
-  return follow_sequence(record) && !is_early(record) && passes_filters(record) ? Verdict::deliver : Verdict::pass_over;
+  return follow_sequence(record) && !is_early(record) && passes_filters(record, record.fields.time_ns)
+             ? Verdict::deliver
+             : Verdict::pass_over;
 }
 
 PartitionStream::Verdict PartitionStream::follow_reference(ring::RecordView& record) {
@@ -379,7 +385,7 @@ PartitionStream::Verdict PartitionStream::follow_reference(ring::RecordView& rec
       report_corrupt(record.position, ProducerId(0), references_.reason());
       return Verdict::pass_over;
   }
-  if (!passes_filters(meant)) return Verdict::pass_over;
+  if (!passes_filters(meant, record.fields.time_ns)) return Verdict::pass_over;
   meant.position = record.position;
   record = meant;
   by_reference_ = true;
@@ -442,16 +448,19 @@ bool PartitionStream::is_early(const ring::RecordView& record) {
   return false;
 }
 
-bool PartitionStream::passes_filters(const ring::RecordView& record) {
+bool PartitionStream::passes_filters(const ring::RecordView& record, std::uint64_t time_ns) {
+  if (has_expired(record.trailer, time_ns)) return false;
   const std::string& tag = context_.options.tag;
   if (record.trailer.empty()) return tag.empty();
-  if (has_expired(record.trailer)) return false;
   return tag.empty() || layout::as_text(layout::find_entry(record.trailer, layout::TrailerType::tag)) == tag;
 }
 
-bool PartitionStream::has_expired(std::span<const std::byte> trailer) {
-  const auto expiry = layout::as_u64(layout::find_entry(trailer, layout::TrailerType::expiry));
-  if (!expiry || realtime_coarse_ns() < *expiry) [[likely]]
+bool PartitionStream::has_expired(std::span<const std::byte> trailer, std::uint64_t time_ns) {
+  const std::uint64_t ttl_ns = memory_.maps()->message_ttl_ns();
+  if (trailer.empty() && ttl_ns == 0) [[likely]]
+    return false;
+  const std::uint64_t now_ns = realtime_coarse_ns();
+  if (!layout::has_outlived(time_ns, ttl_ns, now_ns) && !layout::has_expired(trailer, now_ns)) [[likely]]
     return false;
   ++context_.counters.expired_messages;
   return true;

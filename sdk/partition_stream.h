@@ -131,8 +131,9 @@ class PartitionStream {
   bool follow_sequence(const ring::RecordView& record);
   Fenced fence_of(const ring::RecordView& record);
   bool is_early(const ring::RecordView& record);
-  bool passes_filters(const ring::RecordView& record);
-  bool has_expired(std::span<const std::byte> trailer);
+  // `time_ns`: of the record that stands in the order.
+  bool passes_filters(const ring::RecordView& record, std::uint64_t time_ns);
+  bool has_expired(std::span<const std::byte> trailer, std::uint64_t time_ns);
   void report_corrupt(Position at, ProducerId producer, std::string reason);
   Look fail_with(Error error);
 

@@ -380,7 +380,10 @@ Status Bus::alter_topic(SessionId session_id, const std::string& name, core::Top
   SLUICE_TRY(check_room(config, config.partitions - topic->config().partitions, "altering topic " + name));
   SLUICE_TRY(store_.alter_topic(topic->id(), config));
   topic->set_config(config);
-  for (PartitionUnit& unit : topic->partitions()) unit.partition->set_overflow(config.overflow);
+  for (PartitionUnit& unit : topic->partitions()) {
+    unit.partition->set_overflow(config.overflow);
+    unit.partition->set_message_ttl(config.message_ttl_ns);
+  }
   retention_at_ns_ = 0;
   Status added = add_partitions(*topic, true);
   if (!added) take_back_partitions(*topic);

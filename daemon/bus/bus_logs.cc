@@ -190,6 +190,9 @@ Result<std::uint64_t> BusLogs::walk_count(spill::Partition& partition, Position 
 Result<std::uint64_t> BusLogs::count(TopicId topic, PartitionNumber number, Position from, Position to) {
   SLUICE_ASSIGN(spill::Partition * partition, this->partition(topic, number));
   from = std::max(from, partition->earliest());
+  if (const std::uint64_t now = realtime_coarse_ns(), ttl = partition->message_ttl_ns();
+      ttl != 0 && now > ttl && partition->log() != nullptr)
+    from = std::max(from, partition->log()->segment_at_time(now - ttl + 1));  // below it everything has expired
   to = std::min(to, end_of(*partition));
   if (from >= to) return std::uint64_t{0};
   if (partition->is_volatile()) return walk_count(*partition, from, to);  // memory has all there is

@@ -1,10 +1,11 @@
 #include "daemon/bus/log_walker.h"
 
 #include <algorithm>
+#include <utility>
 
 #include "shm/base/limits.h"
+#include "shm/layout/expiry.h"
 #include "shm/layout/segment.h"
-#include "shm/layout/trailer.h"
 
 namespace sluice::bus {
 namespace {
@@ -50,15 +51,26 @@ Result<bool> LogWalker::next(ring::RecordView& record) {
   }
 }
 
-bool LogWalker::is_for_consumers(const ring::RecordView& record) const {
+bool LogWalker::is_for_consumers(const ring::RecordView& record) {
   if (raw_) return true;
+  if (layout::has_outlived(record.fields.time_ns, partition_.message_ttl_ns(), now_ns_)) {
+    leave_the_expired();
+    return false;
+  }
   if (record.fields.claim.kind() == layout::RecordKind::ref) return record.fields.claim.producer() == ProducerId(0);
   if (record.fields.claim.kind() != layout::RecordKind::data ||
       partition_.is_fenced(record.fields.claim.producer(), record.position))
     return false;
-  if (record.trailer.empty()) return true;
-  const auto expiry = layout::as_u64(layout::find_entry(record.trailer, layout::TrailerType::expiry));
-  return !expiry || *expiry > now_ns_;
+  return !layout::has_expired(record.trailer, now_ns_);
+}
+
+// A topic's backlog may be nearly all too old: the index says where it ceases to be. Asked once, it may read a file.
+void LogWalker::leave_the_expired() {
+  if (std::exchange(left_expired_, true) || partition_.log() == nullptr) return;
+  const Position live = partition_.log()->segment_at_time(now_ns_ - partition_.message_ttl_ns() + 1);
+  if (live <= view_.end) return;
+  at_ = std::min(live, end_);
+  placed_ = false;
 }
 
 Result<bool> LogWalker::place() {

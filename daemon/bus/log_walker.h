@@ -20,7 +20,7 @@ namespace sluice::bus {
 class LogWalker {
  public:
   // From `from` on (a segment's start, or a record's start or end), below `end`.
-  // `now_ns` (wall clock): what has expired by then is passed over.
+  // `now_ns` (wall clock): what has expired by then is passed over, whole segments of it unread.
   LogWalker(spill::Partition& partition, Position from, Position end, std::uint64_t now_ns)
       : partition_(partition), at_(from), end_(end), now_ns_(now_ns) {}
 
@@ -40,13 +40,15 @@ class LogWalker {
   Result<bool> place();
   Result<bool> place_in_file();
   Result<bool> load(std::uint64_t size);
-  bool is_for_consumers(const ring::RecordView& record) const;
+  bool is_for_consumers(const ring::RecordView& record);
+  void leave_the_expired();
 
   spill::Partition& partition_;
   Position at_;
   const Position end_;
   const std::uint64_t now_ns_;
   bool raw_ = false;
+  bool left_expired_ = false;
   bool placed_ = false;
   bool in_file_ = false;
   ring::SegmentView view_;

@@ -126,7 +126,7 @@ Result<Topic::Recovered> Topic::recover(PartitionNumber number, const KeptPartit
   SLUICE_ASSIGN(std::unique_ptr<log::PartitionLog> log, wait_for_predecessor(name, open));
   audit.finish(!memory_kept);
   report_findings(name, report, findings);
-  return Recovered{std::move(log), std::move(audit), report.end, report.used_end, report.segment_records};
+  return Recovered{std::move(log), std::move(audit), report.end, report.used_end, report.last_segment};
 }
 
 Status Topic::make_partition(PartitionUnit& unit, PartitionNumber number, Recovered recovered,
@@ -227,7 +227,7 @@ Status Topic::adopt_partition(PartitionNumber number, KeptUnit kept, const OpenC
   }
   spill::KeptMemory adopted;
   adopted.resume = std::max(recovered.end, start);
-  adopted.segment_records = recovered.segment_records;
+  adopted.last_segment = recovered.last_segment;
   // What was counted was durable. Where nothing was sent yet, both are the memory's start, which no log reaches.
   const Position durable =
       std::max(recovered.audit.counted(), Position(memory.control->durable.load(std::memory_order_acquire)));

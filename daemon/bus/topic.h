@@ -117,8 +117,8 @@ class Topic {
     std::unique_ptr<log::PartitionLog> log;
     AuditRecovery audit;
     Position end;
-    Position used_end;                  // at least `end`: no position below it may be given out again
-    std::uint64_t segment_records = 0;  // see log::RecoveryReport
+    Position used_end;                    // at least `end`: no position below it may be given out again
+    log::SegmentTally last_segment = {};  // see log::RecoveryReport
   };
   // `kept`: the note of memory that was kept, or null; it begins at `memory_start`.
   Result<Recovered> recover(PartitionNumber number, const KeptPartition* kept, Position memory_start,

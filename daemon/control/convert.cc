@@ -36,6 +36,7 @@ void write_config(protocol::TopicConfig::Builder out, const core::TopicConfig& c
   out.setSlots(config.slots);
   out.setRetentionBytes(config.retention_bytes);
   out.setRetentionTimeNs(config.retention_time_ns);
+  out.setMessageTtlNs(config.message_ttl_ns);
   out.setOverflow(static_cast<protocol::Overflow>(config.overflow));
   out.setClaimDeadlineNs(config.claim_deadline_ns);
   out.setChecksum(config.checksum);
@@ -118,6 +119,7 @@ Result<core::TopicRequest> read_request(protocol::TopicConfig::Reader in) {
   config.retention_time_ns = in.getRetentionTimeNs();
   request.default_retention_bytes = config.retention_bytes == protocol::DAEMON_DEFAULT;
   request.default_retention_time = config.retention_time_ns == protocol::DAEMON_DEFAULT;
+  config.message_ttl_ns = in.getMessageTtlNs();
   SLUICE_ASSIGN(config.overflow, read_enum<core::Overflow>(in.getOverflow(), 2, "overflow"));
   config.claim_deadline_ns = in.getClaimDeadlineNs();
   request.default_claim_deadline = config.claim_deadline_ns == protocol::DAEMON_DEFAULT;
@@ -141,6 +143,7 @@ Result<core::TopicChange> read_change(protocol::TopicChange::Reader in) {
   if (in.getPartitions() != 0) change.partitions = in.getPartitions();
   if (in.getSetRetentionBytes()) change.retention_bytes = in.getRetentionBytes();
   if (in.getSetRetentionTime()) change.retention_time_ns = in.getRetentionTimeNs();
+  if (in.getSetMessageTtl()) change.message_ttl_ns = in.getMessageTtlNs();
   if (in.getSetOverflow()) {
     SLUICE_ASSIGN(const core::Overflow overflow, read_enum<core::Overflow>(in.getOverflow(), 2, "overflow"));
     change.overflow = overflow;

@@ -43,6 +43,16 @@ Status check_sizes(const TopicConfig& config) {
   return {};
 }
 
+Status check_ttl(const TopicConfig& config) {
+  const std::uint64_t ttl = config.message_ttl_ns;
+  if (ttl == 0) return {};
+  if (ttl < kMessageTtlNsMin || ttl > kMessageTtlNsMax)
+    return refuse(config, "a time to live of " + std::to_string(ttl) + " ns; 1 ms to 10 years (3650d) are allowed");
+  if (config.time_mode == TimeMode::none)
+    return refuse(config, "a time to live needs messages with a time: use time coarse or precise");
+  return {};
+}
+
 Status check_combinations(const TopicConfig& config) {
   if (config.durability == Durability::volatile_) {
     if (config.visibility == Visibility::durable)
@@ -96,6 +106,7 @@ Status check_mirrors(const TopicConfig& config) {
 Status check(const TopicConfig& config) {
   SLUICE_TRY(check_name(config));
   SLUICE_TRY(check_sizes(config));
+  SLUICE_TRY(check_ttl(config));
   SLUICE_TRY(check_combinations(config));
   SLUICE_TRY(check_grants(config, config.publishers));
   SLUICE_TRY(check_grants(config, config.consumers));
@@ -124,6 +135,7 @@ Result<TopicConfig> apply(const TopicConfig& config, const TopicChange& change) 
   }
   if (change.retention_bytes) changed.retention_bytes = *change.retention_bytes;
   if (change.retention_time_ns) changed.retention_time_ns = *change.retention_time_ns;
+  if (change.message_ttl_ns) changed.message_ttl_ns = *change.message_ttl_ns;
   if (change.overflow) changed.overflow = *change.overflow;
   SLUICE_TRY(check(changed));
   return changed;

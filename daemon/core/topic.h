@@ -30,6 +30,7 @@ struct TopicConfig {
   std::uint32_t slots = kSlotsDefault;
   std::uint64_t retention_bytes = 0;    // per partition; 0: no limit
   std::uint64_t retention_time_ns = 0;  // 0: no limit
+  std::uint64_t message_ttl_ns = 0;     // consumers pass over what is older; 0: nothing
   Overflow overflow = Overflow::block;
   std::uint64_t claim_deadline_ns = kClaimDeadlineNsDefault;  // 0: none (volatile topics only)
   bool checksum = true;                                       // always on unless volatile
@@ -62,6 +63,7 @@ struct TopicChange {
   std::optional<std::uint32_t> partitions;
   std::optional<std::uint64_t> retention_bytes;
   std::optional<std::uint64_t> retention_time_ns;
+  std::optional<std::uint64_t> message_ttl_ns;
   std::optional<Overflow> overflow;
 };
 
@@ -74,7 +76,7 @@ struct TopicRecord {
 
 // invalid with the reason: name (1–200 of [A-Za-z0-9._-], not starting with a dot), limits, combinations
 // (claim_deadline none and checksum off need volatile, drop-oldest needs volatile, durable visibility and mirrors need
-// a durable topic). Whether a daemon allows the mirrors is its own to say.
+// a durable topic; a time to live needs messages with a time). Whether a daemon allows the mirrors is its own to say.
 Status check(const TopicConfig& config);
 // The topic's configuration, with the defaults for what was left out. Not checked.
 TopicConfig complete(TopicRequest request, const TopicDefaults& defaults);

@@ -1,5 +1,6 @@
 #include "daemon/log/index.h"
 
+#include <algorithm>
 #include <cstring>
 #include <span>
 
@@ -9,6 +10,13 @@
 
 namespace sluice::log {
 namespace {
+
+constexpr std::uint64_t kLow32 = 0xffff'ffff;
+
+// A segment has far fewer records; so many segments back is farther than a log is long.
+std::uint64_t pack(const SegmentSummary& summary) {
+  return (summary.records & kLow32) | std::min(summary.refers_back, kLow32) << 32;
+}
 
 // More is no index of ours: a file has at most a few thousand segments.
 constexpr std::uint64_t kIndexSizeMax = 64 * 1024 * 1024;
@@ -45,7 +53,7 @@ void put_entry(std::vector<std::byte>& out, std::uint32_t header_checksum, Index
 
 void put_content(std::vector<std::byte>& out, std::uint32_t header_checksum, const IndexContent& content) {
   for (const SegmentSummary& s : content.segments)
-    put_entry(out, header_checksum, IndexEntryKind::segment, s.segment.value, s.records, s.time_max_ns);
+    put_entry(out, header_checksum, IndexEntryKind::segment, s.segment.value, pack(s), s.time_max_ns);
   for (const Damage& d : content.damaged)
     put_entry(out, header_checksum, IndexEntryKind::damaged, d.begin.value, d.end.value,
               static_cast<std::uint64_t>(d.reason));
@@ -63,7 +71,8 @@ bool take_entry(const IndexEntry& entry, const IndexKey& key, IndexContent& cont
       const SegmentNumber segment(entry.first);
       const bool ascends = content.segments.empty() || content.segments.back().segment < segment;
       if (!ascends || entry.first < begin / key.segment_size || entry.first >= end / key.segment_size) return false;
-      content.segments.push_back({segment, entry.second, entry.third});
+      if (entry.second >> 32 > entry.first + 1) return false;
+      content.segments.push_back({segment, entry.second & kLow32, entry.third, entry.second >> 32});
       return true;
     }
     case IndexEntryKind::closed:

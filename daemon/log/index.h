@@ -45,7 +45,7 @@ struct IndexEntry {
   std::uint32_t kind;      // IndexEntryKind; others are passed over
   std::uint32_t checksum;  // of the entry with this field zero, continued from the header's
   std::uint64_t first;     // segment number | end of data | begin
-  std::uint64_t second;    // records | records of the file | end
+  std::uint64_t second;    // records (32 bits) and refers_back << 32 | records of the file | end
   std::uint64_t third;     // running maximum of times | same | DamageReason
 };
 static_assert(std::is_standard_layout_v<IndexEntry> && std::has_unique_object_representations_v<IndexEntry>);

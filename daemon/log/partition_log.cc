@@ -8,6 +8,7 @@
 #include "daemon/log/log_file.h"
 #include "daemon/log/recovery.h"
 #include "daemon/log/recovery_look.h"
+#include "daemon/log/references.h"
 #include "daemon/log/segment_scan.h"
 #include "daemon/log/spare_file.h"
 #include "shm/base/assert.h"
@@ -47,6 +48,7 @@ struct LogFile {
   bool closed = false;
   std::uint64_t records = 0;
   std::uint64_t time_max_ns = 0;
+  Position referred_from = kRefersToNothing;
   std::vector<Damage> damaged;
   FileHandle handle;    // open for writing
   bool reused = false;  // former bytes may follow its data
@@ -96,9 +98,11 @@ class FilePartitionLog final : public PartitionLog {
   static Position past_damage(const LogFile& file, Position position);
   Position segment_at_time_in_index(const LogFile& file, std::uint64_t time_ns) const;
   Status make_file(Position base);
+  void take_summary(LogFile& file, SegmentSummary summary);
   Status write_summaries(LogFile& file, bool closing, Position data_end);
   Status finish_complete_files();
   bool may_go(const LogFile& file, Position keep_from) const;
+  std::size_t count_over(const RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from) const;
   Status remove_oldest(std::uint64_t wall_ns);
   Result<bool> nothing_behind(const LogFile& file, Position position);
   Result<bool> no_record_behind(const LogFile& file, Position position);
@@ -132,6 +136,7 @@ FilePartitionLog::FilePartitionLog(io::Disk& disk, LogOptions options, Recovered
     file.closed = true;
     file.records = closed.records;
     file.time_max_ns = closed.time_max_ns;
+    file.referred_from = closed.referred_from;
     file.damaged = std::move(closed.damaged);
     time_max_ns_ = std::max(time_max_ns_, file.time_max_ns);
   }
@@ -151,6 +156,7 @@ void FilePartitionLog::write_on(OpenFile open) {
     time_max_ns_ = std::max(time_max_ns_, summary.time_max_ns);
   }
   file.time_max_ns = time_max_ns_;
+  file.referred_from = referred_from(file.summaries, options_.segment_size);
   file.summaries_written = file.summaries.size();
   // Entries are appended by their number; where there are others between them, recovery makes the index anew.
   file.index_broken = !open.index_written || !file.damaged.empty();
@@ -222,13 +228,18 @@ Status FilePartitionLog::add_summary(const SegmentSummary& summary) {
   if (file == nullptr || file->closed)
     return fail(ErrorCode::internal, "indexing segment " + std::to_string(summary.segment.value) + " of " +
                                          options_.name + ": no open log file holds it");
-  time_max_ns_ = std::max(time_max_ns_, summary.time_max_ns);
-  file->summaries.push_back({summary.segment, summary.records, time_max_ns_});
-  file->records += summary.records;
-  file->time_max_ns = time_max_ns_;
+  take_summary(*file, summary);
   if (file->summaries.size() - file->summaries_written >= kIndexBatch)
     SLUICE_TRY(write_summaries(*file, false, Position()));
   return finish_complete_files();
+}
+
+void FilePartitionLog::take_summary(LogFile& file, SegmentSummary summary) {
+  time_max_ns_ = summary.time_max_ns = std::max(time_max_ns_, summary.time_max_ns);
+  file.summaries.push_back(summary);
+  file.records += summary.records;
+  file.time_max_ns = time_max_ns_;
+  file.referred_from = std::min(file.referred_from, referred_from({&summary, 1}, options_.segment_size));
 }
 
 // A full disk is no error here: the entries are written later, or made again by a scan.
@@ -453,18 +464,32 @@ Status FilePartitionLog::remove_oldest(std::uint64_t wall_ns) {
   return {};
 }
 
+// How many of the oldest files the limits would take.
+std::size_t FilePartitionLog::count_over(const RetentionLimits& limits, std::uint64_t wall_ns,
+                                         Position keep_from) const {
+  std::uint64_t bytes = file_bytes() - spare_.size();
+  std::size_t count = 0;
+  for (; count < files_.size() && may_go(files_[count], keep_from); ++count) {
+    const LogFile& file = files_[count];
+    const bool too_much = limits.bytes != 0 && bytes > limits.bytes;
+    const bool too_old = limits.age_ns != 0 && file.time_max_ns != 0 && wall_ns > limits.age_ns &&
+                         file.time_max_ns < wall_ns - limits.age_ns;
+    if (!too_much && !too_old) break;
+    bytes -= file.size;
+  }
+  return count;
+}
+
+// A ref is as old as its delivery, what it means may be far older, and is to be read for as long as the ref. Refs in
+// files that only such refs keep keep nothing: else a topic that always delays would never lose a file.
 Result<Trimmed> FilePartitionLog::retain(const RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from) {
   Trimmed trimmed;
   spare_.drop_unneeded(disk_, wall_ns);
-  std::uint64_t bytes = file_bytes() - spare_.size();
-  while (!files_.empty() && may_go(files_.front(), keep_from)) {
-    const LogFile& oldest = files_.front();
-    const bool too_much = limits.bytes != 0 && bytes > limits.bytes;
-    const bool too_old = limits.age_ns != 0 && oldest.time_max_ns != 0 && wall_ns > limits.age_ns &&
-                         oldest.time_max_ns < wall_ns - limits.age_ns;
-    if (!too_much && !too_old) break;
-    bytes -= oldest.size;
-    trimmed.records += oldest.records;
+  const std::size_t over = count_over(limits, wall_ns, keep_from);
+  keep_from = std::min(keep_from, limits.needed_from);
+  for (std::size_t i = over; i < files_.size(); ++i) keep_from = std::min(keep_from, files_[i].referred_from);
+  while (trimmed.files < over && may_go(files_.front(), keep_from)) {
+    trimmed.records += files_.front().records;
     ++trimmed.files;
     SLUICE_TRY(remove_oldest(wall_ns));
   }
@@ -513,10 +538,7 @@ Status FilePartitionLog::sum_up_last_segment(LogFile& file, Position data_end) {
   buffer.start(file.handle.id(), offset, file.size - offset);
   SLUICE_ASSIGN(const SegmentOutcome outcome, SegmentScan(buffer, options_).run(last, data_end, data_end, {}));
   if (!outcome.damaged.empty()) return {};
-  time_max_ns_ = std::max(time_max_ns_, outcome.time_max_ns);
-  file.summaries.push_back({last, outcome.records, time_max_ns_});
-  file.records += outcome.records;
-  file.time_max_ns = time_max_ns_;
+  take_summary(file, {last, outcome.records, outcome.time_max_ns, outcome.refers_back});
   return {};
 }
 

@@ -56,11 +56,17 @@ struct DamagedRange {
   std::string reason;
 };
 
+// Of the records of a segment, or of its part below some end.
+struct SegmentTally {
+  std::uint64_t records = 0;      // committed ones
+  std::uint64_t refers_back = 0;  // references.h; 0: no refs among them
+};
+
 struct RecoveryReport {
   Position end;                       // everything below is intact and durable, but for `damaged`; 0 for a new log
   Position used_end;                  // at least `end`: above it nothing was seen, not even torn or unreadable
   std::uint64_t records = 0;          // scanned
-  std::uint64_t segment_records = 0;  // memory_kept: committed ones below `end` in the segment that it lies in
+  SegmentTally last_segment;          // memory_kept: what lies below `end` in the segment that it lies in
   std::uint64_t torn_bytes = 0;       // cut above the durable bound
   std::vector<DamagedRange> damaged;  // all that are known, also those found by an earlier start; ascending
   std::vector<std::string> unparsed;  // paths of what nothing could be recognised in: kept
@@ -78,6 +84,7 @@ struct SegmentSummary {
   SegmentNumber segment;
   std::uint64_t records = 0;      // committed records in it
   std::uint64_t time_max_ns = 0;  // running maximum over the log up to this segment's end
+  std::uint64_t refers_back = 0;  // references.h; 0: no refs in it
 };
 
 struct Damage;  // index.h
@@ -108,6 +115,9 @@ struct ScrubFile {
 struct RetentionLimits {
   std::uint64_t bytes = 0;   // 0: no limit; of log file sizes, whole files
   std::uint64_t age_ns = 0;  // 0: no limit; by the newest record of a file
+  // What messages that wait, or refs that no file knows of yet, need: a file that reaches above it stays, but refs in
+  // one that the other limits would take keep nothing.
+  Position needed_from{~std::uint64_t{0}};
 };
 struct Trimmed {
   Position trimmed;  // everything below is gone
@@ -162,7 +172,8 @@ class PartitionLog {
   virtual std::uint64_t file_count() const = 0;
 
   // ---- retention. Never removes the newest file, nor the one that holds the durable end, nor one that reaches above
-  // `keep_from`. No request may be in flight on a file that lies below the durable position.
+  // `keep_from`, nor one that refs mean which stand in a file that the limits would leave. No request may be in flight
+  // on a file that lies below the durable position.
   virtual Result<Trimmed> retain(const RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from) = 0;
 
   // Closes files, cut at their durable end; after a clean stop the next open() has little to read. What was written and

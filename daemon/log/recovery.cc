@@ -8,6 +8,7 @@
 #include "daemon/log/log_file.h"
 #include "daemon/log/mirror_reconcile.h"
 #include "daemon/log/recovery_look.h"
+#include "daemon/log/references.h"
 #include "daemon/log/segment_scan.h"
 #include "shm/base/failpoint.h"
 #include "shm/base/limits.h"
@@ -327,7 +328,7 @@ Result<std::optional<Position>> Recovery::scan_segments(std::size_t index, Segme
     content.damaged.insert(content.damaged.end(), outcome.damaged.begin(), outcome.damaged.end());
     const Position first_record(segment.value * segment_size + layout::kSegmentHeaderSize);
     const bool nothing = outcome.stopped && *outcome.stopped <= first_record && outcome.damaged.empty();
-    if (!nothing) content.segments.push_back({segment, outcome.records, time_max_ns});
+    if (!nothing) content.segments.push_back({segment, outcome.records, time_max_ns, outcome.refers_back});
     if (outcome.stopped) return outcome.stopped;
   }
   return std::optional<Position>();
@@ -480,7 +481,7 @@ Status Recovery::keep_open(FileLook& file) {
   std::erase_if(file.index.segments, [&](const SegmentSummary& summary) {
     const Position segment_end(summary.segment.next().value * options_.segment_size);
     if (segment_end <= end_) return false;
-    if (segment_end <= end_ + options_.segment_size) report_.segment_records = summary.records;
+    if (segment_end <= end_ + options_.segment_size) report_.last_segment = {summary.records, summary.refers_back};
     return true;
   });
   file.index.closed.reset();
@@ -565,8 +566,9 @@ Recovered Recovery::result() {
     if (!stays(plan)) continue;
     damaged.insert(damaged.end(), file.index.damaged.begin(), file.index.damaged.end());
     if (plan.action == FilePlan::Action::write_on) continue;
-    recovered.files.push_back(
-        {file.base, plan.data_end, file.size, plan.records, plan.time_max_ns, std::move(file.index.damaged)});
+    recovered.files.push_back({file.base, plan.data_end, file.size, plan.records, plan.time_max_ns,
+                               std::move(file.index.damaged),
+                               referred_from(file.index.segments, options_.segment_size)});
   }
   std::sort(damaged.begin(), damaged.end(), [](const Damage& a, const Damage& b) { return a.begin < b.begin; });
   Position reported;

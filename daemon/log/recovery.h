@@ -32,6 +32,7 @@ struct ClosedFile {
   std::uint64_t records = 0;
   std::uint64_t time_max_ns = 0;
   std::vector<Damage> damaged;  // ascending
+  Position referred_from;       // of all its segments, references.h
 };
 
 // A file that is written on: the one that the log ends in, or one made ahead of need.

@@ -4,6 +4,7 @@
 #include <cstring>
 #include <new>
 
+#include "daemon/log/references.h"
 #include "shm/base/limits.h"
 
 namespace sluice::log {
@@ -150,14 +151,16 @@ Result<std::uint64_t> SegmentScan::next_intact(std::uint64_t at, const Checked& 
 
 void SegmentScan::visit(std::uint64_t at, const Checked& checked, Position visit_from, const RecordVisitor& visitor) {
   const layout::RecordFields& fields = checked.fields;
-  if (fields.claim.state() == layout::RecordState::committed && fields.claim.kind() != layout::RecordKind::pad) {
-    ++outcome_.records;
-    outcome_.time_max_ns = std::max(outcome_.time_max_ns, fields.time_ns);
-  }
-  if (position(at) < visit_from || !visitor) return;
   std::span<const std::byte> trailer;
   if (checked.trailer_size != 0)
     trailer = std::span(buffer_.at(at + layout::trailer_offset(fields.payload_size)), checked.trailer_size);
+  if (fields.claim.state() == layout::RecordState::committed && fields.claim.kind() != layout::RecordKind::pad) {
+    ++outcome_.records;
+    outcome_.time_max_ns = std::max(outcome_.time_max_ns, fields.time_ns);
+    outcome_.refers_back =
+        std::max(outcome_.refers_back, refers_back(position(at), fields, trailer, options_.segment_size));
+  }
+  if (position(at) < visit_from || !visitor) return;
   visitor(position(at), fields, trailer);
 }
 

@@ -63,6 +63,7 @@ class SegmentBuffer {
 struct SegmentOutcome {
   std::uint64_t records = 0;      // committed ones
   std::uint64_t time_max_ns = 0;  // of them
+  std::uint64_t refers_back = 0;  // of them, references.h
   std::vector<Damage> damaged;
   std::optional<Position> stopped;  // the log stops here; none: the segment is walked to its end
 };

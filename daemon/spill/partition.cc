@@ -5,6 +5,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "daemon/log/references.h"
 #include "shm/base/assert.h"
 #include "shm/base/clock.h"
 #include "shm/base/failpoint.h"
@@ -70,6 +71,7 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
           volatile_ ? std::nullopt : std::optional(Scan::Waiting{waiting_.delays, waiting_.halves, environment.halves}),
           identity_, *environment.attached, start_of(memory_, kept)) {
   SLUICE_ASSERT(volatile_ == (log_ == nullptr));
+  set_message_ttl(config.message_ttl_ns);
   if (log_) {
     const std::uint64_t interval = sync_ ? 0 : options.flush_interval_ns;
     writer_ = std::make_unique<Writer>(*environment.disk, *log_, slots_, scan_, identity_,
@@ -85,7 +87,7 @@ Partition::Partition(const ring::PartitionMemory& memory, const core::TopicConfi
 }
 
 void Partition::adopt(const KeptMemory& kept) {
-  scan_.adopt(slots_.prepared(), kept.segment_records);
+  scan_.adopt(slots_.prepared(), kept.last_segment);
   attach_point_ = tail() + kTailLagMax;  // what the last daemon has told is in the counts that were taken over
   if (writer_) {
     log_->set_durable(kept.resume);
@@ -96,6 +98,11 @@ void Partition::adopt(const KeptMemory& kept) {
 }
 
 Partition::~Partition() = default;
+
+void Partition::set_message_ttl(std::uint64_t ttl_ns) {
+  message_ttl_ns_ = ttl_ns;
+  memory_.control->message_ttl_ns.store(ttl_ns, std::memory_order_relaxed);
+}
 
 WorkResult Partition::do_work(std::uint64_t now_ns) {
   WorkResult result;
@@ -547,11 +554,15 @@ Position Partition::tail() const {
   return std::clamp(said, scan_.frontier(), std::max(scan_.frontier(), slots_.prepared()));
 }
 
-Status Partition::retain(const log::RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from) {
+Status Partition::retain(log::RetentionLimits limits, std::uint64_t wall_ns, Position keep_from) {
   if (!log_) return {};
-  const Position delayed = waiting_.delays.oldest().value_or(keep_from);
-  const Position half = waiting_.halves.oldest().value_or(keep_from);
-  auto trimmed = log_->retain(limits, wall_ns, std::min({durable(), keep_from, delayed, half}));
+  const auto need = [&](Position from) { limits.needed_from = std::min(limits.needed_from, from); };
+  need(waiting_.delays.oldest().value_or(log::kRefersToNothing));
+  need(waiting_.halves.oldest().value_or(log::kRefersToNothing));
+  // Of the newest segments the log knows nothing yet.
+  need(log::referred_from(summaries_, memory_.segment_size()));
+  need(scan_.referred_from());
+  auto trimmed = log_->retain(limits, wall_ns, std::min(durable(), keep_from));
   if (!trimmed) return fail(trimmed.error());
   if (trimmed->files == 0) return {};
   memory_.control->trimmed.store(trimmed->trimmed.value, std::memory_order_release);

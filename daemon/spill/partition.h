@@ -39,9 +39,9 @@ namespace sluice::spill {
 // Memory that outlived the daemon that made it, and where to go on in it.
 struct KeptMemory {
   ring::KeptSlots slots;
-  Position resume;                    // durable topics: the recovered end; volatile ones: where `audit` was taken
-  std::uint64_t segment_records = 0;  // committed ones below it in its segment
-  std::string poison;                 // why it had been poisoned; empty: it was not
+  Position resume;                 // durable topics: the recovered end; volatile ones: where `audit` was taken
+  log::SegmentTally last_segment;  // of what lies below it in its segment
+  std::string poison;              // why it had been poisoned; empty: it was not
 };
 
 struct PartitionOptions {
@@ -180,9 +180,13 @@ class Partition {
   std::optional<core::AuditRow> report(ProducerId producer, Sequence last);
   // A checkpoint is taken now, and ready as soon as all below the frontier is durable.
   void request_checkpoint();
-  // Applies retention to what lies below `keep_from`, is durable, and does not wait for its time; publishes `trimmed`.
-  Status retain(const log::RetentionLimits& limits, std::uint64_t wall_ns, Position keep_from);
+  // Applies retention to what lies below `keep_from`, is durable, does not wait for its time, and is not what a younger
+  // ref means; publishes `trimmed`.
+  Status retain(log::RetentionLimits limits, std::uint64_t wall_ns, Position keep_from);
   void set_overflow(core::Overflow overflow) { overflow_ = overflow; }
+  // Holds at once for whoever reads, also for what was sent before.
+  void set_message_ttl(std::uint64_t ttl_ns);
+  std::uint64_t message_ttl_ns() const { return message_ttl_ns_; }
 
  private:
   bool scan(std::uint64_t now_ns);
@@ -220,6 +224,7 @@ class Partition {
   const bool sync_;
   // Owned by the bus thread.
   core::Overflow overflow_;
+  std::uint64_t message_ttl_ns_ = 0;
   core::PartitionAudit audit_;
   Waiting waiting_;
   ring::SlotManager slots_;

@@ -6,6 +6,7 @@
 
 #include <spdlog/spdlog.h>
 
+#include "daemon/log/references.h"
 #include "shm/base/assert.h"
 #include "shm/base/limits.h"
 #include "shm/layout/trailer.h"
@@ -65,9 +66,9 @@ Scan::Scan(ring::SlotManager& slots, core::PartitionAudit& audit, std::optional<
       frontier_(start),
       origins_(start) {}
 
-void Scan::adopt(Position until, std::uint64_t segment_records) {
+void Scan::adopt(Position until, log::SegmentTally segment) {
   adopted_until_ = until;
-  segment_records_ = segment_records;
+  segment_ = segment;
 }
 
 ring::SegmentView Scan::view_at(Position position) const {
@@ -188,7 +189,10 @@ void Scan::on_record(const ring::RecordView& record) {
   const RecordKind kind = record.fields.claim.kind();
   if (kind == RecordKind::fence) return;  // the daemon's own: no sequence of a producer
   if (kind == RecordKind::ref) {          // so is this; but it is a message's place
-    ++segment_records_;
+    ++segment_.records;
+    const std::uint64_t back =
+        log::refers_back(record.position, record.fields, record.trailer, slots_.memory().segment_size());
+    segment_.refers_back = std::max(segment_.refers_back, back);
     time_max_ns_ = std::max(time_max_ns_, record.fields.time_ns);
     return;
   }
@@ -206,7 +210,7 @@ void Scan::on_record(const ring::RecordView& record) {
     audit_.on_data(producer, record.fields.sequence);
   }
   ++counters_.records;
-  ++segment_records_;
+  ++segment_.records;
   time_max_ns_ = std::max(time_max_ns_, record.fields.time_ns);
   if (!record.trailer.empty()) {
     const auto bookmark = layout::find_entry(record.trailer, layout::TrailerType::bookmark);
@@ -378,8 +382,13 @@ ProducerMark Scan::last_of(ProducerId producer, Position end) const {
 }
 
 void Scan::finish_segment(SegmentNumber segment) {
-  summaries_.push_back({segment, segment_records_, time_max_ns_});
-  segment_records_ = 0;
+  summaries_.push_back({segment, segment_.records, time_max_ns_, segment_.refers_back});
+  segment_ = {};
+}
+
+Position Scan::referred_from() const {
+  const ring::PartitionMemory& memory = slots_.memory();
+  return log::referred_from(memory.segment_of(frontier_), segment_.refers_back, memory.segment_size());
 }
 
 std::vector<log::SegmentSummary> Scan::take_summaries() { return std::exchange(summaries_, {}); }

@@ -69,9 +69,9 @@ class Scan {
   // Walks from `start` on, a segment's start or a record's. `waiting`: nothing for a volatile topic, which takes none.
   Scan(ring::SlotManager& slots, core::PartitionAudit& audit, std::optional<Waiting> waiting,
        const PartitionIdentity& identity, const Attached& attached, Position start);
-  // The memory was another daemon's: aborts of the living below `until` may be its zombies. `segment_records`:
-  // committed ones below the start in its segment.
-  void adopt(Position until, std::uint64_t segment_records);
+  // The memory was another daemon's: aborts of the living below `until` may be its zombies. `segment`: of what lies
+  // below the start in its segment.
+  void adopt(Position until, log::SegmentTally segment);
 
   // Walks on, at most `records_max` looks, and no further once it has passed `bytes_max`. Returns how many records it
   // passed.
@@ -96,6 +96,8 @@ class Scan {
   bool has_zombies(Position begin, Position end) const;
   void forget_zombies_below(Position position);
 
+  // The start of the lowest segment that refs of the segment at the frontier mean (daemon/log/references.h).
+  Position referred_from() const;
   // Segments that are complete since the last call, in order.
   std::vector<log::SegmentSummary> take_summaries();
   // Records at and above `position` of this producer count as fenced.
@@ -160,7 +162,7 @@ class Scan {
   std::map<ProducerId, Position> fences_;
   std::map<ProducerId, ProducerMark> bookmarks_;
   core::OriginFloor origins_;
-  std::uint64_t segment_records_ = 0;
+  log::SegmentTally segment_;  // up to the frontier
   std::uint64_t time_max_ns_ = 0;
   std::vector<log::SegmentSummary> summaries_;
   ScanCounters counters_;

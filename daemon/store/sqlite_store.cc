@@ -69,9 +69,11 @@ CREATE TABLE topic_mirrors (
   PRIMARY KEY (topic, ordinal)) WITHOUT ROWID;
 )sql";
 
+constexpr const char* kTopicTtl = "ALTER TABLE topics ADD COLUMN message_ttl_ns INTEGER NOT NULL DEFAULT 0";
+
 const SchemaPart kSchema[] = {
-    {1, kFirstTables},       {2, kGroupTables},  {2, kDelaySchema},
-    {3, kTransactionSchema}, {3, kTopicMirrors}, {4, kGroupMarkTable},
+    {1, kFirstTables},  {2, kGroupTables},    {2, kDelaySchema}, {3, kTransactionSchema},
+    {3, kTopicMirrors}, {4, kGroupMarkTable}, {4, kTopicTtl},
 };
 
 // Column of audit_rows: behind producer, name, sequence_first, sequence_last.
@@ -238,6 +240,7 @@ bool read_topic(const Statement& row, core::TopicRecord& record) {
   config.claim_deadline_ns = row.number(11);
   config.checksum = row.number(12) != 0;
   config.time_mode = static_cast<core::TimeMode>(row.number(13));
+  config.message_ttl_ns = row.number(14);
   return row.number(0) - 1 < UINT32_MAX && row.number(3) <= UINT32_MAX && row.number(7) <= UINT32_MAX &&
          row.number(4) <= number(core::Durability::sync) && row.number(5) <= number(core::Visibility::durable) &&
          row.number(10) <= number(core::Overflow::drop_oldest) && row.number(13) <= number(core::TimeMode::none);
@@ -248,8 +251,8 @@ Result<std::vector<core::TopicRecord>> SqliteStore::topics() {
   SLUICE_ASSIGN(
       Statement * select,
       database_->statement("SELECT id, name, created_ns, partitions, durability, visibility, segment_size, slots, "
-                           "retention_bytes, retention_time_ns, overflow, claim_deadline_ns, checksum, time_mode "
-                           "FROM topics ORDER BY id"));
+                           "retention_bytes, retention_time_ns, overflow, claim_deadline_ns, checksum, time_mode, "
+                           "message_ttl_ns FROM topics ORDER BY id"));
   for (;;) {
     SLUICE_ASSIGN(const bool row, select->step());
     if (!row) break;
@@ -280,11 +283,11 @@ Result<TopicId> SqliteStore::create_topic(const core::TopicConfig& config, std::
     if (exists) return fail(ErrorCode::exists, "creating topic \"" + config.name + "\": it is there already");
     SLUICE_ASSIGN(const std::uint64_t before, raise("topic", 1, UINT32_MAX));
     id = TopicId(static_cast<std::uint32_t>(before + 1));
-    SLUICE_TRY(run("INSERT INTO topics VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?)", id.value, std::string_view(config.name),
+    SLUICE_TRY(run("INSERT INTO topics VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", id.value, std::string_view(config.name),
                    created_ns, config.partitions, number(config.durability), number(config.visibility),
                    config.segment_size, config.slots, config.retention_bytes, config.retention_time_ns,
-                   number(config.overflow), config.claim_deadline_ns, number(config.checksum),
-                   number(config.time_mode)));
+                   number(config.overflow), config.claim_deadline_ns, number(config.checksum), number(config.time_mode),
+                   config.message_ttl_ns));
     for (std::uint64_t i = 0; i < config.mirrors.size(); ++i)
       SLUICE_TRY(run("INSERT INTO topic_mirrors VALUES (?, ?, ?)", id.value, i, std::string_view(config.mirrors[i])));
     SLUICE_TRY(write_grants(id, Role::publish, config.publishers));
@@ -310,10 +313,10 @@ Status SqliteStore::alter_topic(TopicId id, const core::TopicConfig& config) {
     SLUICE_TRY(run(
         "UPDATE topics SET name = ?, partitions = ?, durability = ?, visibility = ?, segment_size = ?, slots = ?, "
         "retention_bytes = ?, retention_time_ns = ?, overflow = ?, claim_deadline_ns = ?, checksum = ?, "
-        "time_mode = ? WHERE id = ?",
+        "time_mode = ?, message_ttl_ns = ? WHERE id = ?",
         std::string_view(config.name), config.partitions, number(config.durability), number(config.visibility),
         config.segment_size, config.slots, config.retention_bytes, config.retention_time_ns, number(config.overflow),
-        config.claim_deadline_ns, number(config.checksum), number(config.time_mode), id.value));
+        config.claim_deadline_ns, number(config.checksum), number(config.time_mode), config.message_ttl_ns, id.value));
     SLUICE_TRY(run("DELETE FROM topic_grants WHERE topic = ?", id.value));
     SLUICE_TRY(write_grants(id, Role::publish, config.publishers));
     return write_grants(id, Role::consume, config.consumers);

@@ -77,6 +77,7 @@ Json to_json(const TopicInfo& topic) {
               {"slots", c.slots},
               {"retention_bytes", c.retention_bytes.value_or(0)},
               {"retention_time_ns", c.retention_time.value_or(Duration(0)).count()},
+              {"message_ttl_ns", c.message_ttl.count()},
               {"overflow", name(c.overflow)},
               {"claim_deadline_ns", deadline_ns != 0 ? Json(deadline_ns) : Json(nullptr)},
               {"checksum", c.checksum},

@@ -17,8 +17,8 @@ namespace {
 struct TopicFlags {
   std::string name;
   std::uint32_t partitions = 0;
-  std::string durability, visibility, segment_size, retention_bytes, retention_time, overflow, claim_deadline, checksum,
-      time;
+  std::string durability, visibility, segment_size, retention_bytes, retention_time, message_ttl, overflow,
+      claim_deadline, checksum, time;
   std::uint32_t slots = 0;
   std::vector<std::string> publishers, consumers, mirrors;
   bool json = false;
@@ -59,6 +59,7 @@ Result<TopicConfig> config_of(const TopicFlags& flags) {
   SLUICE_TRY(take(flags.segment_size, config.segment_size, [](std::string_view t) { return size_argument(t); }));
   SLUICE_TRY(take(flags.retention_bytes, config.retention_bytes, size_or_none));
   SLUICE_TRY(take(flags.retention_time, config.retention_time, duration_or_none));
+  SLUICE_TRY(take(flags.message_ttl, config.message_ttl, duration_or_none));
   SLUICE_TRY(take(flags.overflow, config.overflow, overflow_argument));
   SLUICE_TRY(take(flags.claim_deadline, config.claim_deadline, duration_or_none));
   SLUICE_TRY(take(flags.checksum, config.checksum, on_or_off));
@@ -71,6 +72,7 @@ Result<TopicChange> change_of(const TopicFlags& flags) {
   if (flags.partitions != 0) change.partitions = flags.partitions;
   SLUICE_TRY(take(flags.retention_bytes, change.retention_bytes, size_or_none));
   SLUICE_TRY(take(flags.retention_time, change.retention_time, duration_or_none));
+  SLUICE_TRY(take(flags.message_ttl, change.message_ttl, duration_or_none));
   SLUICE_TRY(take(flags.overflow, change.overflow, overflow_argument));
   return change;
 }
@@ -150,6 +152,8 @@ std::string settings_text(const TopicInfo& topic) {
                     std::to_string(c.partitions) + " partitions");
   row("retention", "bytes " + limit_text(retention_bytes, human_size(retention_bytes)) + ", time " +
                        limit_text(retention_ns, human_duration(retention_ns)));
+  const auto ttl_ns = static_cast<std::uint64_t>(c.message_ttl.count());
+  row("time to live", limit_text(ttl_ns, human_duration(ttl_ns)));
   row("overflow", std::string(name(c.overflow)));
   row("claim deadline", limit_text(deadline_ns, human_duration(deadline_ns)));
   row("checksum", c.checksum ? "on" : "off");
@@ -204,9 +208,11 @@ int alter(const Context& context, const TopicFlags& flags) {
   if (!change) return report_usage(command, change.error().context());
   if (!flags.mirrors.empty())
     return report_usage(command, "the mirrors of a topic are fixed when it is made; make another one with --mirror");
-  if (!change->partitions && !change->retention_bytes && !change->retention_time && !change->overflow)
+  if (!change->partitions && !change->retention_bytes && !change->retention_time && !change->message_ttl &&
+      !change->overflow)
     return report_usage(command,
-                        "nothing to change; give --partitions, --retention-bytes, --retention-time or --overflow");
+                        "nothing to change; give --partitions, --retention-bytes, --retention-time, --message-ttl or "
+                        "--overflow");
   if (change->partitions && !flags.yes)
     return report_usage(command,
                         "with more partitions of " + flags.name +
@@ -252,6 +258,7 @@ int recover(const Context& context, const TopicFlags& flags) {
 void add_retention(CLI::App& sub, TopicFlags& flags) {
   sub.add_option("--retention-bytes", flags.retention_bytes, "Log bytes kept per partition")->type_name("SIZE|none");
   sub.add_option("--retention-time", flags.retention_time, "How long messages are kept")->type_name("DUR|none");
+  sub.add_option("--message-ttl", flags.message_ttl, "Consumers pass over what is older (none)")->type_name("DUR|none");
   sub.add_option("--overflow", flags.overflow, "Of a volatile topic whose memory is full")
       ->type_name("block|drop-oldest");
 }
@@ -293,7 +300,8 @@ void add_create(CLI::App& group, Context& context) {
 }
 
 void add_alter(CLI::App& group, Context& context) {
-  CLI::App& sub = *group.add_subcommand("alter", "Change what can be changed: more partitions, retention, overflow");
+  CLI::App& sub =
+      *group.add_subcommand("alter", "Change what can be changed: more partitions, retention, time to live, overflow");
   const auto flags = std::make_shared<TopicFlags>();
   sub.add_option("NAME", flags->name)->required();
   sub.add_option("--partitions", flags->partitions, "More than now")->type_name("N")->check(CLI::PositiveNumber);

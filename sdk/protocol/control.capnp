@@ -491,6 +491,7 @@ struct TopicConfig {
   publishers @12 :List(Text);        # "user:NAME", "group:NAME"; empty: whoever may connect
   consumers @13 :List(Text);
   mirrors @14 :List(Text);           # further directories for its log files; absolute, below the daemon's mirror_roots
+  messageTtlNs @15 :UInt64;          # how long consumers get a message; 0: for ever
 }
 
 struct TopicChange {
@@ -502,6 +503,8 @@ struct TopicChange {
   retentionTimeNs @4 :UInt64;
   setOverflow @5 :Bool;
   overflow @6 :Overflow;
+  setMessageTtl @7 :Bool;
+  messageTtlNs @8 :UInt64;
 }
 
 struct PartitionInfo {

@@ -48,6 +48,8 @@ inline constexpr std::uint32_t kKeySizeMax = 16 * 1024;
 inline constexpr std::uint32_t kTagSizeMax = 255;
 inline constexpr std::uint32_t kBookmarkSizeMax = 1024;
 inline constexpr std::uint64_t kDelayNsMax = 365ull * 24 * 3600 * 1'000'000'000;  // of a delayed message
+inline constexpr std::uint64_t kMessageTtlNsMin = 1'000'000;                      // of a topic's messages
+inline constexpr std::uint64_t kMessageTtlNsMax = 3650ull * 24 * 3600 * 1'000'000'000;
 
 inline constexpr std::uint32_t kGroupsMax = 4096;
 inline constexpr std::uint32_t kGroupNameSizeMax = 190;     // its dead letters' topic is dlq.<group>

@@ -94,6 +94,8 @@ struct ControlRegion {
   // Changes rarely.
   alignas(kWriterDistance) std::atomic<std::uint64_t> trimmed;  // everything below is gone by retention
   std::atomic<std::uint32_t> topic_partitions;                  // how many the topic has by now; grows only
+  std::uint32_t reserved2;                                      // 0
+  std::atomic<std::uint64_t> message_ttl_ns;  // relaxed: the topic's, 0: none; what is older was expired (expiry.h)
   alignas(kWriterDistance) std::atomic<std::uint64_t> slot_table[kSlotsMax];
   FenceEntry fences[kFencesMax];
 };
@@ -103,6 +105,7 @@ static_assert(offsetof(ControlRegion, prepared) == 128);
 static_assert(offsetof(ControlRegion, gate) == 136);
 static_assert(offsetof(ControlRegion, durable) == 256);
 static_assert(offsetof(ControlRegion, trimmed) == 384 && offsetof(ControlRegion, topic_partitions) == 392);
+static_assert(offsetof(ControlRegion, message_ttl_ns) == 400);
 static_assert(offsetof(ControlRegion, slot_table) == 512);
 static_assert(offsetof(ControlRegion, fences) == 512 + 8 * kSlotsMax);
 static_assert(sizeof(ControlRegion) == 512 + 8 * kSlotsMax + 16 * kFencesMax);

@@ -140,6 +140,38 @@ TEST(ConsumerReference, OneWhoseRecordIsGoneIsRejectedWithItsReason) {
   EXPECT_EQ(consumer->counters().expired_bytes, 0u);
 }
 
+// Between its hand-out by the daemon, or a delivery that failed, and this one.
+TEST(ConsumerReference, OneThatHasExpiredMeanwhileIsCountedAndAckedUnseen) {
+  SharedRig rig;
+  MessageOptions options;
+  options.expire_after = 1ns;
+  const Receipt own = rig.send_numbers(0, 1, options).front();
+  const Receipt next_to_it = rig.send_numbers(1, 2, options).front();
+  const Receipt fresh = rig.send_numbers(2, 3).front();
+  std::this_thread::sleep_for(20ms);
+  auto consumer = rig.consumer();
+  const std::uint64_t first = rig.group.refer_to(0, own.position);
+  const std::uint64_t second = rig.group.refer_to(0, next_to_it.position);
+  rig.group.refer_to(0, fresh.position);
+  EXPECT_EQ(texts_of(take_all(*consumer)), Texts{"2"});
+  auto outcomes = rig.group.read_outcomes();
+  ASSERT_EQ(outcomes.size(), 2u);
+  EXPECT_EQ(outcomes[0].verb, OutcomeVerb::ack);
+  EXPECT_EQ(outcomes[0].target, first);
+  EXPECT_EQ(outcomes[1].verb, OutcomeVerb::ack);
+  EXPECT_EQ(outcomes[1].target, second);
+  EXPECT_EQ(consumer->counters().expired_messages, 2u);
+  // By the topic's time to live as by its own.
+  rig.bus->control(0).message_ttl_ns = 1;
+  std::this_thread::sleep_for(20ms);
+  rig.group.refer_to(0, fresh.position);
+  EXPECT_EQ(text_of(consumer->next(20ms)), "timed_out");
+  outcomes = rig.group.read_outcomes();
+  ASSERT_EQ(outcomes.size(), 1u);
+  EXPECT_EQ(outcomes[0].verb, OutcomeVerb::ack);
+  EXPECT_EQ(consumer->counters().expired_messages, 3u);
+}
+
 TEST(ConsumerReference, OfATopicThatTheListNamesLaterWaitsForTheList) {
   GroupRig rig;
   const std::vector<Receipt> receipts = rig.send_numbers(0, 1);

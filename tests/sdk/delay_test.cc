@@ -335,5 +335,73 @@ TEST(Expiry, CountsFromTheDeliveryOfADelayedMessage) {
   EXPECT_EQ(reader->counters().expired_messages, 1u);
 }
 
+// ---- the topic's time to live
+
+TEST(TopicTtl, AReaderPassesOverWhatIsOlderAndCountsIt) {
+  Rig rig;
+  auto producer = rig.producer();
+  auto reader = rig.reader();
+  rig.bus->control(0).message_ttl_ns = 1;
+  ASSERT_TRUE(send(*producer, "old"));
+  wait_for_coarse_clock();
+  EXPECT_THAT(drain(*reader), IsEmpty());
+  EXPECT_EQ(reader->counters().expired_messages, 1u);
+  rig.bus->control(0).message_ttl_ns = 3'600'000'000'000;
+  ASSERT_TRUE(send(*producer, "fresh"));
+  EXPECT_THAT(drain(*reader), ElementsAre("fresh"));
+  rig.bus->control(0).message_ttl_ns = 0;
+  auto late = rig.reader_from(From::earliest());
+  EXPECT_THAT(drain(*late), ElementsAre("old", "fresh")) << "what has expired is not deleted";
+  EXPECT_EQ(reader->counters().gaps + reader->counters().corrupt, 0u) << "it is accounted for";
+}
+
+TEST(TopicTtl, TheEarlierOfItAndAMessagesOwnExpiryCounts) {
+  Rig rig;
+  auto producer = rig.producer();
+  auto reader = rig.reader();
+  MessageOptions options;
+  options.expire_after = 1h;
+  rig.bus->control(0).message_ttl_ns = 1;
+  ASSERT_TRUE(send(*producer, "the topic's", options));
+  wait_for_coarse_clock();
+  EXPECT_THAT(drain(*reader), IsEmpty());
+  rig.bus->control(0).message_ttl_ns = 3'600'000'000'000;
+  options.expire_after = 1ns;
+  ASSERT_TRUE(send(*producer, "its own", options));
+  wait_for_coarse_clock();
+  EXPECT_THAT(drain(*reader), IsEmpty());
+  EXPECT_EQ(reader->counters().expired_messages, 2u);
+}
+
+TEST(TopicTtl, CountsFromTheDeliveryOfADelayedMessage) {
+  Rig rig;
+  auto producer = rig.producer();
+  auto reader = rig.reader();
+  const Receipt later = send_delayed(*producer, "later");
+  wait_for_coarse_clock();
+  const std::uint64_t waited = realtime_coarse_ns();
+  while (realtime_coarse_ns() < waited + 50'000'000) {
+  }
+  rig.bus->control(0).message_ttl_ns = 40'000'000;
+  rig.bus->append_ref(0, later.position);
+  EXPECT_THAT(drain(*reader), ElementsAre("later")) << "it has waited for longer than it may live";
+  auto late = rig.reader_from(From::earliest());
+  rig.bus->control(0).message_ttl_ns = 1;
+  wait_for_coarse_clock();
+  EXPECT_THAT(drain(*late), IsEmpty());
+  EXPECT_EQ(late->counters().expired_messages, 1u);
+}
+
+TEST(TopicTtl, AMessageWithoutATimeStays) {
+  BusShape shape;
+  shape.time_mode = layout::TimeMode::none;
+  Rig rig(shape);
+  auto producer = rig.producer();
+  auto reader = rig.reader();
+  rig.bus->control(0).message_ttl_ns = 1;
+  ASSERT_TRUE(send(*producer, "timeless"));
+  EXPECT_THAT(drain(*reader), ElementsAre("timeless"));
+}
+
 }  // namespace
 }  // namespace sluice::test

@@ -114,7 +114,7 @@ bool Life::adopt_partition(PartitionNumber number) {
   spill::KeptMemory kept;
   const Position start(memory.control->start_position);
   kept.resume = std::max(report.end, start);
-  kept.segment_records = report.segment_records;
+  kept.last_segment = report.last_segment;
   check(kept.resume.value >= memory.control->durable.load(), "what was durable is not in the log of kept memory");
   auto slots = ring::read_kept_slots(memory, topic_.id, number, memory_->incarnation, kept.resume);
   check(slots.has_value(), "kept memory is not adopted: " + (slots ? std::string() : slots.error().message()));

@@ -24,7 +24,7 @@ _sluice_groups() {
 
 # The flags of a command ("topic create"), on one line.
 _sluice_flags() {
-  local retention="--retention-bytes --retention-time --overflow"
+  local retention="--retention-bytes --retention-time --message-ttl --overflow"
   local group="--ack-timeout --member-timeout --max-attempts --backoff --strict --hold"
   case "$1" in
     "topic create")
@@ -62,7 +62,7 @@ _sluice_values() {
     *" --overflow") echo "block drop-oldest" ;;
     *" --checksum") echo "on off" ;;
     *" --time") echo "precise coarse none" ;;
-    *" --claim-deadline" | *" --retention-bytes" | *" --retention-time") echo "none" ;;
+    *" --claim-deadline" | *" --retention-bytes" | *" --retention-time" | *" --message-ttl") echo "none" ;;
     "consume --from" | "group seek --to") echo "earliest latest" ;;
     *" --mode") echo "ordered shared" ;;
     *" --strict") echo "key partition none" ;;

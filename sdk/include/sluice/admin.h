@@ -32,6 +32,9 @@ struct TopicConfig {
   std::uint32_t slots = 0;                       // segments in memory (8)
   std::optional<std::uint64_t> retention_bytes;  // per partition; 0: no limit (0)
   std::optional<Duration> retention_time;        // 0: no limit (0)
+  // Consumers pass over a message that is older, counted from when they could first have it; a message's own
+  // expire_after may only shorten that. 1 ms to 10 years; 0: none. Not with time_mode none.
+  Duration message_ttl{0};
   Overflow overflow = Overflow::block;
   std::optional<Duration> claim_deadline;  // 0: none, volatile topics only (1 s)
   bool checksum = true;
@@ -47,6 +50,7 @@ struct TopicChange {
   std::optional<std::uint32_t> partitions;  // more, never fewer; keys go elsewhere from then on
   std::optional<std::uint64_t> retention_bytes;
   std::optional<Duration> retention_time;
+  std::optional<Duration> message_ttl;  // 0: none; holds at once, also for what was sent before
   std::optional<Overflow> overflow;
 };
 

@@ -83,7 +83,8 @@ struct ConsumerCounters {
   std::uint64_t gaps = 0;      // sequence numbers missing
   std::uint64_t repeats = 0;   // sequence numbers met twice
   std::uint64_t corrupt = 0;
-  std::uint64_t expired_bytes = 0;  // of log, gone by retention before it was read
+  std::uint64_t expired_bytes = 0;     // of log, gone by retention before it was read
+  std::uint64_t expired_messages = 0;  // passed over because their time to live was over
   std::uint64_t rebalances = 0;
   std::uint64_t sleeps = 0;
 };

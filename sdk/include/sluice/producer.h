@@ -49,7 +49,8 @@ struct MessageOptions {
   // is that of any message. invalid on volatile topics.
   Duration delay{0};
   std::uint64_t deliver_at_ns = 0;
-  // Readers that come to it later pass over it; counted from when they can get it. 0: never.
+  // Readers that come to it later pass over it; counted from when they can get it. 0: never. The topic's
+  // message_ttl may end it earlier.
   Duration expire_after{0};
 };
 

@@ -66,7 +66,8 @@ struct ReaderCounters {
   std::uint64_t corrupt = 0;        // records that failed a check and were passed over
   std::uint64_t from_files = 0;     // messages read from log files
   std::uint64_t expired_bytes = 0;  // of log, passed over because retention (or drop-oldest) had taken them
-  // Passed over because their time to live was over, or because retention had taken them before their delay was over.
+  // Passed over because their time to live, or the topic's, was over, or because retention had taken them before their
+  // delay was over.
   std::uint64_t expired_messages = 0;
   std::uint64_t sleeps = 0;
 };

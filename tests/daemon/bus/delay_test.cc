@@ -1,12 +1,14 @@
 // Delayed messages over restarts of every kind: each that was sent has one ref once its time has come, and waits
 // before.
 #include <algorithm>
+#include <functional>
 #include <map>
 #include <random>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "shm/base/clock.h"
 #include "shm/base/limits.h"
 #include "tests/daemon/bus/bus_rig.h"
 
@@ -103,6 +105,86 @@ TEST(BusDelay, MemoryBehindAnOpenClaimIsLookedAtBeforeAnythingIsDue) {
   EXPECT_EQ(rig.partition().delayed, 0u);
   rig.stop_and_start();
   EXPECT_EQ(rig.refs_on_disk(), (std::map<Position, int>{{position, 1}}));
+}
+
+// A message that was delayed for longer than its topic keeps messages. The file that holds it is as old as can be.
+struct OldMessageRig : BusRig {
+  OldMessageRig() {
+    core::TopicConfig config = small(core::Durability::async);
+    config.retention_time_ns = 3600 * kSecond;
+    create_topic(config);
+    wall_ns = realtime_ns() - 60 * kSecond;
+  }
+  // By a producer that comes and goes.
+  void fill(std::uint64_t time_ns) {
+    const TestClient client = attach();
+    TestProducer sender = produce(client);
+    fill(sender, time_ns);
+  }
+  void fill(TestProducer& sender, std::uint64_t time_ns) {
+    const std::vector<std::byte> payload(8000, std::byte{7});
+    ring::Appended appended;
+    for (int i = 0; i < 50; ++i)  // three files
+      while (sender.appender->append({payload, {}, time_ns}, appended) != ring::AppendResult::ok) work();
+    work_long();
+  }
+  // Some rounds of retention: one takes a checkpoint, the next may take what that has counted.
+  void work_long() {
+    work();
+    turns(100);
+    work();
+  }
+  void age_all() {
+    const TestClient client = attach();
+    core::TopicChange change;
+    change.retention_time_ns = 1;
+    ASSERT_TRUE(bus().alter_topic(client.id, kTopic, change));
+    work_long();
+  }
+};
+
+TEST(BusDelay, TheFileOfAMessageStaysForAsLongAsThatOfItsRef) {
+  for (const auto& restart : std::vector<std::function<void(OldMessageRig&)>>{
+           [](OldMessageRig&) {}, [](OldMessageRig& rig) { rig.kill_and_start(); },
+           [](OldMessageRig& rig) { rig.stop_and_start(); }, [](OldMessageRig& rig) { rig.kill_and_keep(); },
+           [](OldMessageRig& rig) { rig.stop_and_keep(); }}) {
+    OldMessageRig rig;
+    Position message;
+    {
+      const TestClient client = rig.attach();
+      TestProducer sender = rig.produce(client);
+      ASSERT_TRUE(sender.send_delayed(rig.wall_ns + kSecond, 10, message));
+    }
+    rig.fill(1);
+    EXPECT_EQ(rig.partition().earliest, Position(0)) << "it waits";
+    rig.wall_ns += kSecond;
+    rig.work_long();
+    ASSERT_EQ(rig.partition().delayed, 0u);
+    EXPECT_EQ(rig.partition().earliest, Position(0)) << "nobody had the time to read it";
+    restart(rig);
+    rig.fill(realtime_ns());
+    EXPECT_EQ(rig.partition().earliest, Position(0));
+    restart(rig);
+    rig.fill(realtime_ns());
+    EXPECT_EQ(rig.partition().earliest, Position(0));
+    rig.age_all();
+    EXPECT_GT(rig.partition().earliest, message);
+  }
+}
+
+TEST(BusDelay, WhatNoRefMeansGoesWithItsAge) {
+  OldMessageRig rig;
+  const TestClient client = rig.attach();
+  TestProducer sender = rig.produce(client);
+  rig.fill(sender, 1);
+  Position message;
+  ASSERT_TRUE(sender.send_delayed(rig.wall_ns + kSecond, 10, message));
+  rig.fill(sender, 1);
+  rig.wall_ns += kSecond;
+  rig.fill(sender, realtime_ns());
+  const Position earliest = rig.partition().earliest;
+  EXPECT_GT(earliest, Position(2 * kSegmentSizeMin));
+  EXPECT_LE(earliest, message);
 }
 
 class BusDelayTest : public testing::TestWithParam<int> {};

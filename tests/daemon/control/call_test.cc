@@ -106,7 +106,8 @@ TEST_F(ControlCall, TopicsAreCreatedDescribedAlteredAndDeleted) {
   config.overflow = Overflow::drop_oldest;
   config.claim_deadline = Duration(0);
   config.checksum = false;
-  config.time_mode = TimeMode::none;
+  config.time_mode = TimeMode::precise;
+  config.message_ttl = std::chrono::hours(9);
   config.publishers = {"user:a", "group:b"};
   config.consumers = {"user:c"};
   ASSERT_TRUE(client_->create_topic(config));
@@ -115,6 +116,7 @@ TEST_F(ControlCall, TopicsAreCreatedDescribedAlteredAndDeleted) {
   TopicChange change;
   change.partitions = 4;
   change.retention_time = std::chrono::seconds(0);
+  change.message_ttl = std::chrono::hours(10);
   ASSERT_TRUE(client_->alter_topic("orders", change));
   const auto topic = client_->describe_topic("orders").value();
   EXPECT_EQ(topic.config.name, "orders");
@@ -128,7 +130,8 @@ TEST_F(ControlCall, TopicsAreCreatedDescribedAlteredAndDeleted) {
   EXPECT_EQ(topic.config.overflow, Overflow::drop_oldest);
   EXPECT_EQ(topic.config.claim_deadline, Duration(0));
   EXPECT_FALSE(topic.config.checksum);
-  EXPECT_EQ(topic.config.time_mode, TimeMode::none);
+  EXPECT_EQ(topic.config.time_mode, TimeMode::precise);
+  EXPECT_EQ(topic.config.message_ttl, std::chrono::hours(10));
   EXPECT_EQ(topic.config.publishers, config.publishers);
   EXPECT_EQ(topic.config.consumers, config.consumers);
   EXPECT_EQ(topic.id, TopicId(1));

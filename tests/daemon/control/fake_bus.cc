@@ -147,6 +147,7 @@ Status FakeBus::alter_topic(SessionId id, const std::string& name, core::TopicCh
   if (change.partitions) topic->config.partitions = *change.partitions;
   if (change.retention_bytes) topic->config.retention_bytes = *change.retention_bytes;
   if (change.retention_time_ns) topic->config.retention_time_ns = *change.retention_time_ns;
+  if (change.message_ttl_ns) topic->config.message_ttl_ns = *change.message_ttl_ns;
   if (change.overflow) topic->config.overflow = *change.overflow;
   return {};
 }

@@ -97,6 +97,21 @@ TEST(TopicCheck, durable_visibility_needs_a_durable_topic) {
   EXPECT_FALSE(with(good_volatile(), durable));
 }
 
+TEST(TopicCheck, a_time_to_live_holds_at_its_limits_fails_beyond_and_needs_messages_with_a_time) {
+  const auto with_ttl = [](std::uint64_t ttl, TimeMode mode) {
+    return with(good(), [&](TopicConfig& c) { c.message_ttl_ns = ttl, c.time_mode = mode; });
+  };
+  EXPECT_TRUE(with_ttl(kMessageTtlNsMin, TimeMode::coarse));
+  EXPECT_FALSE(with_ttl(kMessageTtlNsMin - 1, TimeMode::coarse));
+  EXPECT_TRUE(with_ttl(kMessageTtlNsMax, TimeMode::precise));
+  EXPECT_FALSE(with_ttl(kMessageTtlNsMax + 1, TimeMode::precise));
+  EXPECT_TRUE(with_ttl(0, TimeMode::none));
+  const Status timeless = with_ttl(kMessageTtlNsMin, TimeMode::none);
+  ASSERT_FALSE(timeless);
+  EXPECT_NE(timeless.error().message().find("coarse or precise"), std::string::npos) << timeless.error().message();
+  EXPECT_TRUE(with(good_volatile(), [](TopicConfig& c) { c.message_ttl_ns = kMessageTtlNsMin; }));
+}
+
 TEST(TopicCheck, permissions_name_a_user_or_a_group) {
   EXPECT_TRUE(with(good(), [](auto& c) { c.publishers = {"user:ann", "group:staff"}; }));
   for (const char* grant : {"ann", "user:", "group:", "role:x", ""})
@@ -124,11 +139,13 @@ TEST(TopicApply, takes_over_what_is_given_and_leaves_the_rest) {
   change.partitions = 8;
   change.retention_bytes = 1 << 20;
   change.retention_time_ns = 5;
+  change.message_ttl_ns = kMessageTtlNsMin;
   const auto changed = apply(good(), change);
   ASSERT_TRUE(changed);
   EXPECT_EQ(changed->partitions, 8u);
   EXPECT_EQ(changed->retention_bytes, 1u << 20);
   EXPECT_EQ(changed->retention_time_ns, 5u);
+  EXPECT_EQ(changed->message_ttl_ns, kMessageTtlNsMin);
   EXPECT_EQ(changed->name, good().name);
   EXPECT_EQ(changed->overflow, Overflow::block);
 }
@@ -139,6 +156,18 @@ TEST(TopicApply, fewer_partitions_are_refused) {
   const auto changed = apply(good(), change);
   ASSERT_FALSE(changed);
   EXPECT_EQ(changed.error().code(), ErrorCode::invalid);
+}
+
+TEST(TopicApply, a_time_to_live_is_refused_where_messages_have_no_time_and_can_be_taken_away) {
+  TopicChange change;
+  change.message_ttl_ns = kMessageTtlNsMin;
+  TopicConfig timeless = good();
+  timeless.time_mode = TimeMode::none;
+  EXPECT_FALSE(apply(timeless, change));
+  const TopicConfig limited = apply(good(), change).value();
+  change.message_ttl_ns = 0;
+  EXPECT_EQ(apply(limited, change)->message_ttl_ns, 0u);
+  EXPECT_EQ(apply(limited, {})->message_ttl_ns, kMessageTtlNsMin);
 }
 
 TEST(TopicApply, a_change_that_makes_an_invalid_topic_is_refused) {

@@ -16,7 +16,7 @@ class Index : public testing::Test {
 
   IndexContent sample() const {
     IndexContent content;
-    content.segments = {{SegmentNumber(8), 10, 100}, {SegmentNumber(9), 20, 200}};
+    content.segments = {{SegmentNumber(8), 10, 100}, {SegmentNumber(9), 20, 200, 10}};
     content.damaged = {{key_.base + 64, key_.base + 128, DamageReason::checksum}};
     content.closed = IndexClosed{key_.base + 2 * kRigSegmentSize, 30, 200};
     return content;
@@ -49,6 +49,8 @@ TEST_F(Index, WhatWasWrittenIsReadBack) {
   EXPECT_EQ(content.segments[1].segment, SegmentNumber(9));
   EXPECT_EQ(content.segments[1].records, 20u);
   EXPECT_EQ(content.segments[1].time_max_ns, 200u);
+  EXPECT_EQ(content.segments[1].refers_back, 10u) << "down to the first segment";
+  EXPECT_EQ(content.segments[0].refers_back, 0u);
   EXPECT_EQ(content.damaged, sample().damaged);
   ASSERT_TRUE(content.closed);
   EXPECT_EQ(content.closed->data_end, key_.base + 2 * kRigSegmentSize);
@@ -65,6 +67,14 @@ TEST_F(Index, AppendedEntriesFollow) {
   EXPECT_TRUE(content.intact);
   ASSERT_EQ(content.segments.size(), 2u);
   EXPECT_FALSE(content.closed);
+}
+
+TEST_F(Index, ASegmentThatRefersToWhereNoneIsEndsIt) {
+  IndexContent content;
+  content.segments = {{SegmentNumber(8), 1, 1}, {SegmentNumber(9), 2, 2, 11}};
+  ASSERT_TRUE(write_index(disk_, "/d", key_, content));
+  EXPECT_FALSE(read().intact);
+  EXPECT_EQ(read().segments.size(), 1u);
 }
 
 TEST_F(Index, AnEntryThatDoesNotHoldEndsIt) {

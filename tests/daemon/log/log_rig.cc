@@ -7,6 +7,7 @@
 #include <cstring>
 #include <random>
 
+#include "daemon/log/references.h"
 #include "shm/base/limits.h"
 #include "shm/layout/segment.h"
 #include "shm/layout/trailer.h"
@@ -106,6 +107,8 @@ void LogWriter::put(layout::ClaimWord claim, const std::string& payload, const s
   summary.segment = SegmentNumber(end_.value / options_.segment_size);
   if (claim.state() == layout::RecordState::committed && claim.kind() != layout::RecordKind::pad) {
     ++summary.records;
+    const auto bytes = std::as_bytes(std::span(trailer));
+    summary.refers_back = std::max(summary.refers_back, refers_back(end_, fields, bytes, options_.segment_size));
     time_max_ns_ = std::max(time_max_ns_, record.time_ns);
   }
   summary.time_max_ns = time_max_ns_;
@@ -136,6 +139,16 @@ void LogWriter::append(const std::string& payload, const std::string& key) {
   put(layout::ClaimWord::make(ProducerId(1), span / 64, layout::RecordKind::data, !trailer.empty(),
                               layout::RecordState::committed),
       payload, trailer);
+}
+
+void LogWriter::append_ref(Position reference) {
+  layout::TrailerBuilder builder;
+  builder.reference(reference);
+  const std::string trailer = string_of(builder.finish());
+  const std::uint64_t span = layout::record_span(0, trailer.size());
+  make_room(span);
+  put(layout::ClaimWord::make(ProducerId(0), span / 64, layout::RecordKind::ref, true, layout::RecordState::committed),
+      {}, trailer);
 }
 
 void LogWriter::append_aborted(std::uint64_t span_units) {

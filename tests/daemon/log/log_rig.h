@@ -48,6 +48,8 @@ class LogWriter {
   // Each puts a record at the end, in memory only.
   void append(const std::string& payload, const std::string& key = {});
   void append_aborted(std::uint64_t span_units);
+  // As the daemon's, for what stands at `reference`.
+  void append_ref(Position reference);
   // Random records, `bytes` of them at least.
   void append_some(std::uint64_t bytes, std::uint64_t seed);
   // Fills the current segment to its end.

@@ -87,7 +87,7 @@ TEST_P(WriteOnTest, NothingIsCutAndEveryRecordIsThereInTheEnd) {
     EXPECT_EQ(opened.log->end(), end);
     EXPECT_EQ(opened.report.torn_bytes, 0u);
     EXPECT_TRUE(opened.report.damaged.empty());
-    EXPECT_EQ(opened.report.segment_records, records_in_last_segment(writer.records(), end));
+    EXPECT_EQ(opened.report.last_segment.records, records_in_last_segment(writer.records(), end));
     ASSERT_EQ(opened.visited.size(), below(writer.records(), end).size());
     ASSERT_TRUE(serve(*opened.log, options, Position(0)).records == below(writer.records(), end)) << "life " << life;
     writer.go_on(*disk, *opened.log);

@@ -22,6 +22,7 @@ core::TopicConfig full_config() {
   config.slots = 5;
   config.retention_bytes = 1'000'000'007;
   config.retention_time_ns = 86'400'000'000'000;
+  config.message_ttl_ns = 3'600'000'000'007;
   config.overflow = core::Overflow::drop_oldest;
   config.claim_deadline_ns = 0;
   config.checksum = false;
@@ -40,6 +41,7 @@ void expect_same(const core::TopicConfig& a, const core::TopicConfig& b) {
   EXPECT_EQ(a.slots, b.slots);
   EXPECT_EQ(a.retention_bytes, b.retention_bytes);
   EXPECT_EQ(a.retention_time_ns, b.retention_time_ns);
+  EXPECT_EQ(a.message_ttl_ns, b.message_ttl_ns);
   EXPECT_EQ(a.overflow, b.overflow);
   EXPECT_EQ(a.claim_deadline_ns, b.claim_deadline_ns);
   EXPECT_EQ(a.checksum, b.checksum);

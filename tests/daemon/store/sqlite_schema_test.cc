@@ -150,7 +150,7 @@ TEST_F(SqliteSchemaTest, a_file_of_version_1_is_brought_up_and_keeps_everything)
   EXPECT_EQ((*store)->groups()->size(), 1u);
 }
 
-// Version 2 was this one without topic_mirrors and the tables of transactions.
+// Version 2 was version 3 without topic_mirrors and the tables of transactions.
 TEST_F(SqliteSchemaTest, a_file_of_version_2_is_brought_up_and_topics_may_have_mirrors_then) {
   auto store = open_sqlite_store(path_);
   core::TopicConfig config;
@@ -159,7 +159,7 @@ TEST_F(SqliteSchemaTest, a_file_of_version_2_is_brought_up_and_topics_may_have_m
   ASSERT_TRUE((*store)->close());
   sql("DROP TABLE halves; DROP TABLE half_states; DROP TABLE decision_halves; DROP TABLE decisions;"
       "DROP TABLE transaction_notes; DROP TABLE topic_mirrors; DROP TABLE group_marks; DROP INDEX dead_letters_parked;"
-      "PRAGMA user_version=2;"
+      "ALTER TABLE topics DROP COLUMN message_ttl_ns; PRAGMA user_version=2;"
       "PRAGMA wal_checkpoint(TRUNCATE)");
   store = open_sqlite_store(path_);
   ASSERT_TRUE(store) << store.error().message();
@@ -172,7 +172,7 @@ TEST_F(SqliteSchemaTest, a_file_of_version_2_is_brought_up_and_topics_may_have_m
   EXPECT_EQ((*store)->topics()->back().config.mirrors, config.mirrors);
 }
 
-// Version 3 was this one without group_marks.
+// Version 3 was this one without group_marks and times to live.
 TEST_F(SqliteSchemaTest, a_file_of_version_3_is_brought_up_and_its_groups_have_marks_then) {
   auto store = open_sqlite_store(path_);
   core::TopicConfig config;
@@ -185,7 +185,8 @@ TEST_F(SqliteSchemaTest, a_file_of_version_3_is_brought_up_and_its_groups_have_m
   save.cursors = {{{topic, 0}, Position(640), {}}};
   ASSERT_TRUE((*store)->save_groups({save}));
   ASSERT_TRUE((*store)->close());
-  sql("DROP TABLE group_marks; DROP INDEX dead_letters_parked; PRAGMA user_version=3; PRAGMA wal_checkpoint(TRUNCATE)");
+  sql("DROP TABLE group_marks; DROP INDEX dead_letters_parked; ALTER TABLE topics DROP COLUMN message_ttl_ns;"
+      "PRAGMA user_version=3; PRAGMA wal_checkpoint(TRUNCATE)");
   store = open_sqlite_store(path_);
   ASSERT_TRUE(store) << store.error().message();
   EXPECT_EQ((*store)->group_state(save.group)->cursors, save.cursors);
@@ -193,6 +194,23 @@ TEST_F(SqliteSchemaTest, a_file_of_version_3_is_brought_up_and_its_groups_have_m
   save.marks = {{{topic, 0}, {1, Position(640), {}}}};
   ASSERT_TRUE((*store)->save_groups({save}));
   EXPECT_EQ((*store)->group_state(save.group)->marks, save.marks);
+}
+
+TEST_F(SqliteSchemaTest, a_file_of_version_3_is_brought_up_and_its_topics_have_no_time_to_live) {
+  auto store = open_sqlite_store(path_);
+  core::TopicConfig config;
+  config.name = "orders";
+  const TopicId id = (*store)->create_topic(config, 1).value();
+  ASSERT_TRUE((*store)->close());
+  sql("DROP TABLE group_marks; DROP INDEX dead_letters_parked; ALTER TABLE topics DROP COLUMN message_ttl_ns; PRAGMA "
+      "user_version=3; PRAGMA wal_checkpoint(TRUNCATE)");
+  store = open_sqlite_store(path_);
+  ASSERT_TRUE(store) << store.error().message();
+  ASSERT_EQ((*store)->topics()->size(), 1u);
+  EXPECT_EQ((*store)->topics()->front().config.message_ttl_ns, 0u);
+  config.message_ttl_ns = kMessageTtlNsMin;
+  ASSERT_TRUE((*store)->alter_topic(id, config));
+  EXPECT_EQ((*store)->topics()->front().config.message_ttl_ns, kMessageTtlNsMin);
 }
 
 TEST_F(SqliteSchemaTest, a_file_that_was_brought_up_has_the_schema_of_a_new_one) {

@@ -123,8 +123,8 @@ TEST_F(SqliteStoreTest, a_store_of_the_version_before_delays_is_taken_over) {
       "DROP TABLE transaction_notes; DROP TABLE topic_mirrors; DROP TABLE delays; DROP TABLE delay_states; DROP TABLE "
       "dead_letters;"
       "DROP TABLE group_marks; DROP TABLE group_pending; DROP TABLE group_cursors; DROP TABLE group_subscriptions;"
-      "DROP TABLE consumer_groups;"
-      "DELETE FROM counters WHERE name = 'group'; PRAGMA user_version=1");
+      "DROP TABLE consumer_groups; DELETE FROM counters WHERE name = 'group';"
+      "ALTER TABLE topics DROP COLUMN message_ttl_ns; PRAGMA user_version=1");
   auto store = open_sqlite_store(path_);
   ASSERT_TRUE(store) << store.error().message();
   const auto back = (*store)->audit_snapshot(TopicId(1), 0);

@@ -130,6 +130,33 @@ class CommandTest(unittest.TestCase):
         time.sleep(0.05)
         self.assertEqual(self.ok("consume", self.topic, "--exit").stdout, b"fresh\n")
 
+    def test_a_topics_time_to_live_expires_its_messages_and_loses_none(self):
+        self.create("--message-ttl", "50ms")
+        topic = json.loads(self.ok("topic", "describe", self.topic, "--json").stdout)
+        self.assertEqual(topic["message_ttl_ns"], 50 * 10**6)
+        self.ok("produce", self.topic, data=b"old\n")
+        self.ok("produce", self.topic, "--expire", "1h", data=b"its own is later\n")
+        time.sleep(0.1)
+        self.assertEqual(self.ok("consume", self.topic, "--exit").stdout, b"")
+        self.assertEqual(self.ok("consume", self.topic, "--exit", "--group", self.topic, "--from", "earliest").stdout, b"")
+        self.ok("topic", "alter", self.topic, "--message-ttl", "1h")
+        self.assertEqual(self.ok("consume", self.topic, "--exit").stdout, b"old\nits own is later\n")
+        self.assertIn(b"time to live    60.0 min", self.ok("topic", "describe", self.topic).stdout)
+        self.ok("topic", "alter", self.topic, "--message-ttl", "none")
+        self.assertEqual(json.loads(self.ok("topic", "describe", self.topic, "--json").stdout)["message_ttl_ns"], 0)
+        audit = json.loads(self.ok("audit", self.topic, "--json").stdout)
+        self.assertEqual(sum(row["data"] for row in audit["rows"]), 2)
+
+    def test_a_time_to_live_that_cannot_be_is_refused(self):
+        for flags in (("--message-ttl", "1h", "--time", "none"), ("--message-ttl", "10us"), ("--message-ttl", "4000d"),
+                      ("--message-ttl", "soon")):
+            run = self.bus("topic", "create", self.topic, *flags)
+            self.assertEqual(run.returncode, 2, (flags, run.stderr))
+        self.create("--time", "none")
+        run = self.bus("topic", "alter", self.topic, "--message-ttl", "1h")
+        self.assertEqual(run.returncode, 2, run.stderr)
+        self.assertIn(b"time coarse or precise", run.stderr)
+
     def test_many_lines_over_partitions_keep_the_order_of_a_key(self):
         self.create("--partitions", "3")
         random.seed(1)
