@@ -29,7 +29,7 @@ Bus::Bus(BusSettings settings, const DataDirectory& directory, io::Disk& disk, s
       mirror_keeper_(disk.mirrors(), settings_.mirror_store, settings_.mirrors),
       scrub_(disk, topic_mirrors_, settings_.mirror_scrub_ns),
       delivery_(logs_, *this, store),
-      transactions_(*this, store, settings_.transactions) {
+      transactions_(*this, store, settings_.transactions, settings_.resolvers) {
   budget_.limit = settings_.memory_budget;
 }
 

@@ -53,6 +53,7 @@ struct BusSettings {
   std::uint32_t sessions_max = kSessionsMax;
   std::uint64_t retention_interval_ns = 10'000'000'000;
   core::TransactionRules transactions;
+  resolve::Resolvers* resolvers = nullptr;  // those that the rules name
   // Called on the bus thread when it has ended a session by itself: its connection is to be closed.
   std::function<void(SessionId)> on_revoked;
   store::MirrorStore* mirror_store = nullptr;  // the store, where there are mirrors

@@ -13,7 +13,9 @@ constexpr auto kLater = [](const auto& a, const auto& b) { return a.at_ns > b.at
 }  // namespace
 
 TransactionMachine::NamedGroup& TransactionMachine::use_group(const std::string& name) {
-  NamedGroup& group = *groups_.try_emplace(name).first;
+  const auto [entry, fresh] = groups_.try_emplace(name);
+  NamedGroup& group = *entry;
+  if (fresh) group.second.resolver = resolvers_.find(name);
   ++group.second.users;
   return group;
 }
@@ -22,12 +24,11 @@ void TransactionMachine::leave_group(NamedGroup& group) {
   if (--group.second.users == 0) groups_.erase(groups_.find(group.first));
 }
 
-void TransactionMachine::act(TransactionAction::Kind kind, TransactionId transaction, bool commit) {
-  TransactionAction action;
+TransactionAction& TransactionMachine::act(TransactionAction::Kind kind, TransactionId transaction) {
+  TransactionAction& action = actions_.emplace_back();
   action.kind = kind;
   action.transaction = transaction;
-  action.commit = commit;
-  actions_.push_back(action);
+  return action;
 }
 
 // ---- halves ----
@@ -162,21 +163,39 @@ void TransactionMachine::ask(TransactionId id, Transaction& transaction, Produce
   transaction.state = State::asked;
   transaction.asked = transactor;
   transaction.serial = ++last_serial_;
-  TransactionAction action;
-  action.transaction = id;
+  TransactionAction& action = act(TransactionAction::Kind::ask, id);
   action.transactor = transactor;
   action.serial = transaction.serial;
-  actions_.push_back(action);
   schedule(id, transaction, now_ns + rules_.answer_ns);
 }
 
-// Where nobody lives who could be asked, the time to parking runs.
+// Where nobody lives who could be asked, the group's resolver is, and until it answers the time to parking runs.
 void TransactionMachine::count_nobody(TransactionId id, Transaction& transaction, std::uint64_t now_ns) {
   if (transaction.nobody_since_ns == 0) transaction.nobody_since_ns = now_ns;
-  if (now_ns - transaction.nobody_since_ns >= rules_.park_after_ns)
+  if (transaction.run != 0) return;  // its end says how it goes on
+  if (now_ns - transaction.nobody_since_ns >= rules_.park_after_ns) {
     park(id, transaction);
-  else
-    schedule(id, transaction, transaction.nobody_since_ns + rules_.park_after_ns);
+    return;
+  }
+  schedule(id, transaction, transaction.nobody_since_ns + rules_.park_after_ns);
+  const auto resolver = transaction.group->second.resolver;
+  if (!resolver) return;
+  if (!std::exchange(transaction.queued, true)) resolvers_.push(*resolver, id);
+  run_resolvers();
+}
+
+void TransactionMachine::run_resolvers() {
+  while (const auto next = resolvers_.next()) {
+    const auto entry = transactions_.find(next->transaction);
+    if (entry == transactions_.end()) continue;
+    Transaction& transaction = entry->second;
+    transaction.queued = false;
+    if (transaction.state != State::open || !transaction.waiting || transaction.run != 0) continue;
+    if (!transaction.group->second.answerers.empty()) continue;
+    transaction.run = ++last_serial_;
+    resolvers_.began(transaction.run, *next);
+    act(TransactionAction::Kind::resolve, entry->first).serial = transaction.run;
+  }
 }
 
 // ---- answers ----
@@ -196,19 +215,59 @@ bool TransactionMachine::answered(TransactionId id, std::uint64_t serial, Verdic
   Transaction& transaction = entry->second;
   take_back_ask(transaction);
   serve(transaction.group->second, now_ns);
+  take_verdict(id, transaction, verdict, false, now_ns);
+  return true;
+}
+
+void TransactionMachine::take_verdict(TransactionId id, Transaction& transaction, Verdict verdict, bool by_resolver,
+                                      std::uint64_t now_ns) {
+  transaction.failures = 0;
+  transaction.nobody_since_ns = 0;
   if (verdict != Verdict::unknown) {
     transaction.next_ns = 0;
-    act(TransactionAction::Kind::decide, id, verdict == Verdict::commit);
-    return true;
+    TransactionAction& action = act(TransactionAction::Kind::decide, id);
+    action.commit = verdict == Verdict::commit;
+    action.by_resolver = by_resolver;
+    return;
   }
   if (++transaction.unknowns >= rules_.check_max) {
+    take_back_ask(transaction);
     park(id, transaction);
-    return true;
+    serve(transaction.group->second, now_ns);
+    return;
   }
   act(TransactionAction::Kind::note, id);
-  const std::uint32_t doublings = std::min(transaction.unknowns, kDoublingsMax);
-  schedule(id, transaction, now_ns + std::min(rules_.timeout_ns << doublings, rules_.check_interval_max_ns));
-  return true;
+  if (transaction.state == State::open) schedule(id, transaction, now_ns + interval_ns(transaction));
+}
+
+std::uint64_t TransactionMachine::interval_ns(const Transaction& transaction) const {
+  const std::uint32_t doublings = std::min(transaction.unknowns + transaction.failures, kDoublingsMax);
+  const std::uint64_t first = std::min(rules_.timeout_ns, rules_.check_interval_max_ns);
+  return std::min(first << doublings, rules_.check_interval_max_ns);
+}
+
+bool TransactionMachine::resolver_ended(std::uint64_t serial, std::optional<Verdict> verdict, std::uint64_t now_ns) {
+  const auto id = resolvers_.ended(serial);
+  if (!id) return false;
+  const auto entry = transactions_.find(*id);
+  const bool needed =
+      entry != transactions_.end() && entry->second.run == serial && entry->second.state != State::deciding;
+  if (entry != transactions_.end() && entry->second.run == serial) entry->second.run = 0;
+  if (needed && !verdict)
+    unresolved(*id, entry->second, now_ns);
+  else if (needed && (*verdict != Verdict::unknown || entry->second.state != State::parked))
+    take_verdict(*id, entry->second, *verdict, true, now_ns);
+  run_resolvers();
+  return needed;
+}
+
+void TransactionMachine::unresolved(TransactionId id, Transaction& transaction, std::uint64_t now_ns) {
+  transaction.failures = std::min(transaction.failures + 1, kDoublingsMax);
+  // Else it is asked or parked, or waits for a transactor that lives.
+  if (!transaction.waiting || !transaction.group->second.answerers.empty()) return;
+  if (transaction.nobody_since_ns == 0) transaction.nobody_since_ns = now_ns;
+  schedule(id, transaction,
+           std::min(now_ns + interval_ns(transaction), transaction.nobody_since_ns + rules_.park_after_ns));
 }
 
 void TransactionMachine::unanswered(TransactionId id, std::uint64_t serial, std::uint64_t now_ns) {
@@ -226,6 +285,7 @@ bool TransactionMachine::recheck(TransactionId id, std::uint64_t now_ns) {
   if (transaction.state == State::parked) --parked_;
   transaction.state = State::open;
   transaction.unknowns = 0;
+  transaction.failures = 0;
   transaction.nobody_since_ns = 0;
   act(TransactionAction::Kind::note, id);
   schedule(id, transaction, now_ns);
@@ -295,7 +355,7 @@ void TransactionMachine::due(TransactionId id, Transaction& transaction, std::ui
   }
   if (transaction.state != State::open) return;
   if (!transaction.check_back) {
-    act(TransactionAction::Kind::decide, id, false);
+    act(TransactionAction::Kind::decide, id);
     return;
   }
   Group& group = transaction.group->second;
@@ -320,7 +380,7 @@ std::optional<std::uint64_t> TransactionMachine::deadline_ns() const {
 TransactionMachine::View TransactionMachine::view(TransactionId id, const Transaction& transaction) const {
   View view{id,
             transaction.group->first,
-            transaction.state,
+            transaction.state == State::open && transaction.run != 0 ? State::asked : transaction.state,
             transaction.check_back,
             transaction.created_ns,
             transaction.next_ns,

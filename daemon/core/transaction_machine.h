@@ -9,6 +9,8 @@
 //               │ └─ unknown ────┘
 //               │                └─ unknown, check_max times · nobody to ask for park_after ──▶ parked
 //               └──────────────────────────── recheck() ──────────────────────────────────────┘
+//   open, due, no answerer lives, the group has a resolver ──▶ Resolve ─▶ resolver_ended(commit | rollback | unknown):
+//     as answered(); resolver_ended(nothing): not charged, due again an interval later
 //   begin_decision() from any state: nobody is asked any more, until decided() or give_up_decision().
 //
 // A transaction with check-back is asked about: at once when its transactor dies, else after `timeout_ns`, then with
@@ -20,6 +22,8 @@
 //  2. Only a check that was answered counts.
 //  3. A transactor is asked one question at a time; what is due meanwhile waits in its group, in the order of its
 //  coming.
+//  4. A resolver runs only where no answerer lives, once at a time for a transaction. It goes on waiting for a
+//  transactor meanwhile, and one that comes is asked too: the first decision stands.
 #pragma once
 
 #include <compare>
@@ -35,6 +39,7 @@
 
 #include "daemon/core/delivery_types.h"
 #include "daemon/core/half_table.h"
+#include "daemon/core/resolver_queues.h"
 #include "shm/base/transaction_id.h"
 #include "shm/base/types.h"
 
@@ -47,6 +52,7 @@ struct TransactionRules {
   std::uint32_t check_max = 15;                                // answered "unknown"
   std::uint64_t park_after_ns = 72ull * 3600 * 1'000'000'000;  // with nobody to ask
   std::uint64_t span_timeout_ns = 60'000'000'000;
+  std::vector<std::string> resolver_groups;  // producer groups that have a resolver
 };
 
 struct HalfAt {
@@ -57,12 +63,13 @@ struct HalfAt {
 
 // What is to be done.
 struct TransactionAction {
-  enum class Kind : std::uint8_t { ask, decide, park, note };
+  enum class Kind : std::uint8_t { ask, resolve, decide, park, note };
   Kind kind = Kind::ask;
   TransactionId transaction;
   ProducerId transactor;     // ask
-  std::uint64_t serial = 0;  // ask: comes back with the answer
+  std::uint64_t serial = 0;  // ask, resolve: comes back with the answer
   bool commit = false;       // decide
+  bool by_resolver = false;  // decide: it has said so
 };
 
 class TransactionMachine {
@@ -79,7 +86,7 @@ class TransactionMachine {
     std::vector<HalfAt> halves;
   };
 
-  explicit TransactionMachine(TransactionRules rules) : rules_(rules) {}
+  explicit TransactionMachine(TransactionRules rules) : rules_(std::move(rules)), resolvers_(rules_.resolver_groups) {}
 
   // ---- halves, as the scans meet them and as a start finds them
   // `may_return`: its transactor, if it is not here, belongs to the daemon before and may come back; else it is dead.
@@ -101,6 +108,9 @@ class TransactionMachine {
   // False: nobody was asked that (any more).
   bool answered(TransactionId transaction, std::uint64_t serial, Verdict verdict, std::uint64_t now_ns);
   void unanswered(TransactionId transaction, std::uint64_t serial, std::uint64_t now_ns);
+  // A run of a resolver has ended, as each that was begun does once; nothing: it gave no answer. False: nobody needs it
+  // any more.
+  bool resolver_ended(std::uint64_t serial, std::optional<Verdict> verdict, std::uint64_t now_ns);
   bool recheck(TransactionId transaction, std::uint64_t now_ns);
 
   // ---- decisions
@@ -128,6 +138,7 @@ class TransactionMachine {
     std::deque<ProducerId> answerers;   // transactors that listen, or have; the one that was asked last at the end
     std::deque<TransactionId> waiting;  // due; may hold ones that are not any more
     std::size_t users = 0;              // its transactors and transactions: without any it is forgotten
+    std::optional<std::size_t> resolver;
   };
   using NamedGroup = std::map<std::string, Group>::value_type;
   struct Transactor {
@@ -144,13 +155,16 @@ class TransactionMachine {
     std::unique_ptr<std::vector<HalfAt>> others;
     std::uint64_t created_ns = 0;
     std::uint64_t next_ns = 0;
-    std::uint64_t nobody_since_ns = 0;  // 0: there is somebody, or nothing was due
+    std::uint64_t nobody_since_ns = 0;  // 0: there is somebody, or nothing was due, or a resolver has answered since
     std::uint64_t serial = 0;           // of the question that is out
     ProducerId asked;
+    std::uint64_t run = 0;  // serial of the resolver's run that is out
     std::uint32_t unknowns = 0;
+    std::uint32_t failures = 0;  // runs without an answer since the last one that had one
     State state = State::open;
     bool check_back = false;
     bool waiting = false;  // in its group's list
+    bool queued = false;   // and in its resolver's
   };
   struct Timer {
     std::uint64_t at_ns;
@@ -166,9 +180,14 @@ class TransactionMachine {
   void serve(Group& group, std::uint64_t now_ns);
   void ask(TransactionId id, Transaction& transaction, ProducerId transactor, std::uint64_t now_ns);
   void count_nobody(TransactionId id, Transaction& transaction, std::uint64_t now_ns);
+  void run_resolvers();
+  void unresolved(TransactionId id, Transaction& transaction, std::uint64_t now_ns);
+  void take_verdict(TransactionId id, Transaction& transaction, Verdict verdict, bool by_resolver,
+                    std::uint64_t now_ns);
+  std::uint64_t interval_ns(const Transaction& transaction) const;
   NamedGroup& use_group(const std::string& name);
   void leave_group(NamedGroup& group);
-  void act(TransactionAction::Kind kind, TransactionId transaction, bool commit = false);
+  TransactionAction& act(TransactionAction::Kind kind, TransactionId transaction);
 
   const TransactionRules rules_;
   std::unordered_map<TransactionId, Transaction> transactions_;
@@ -176,6 +195,7 @@ class TransactionMachine {
   std::map<ProducerId, Transactor> transactors_;
   std::vector<Timer> timers_;  // a heap, the earliest in front; one that is not its transaction's next_ns is void
   std::vector<TransactionAction> actions_;
+  ResolverQueues resolvers_;
   std::uint64_t last_serial_ = 0;
   std::size_t parked_ = 0;
 };

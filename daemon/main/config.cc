@@ -19,6 +19,7 @@
 
 #include <toml++/toml.h>
 
+#include "daemon/main/config_resolvers.h"
 #include "shm/base/units.h"
 
 namespace sluice::daemon {
@@ -207,6 +208,15 @@ Setting directories_setting(std::string key, std::string comment, Field<std::vec
   return {std::move(key), std::move(comment), read, write};
 }
 
+Setting resolvers_setting(std::string key, std::string comment) {
+  const auto read = [](const toml::node& value, Config& config) -> Status {
+    SLUICE_ASSIGN(config.transactions.resolvers, read_resolvers(value));
+    return {};
+  };
+  return {std::move(key), std::move(comment), read,
+          [](const Config& config) { return resolvers_to_toml(config.transactions.resolvers); }};
+}
+
 constexpr std::uint64_t kSecondNs = 1'000'000'000;
 constexpr std::uint64_t kDayNs = 86'400 * kSecondNs;
 constexpr std::uint64_t kSizeMax = std::uint64_t{1} << 60;  // 1 EiB
@@ -299,6 +309,12 @@ const std::vector<Setting>& settings() {
           "transactions.park_after", "So long with nobody to ask, and a transaction is parked.",
           [](Config& c) -> std::uint64_t& { return c.transactions.park_after_ns; }, kDuration, "", kSecondNs,
           kTimeMaxNs),
+      resolvers_setting(
+          "transactions.resolver",
+          "Commands that are asked what became of transactions where no producer of their group lives: each a table\n"
+          "[[transactions.resolver]] with group, command (a list: an absolute path and arguments) and timeout "
+          "(\"10s\").\n"
+          "See RESOLVERS in sluiced.toml(5)."),
 
       count_setting(
           "limits.sessions_max", "Clients attached at a time.",

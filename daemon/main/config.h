@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "daemon/core/resolver.h"
 #include "daemon/core/topic.h"
 #include "shm/base/limits.h"
 #include "shm/base/result.h"
@@ -38,6 +39,7 @@ struct TransactionSettings {
   std::uint64_t timeout_ns = 6'000'000'000;           // until a producer that lives is asked what became of one
   std::uint32_t check_max = 15;                       // "unknown" answers, then it waits for an operator
   std::uint64_t park_after_ns = 259'200'000'000'000;  // with nobody to ask
+  std::vector<core::ResolverConfig> resolvers;        // one of a group, at most kResolversMax
 };
 
 struct Limits {

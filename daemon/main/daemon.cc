@@ -9,12 +9,14 @@
 #include <algorithm>
 #include <atomic>
 #include <cerrno>
+#include <cstring>
 #include <memory>
 #include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
 #include <utility>
+#include <vector>
 
 #include <spdlog/spdlog.h>
 
@@ -24,6 +26,7 @@
 #include "daemon/keep/notify_store.h"
 #include "daemon/main/socket_group.h"
 #include "daemon/main/storage.h"
+#include "daemon/resolve/runner.h"
 
 #ifndef SLUICE_VERSION
 #error "the build names the version"
@@ -46,6 +49,7 @@ struct Parts {
   Storage storage;
   std::unique_ptr<bus::BusLoop> loop;
   std::unique_ptr<control::Server> server;
+  std::unique_ptr<resolve::Runner> resolvers;  // null: none is configured
   std::unique_ptr<bus::Bus> bus;
 };
 
@@ -66,6 +70,8 @@ bus::BusSettings settings_of(const Config& config, const session::Policy& policy
   settings.transactions.timeout_ns = config.transactions.timeout_ns;
   settings.transactions.check_max = config.transactions.check_max;
   settings.transactions.park_after_ns = config.transactions.park_after_ns;
+  for (const core::ResolverConfig& resolver : config.transactions.resolvers)
+    settings.transactions.resolver_groups.push_back(resolver.group);
   return settings;
 }
 
@@ -95,6 +101,18 @@ Status listen(const Config& config, const session::Policy& policy, keep::Inherit
   return parts.keeper && fresh ? parts.keeper->keep(keep::kListenName, parts.server->share_listening_fd()) : Status();
 }
 
+Status open_resolvers(const Config& config, Parts& parts) {
+  const std::vector<core::ResolverConfig>& resolvers = config.transactions.resolvers;
+  if (resolvers.empty()) return {};
+  for (const core::ResolverConfig& resolver : resolvers)
+    if (::access(resolver.command.front().c_str(), X_OK) != 0)
+      spdlog::warn("resolver cannot be run now group={} command={} reason=\"{}\"", resolver.group,
+                   resolver.command.front(), std::strerror(errno));
+  SLUICE_ASSIGN(parts.resolvers,
+                resolve::Runner::create(resolvers, config.socket, [loop = parts.loop.get()] { loop->wake(); }));
+  return {};
+}
+
 Status open_parts(const Config& config, Parts& parts) {
   keep::Inheritance inherited;
   parts.keeper = keep::NotifyStore::from_environment(inherited);
@@ -106,6 +124,8 @@ Status open_parts(const Config& config, Parts& parts) {
   SLUICE_TRY(open_store(parts.storage));
   bus::BusSettings settings = settings_of(config, policy);
   settings.on_revoked = [server = parts.server.get()](SessionId session) { server->end_session(session); };
+  SLUICE_TRY(open_resolvers(config, parts));
+  settings.resolvers = parts.resolvers.get();
   settings.mirror_store = parts.storage.mirror_store;
   settings.mirrors.may_fill = parts.storage.may_fill;
   settings.mirrors.retry_ns = config.mirror_retry_ns;
@@ -216,6 +236,29 @@ Status start_thread(const char* name, std::thread& thread, Body body) {
   }
 }
 
+// The thread that runs resolvers. Where this goes it is stopped, and all their processes with it.
+class ResolverThread {
+ public:
+  ResolverThread() = default;
+  ~ResolverThread() { stop(); }
+  ResolverThread(const ResolverThread&) = delete;
+  ResolverThread& operator=(const ResolverThread&) = delete;
+
+  Status start(resolve::Runner* runner) {
+    runner_ = runner;
+    return runner == nullptr ? Status() : start_thread("sluice-resolve", thread_, [runner] { runner->run(); });
+  }
+  void stop() {
+    if (!thread_.joinable()) return;
+    runner_->stop();
+    thread_.join();
+  }
+
+ private:
+  resolve::Runner* runner_ = nullptr;
+  std::thread thread_;
+};
+
 }  // namespace
 
 int exit_code(const Error& error) {
@@ -233,6 +276,7 @@ int exit_code(const Error& error) {
 int run(const Config& config) {
   set_log_level(config.log_level);
   ::signal(SIGPIPE, SIG_IGN);
+  ::signal(SIGCHLD, SIG_DFL);  // whoever started us may have it ignored, and resolvers would leave no exit code
   raise_descriptor_limit();
   const sigset_t signals = handled_signals();
   ::pthread_sigmask(SIG_BLOCK, &signals, nullptr);
@@ -247,6 +291,8 @@ int run(const Config& config) {
   Status server_status;
   std::thread bus_thread;
   std::thread control_thread;
+  ResolverThread resolver_thread;
+  if (auto resolving = resolver_thread.start(parts.resolvers.get()); !resolving) return report(resolving.error());
   Status started = start_thread("sluice-bus", bus_thread, [&] {
     bus_status = parts.loop->run(*parts.bus);
     // release: pairs with the acquire in wait_for_end.
@@ -270,6 +316,7 @@ int run(const Config& config) {
   wait_for_end(config, thread_ended, watchdog);
 
   ::sd_notify(0, "STOPPING=1");
+  resolver_thread.stop();
   parts.loop->stop();
   bus_thread.join();
   parts.server->stop();

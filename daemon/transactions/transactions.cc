@@ -59,8 +59,8 @@ void Transactions::end_transactor(ProducerId id, std::uint64_t now_ns) {
 // ---- the turn ----
 
 bool Transactions::do_work(std::uint64_t now_ns) {
+  bool worked = take_resolver_answers(now_ns);
   machine_.tick(now_ns);
-  bool worked = false;
   for (auto actions = machine_.take_actions(); !actions.empty(); actions = machine_.take_actions()) {
     worked = true;
     for (const TransactionAction& action : actions) carry_out(action, now_ns);
@@ -86,11 +86,20 @@ std::uint64_t Transactions::deadline_ns() const {
 
 void Transactions::carry_out(const TransactionAction& action, std::uint64_t now_ns) {
   const auto view = machine_.find(action.transaction);
-  if (!view) return;
+  if (!view) {
+    if (action.kind == TransactionAction::Kind::resolve)
+      machine_.resolver_ended(action.serial, std::nullopt, now_ns);  // or it would count as out for ever
+    return;
+  }
   switch (action.kind) {
     case TransactionAction::Kind::ask: ask(action, now_ns); return;
+    case TransactionAction::Kind::resolve: ask_resolver(action, *view, now_ns); return;
     case TransactionAction::Kind::decide:
-      queue(*view, action.commit, view->check_back ? "check-back" : "its producer is gone", {});
+      queue(*view, action.commit,
+            action.by_resolver ? "resolver"
+            : view->check_back ? "check-back"
+                               : "its producer is gone",
+            {});
       return;
     case TransactionAction::Kind::park:
       spdlog::warn(

@@ -10,6 +10,7 @@
 //  1. A decision is in the store before a ref of it is appended, and before anybody is told.
 //  2. The first answer stands: a later one is told what does.
 //  3. A half that a decision names was durable before.
+//  4. What a resolver answers counts as a transactor's answer does: the machine says who is asked.
 #pragma once
 
 #include <cstdint>
@@ -21,6 +22,7 @@
 #include <vector>
 
 #include "daemon/core/transaction_machine.h"
+#include "daemon/resolve/resolvers.h"
 #include "daemon/session/transaction_interface.h"
 #include "daemon/store/transaction_store.h"
 #include "daemon/transactions/host.h"
@@ -32,8 +34,10 @@ inline constexpr std::uint64_t kDecisionsKeptMax = 1'000'000;
 
 class Transactions final : public session::TransactionInterface {
  public:
-  Transactions(Host& host, store::TransactionStore& store, core::TransactionRules rules = {})
-      : host_(host), store_(store), machine_(rules) {}
+  // `resolvers`: runs those that the rules name; none if they name none.
+  Transactions(Host& host, store::TransactionStore& store, core::TransactionRules rules = {},
+               resolve::Resolvers* resolvers = nullptr)
+      : host_(host), store_(store), machine_(std::move(rules)), resolvers_(resolvers) {}
 
   // ---- partitions
   // Opened, at a start or anew: its open halves are taken over. What was decided it knows from the store.
@@ -72,6 +76,11 @@ class Transactions final : public session::TransactionInterface {
     session::Reply<session::CheckRequest> poll;  // empty: none waits
     std::uint64_t poll_until_ns = 0;
   };
+  // Runs of a group's resolver that came to nothing, for the log.
+  struct NoAnswers {
+    std::uint64_t logged_ns = 0;  // monotonic; 0: never
+    std::uint64_t unlogged = 0;   // since
+  };
   // Who waits for a decision. Called with what stands.
   using Waiter = session::Reply<session::Resolution>;
   struct Pending {
@@ -91,6 +100,10 @@ class Transactions final : public session::TransactionInterface {
   void end_transactor(ProducerId id, std::uint64_t now_ns);
   void carry_out(const core::TransactionAction& action, std::uint64_t now_ns);
   void ask(const core::TransactionAction& action, std::uint64_t now_ns);
+  void ask_resolver(const core::TransactionAction& action, const core::TransactionMachine::View& view,
+                    std::uint64_t now_ns);
+  bool take_resolver_answers(std::uint64_t now_ns);
+  void log_no_answer(const resolve::Answer& answer, std::uint64_t now_ns);
   // io: a half is lost; conflict: an ack is. would_block: not yet.
   Status look_at(const Pending& pending);
   bool decide_ready(std::uint64_t now_ns);
@@ -109,6 +122,9 @@ class Transactions final : public session::TransactionInterface {
   Host& host_;
   store::TransactionStore& store_;
   core::TransactionMachine machine_;
+  resolve::Resolvers* const resolvers_;
+  std::size_t resolver_runs_ = 0;                // that are out
+  std::map<std::string, NoAnswers> no_answers_;  // by group that has a resolver
   std::map<ProducerId, Transactor> transactors_;
   std::map<TransactionId, Pending> pending_;  // decisions that are not in the store
   std::vector<store::TransactionNote> notes_;

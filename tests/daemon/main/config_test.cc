@@ -141,6 +141,50 @@ TEST(Config, mirrors_are_directories_of_their_own) {
   EXPECT_NE(error_of("mirrors = [\"/" + std::string(900, 'x') + "\"]\n").find("at most 900 bytes"), std::string::npos);
 }
 
+TEST(Config, resolvers_are_read_and_written_back) {
+  EXPECT_TRUE(parse("")->transactions.resolvers.empty());
+  const auto config = parse(R"(
+[transactions]
+timeout = "2s"
+[[transactions.resolver]]
+group = "shop"
+command = ["/usr/libexec/shop-resolver", "--database", "a \"b\" \\ c"]
+timeout = "3s"
+[[transactions.resolver]]
+group = "bank é"
+command = ["/bank"]
+)");
+  ASSERT_TRUE(config) << config.error().message();
+  const std::vector<core::ResolverConfig> expected = {
+      {"shop", {"/usr/libexec/shop-resolver", "--database", "a \"b\" \\ c"}, 3'000'000'000},
+      {"bank é", {"/bank"}, core::kResolverTimeoutNsDefault}};
+  EXPECT_EQ(config->transactions.resolvers, expected);
+  const auto again = parse(to_toml(*config));
+  ASSERT_TRUE(again) << again.error().message();
+  EXPECT_EQ(again->transactions.resolvers, expected);
+}
+
+TEST(Config, a_resolver_that_cannot_be_is_refused_with_its_line) {
+  const std::string good = "[[transactions.resolver]]\ngroup = \"shop\"\ncommand = [\"/x\"]\n";
+  const auto refused = [&](const std::string& toml, const std::string& why) {
+    const std::string error = error_of(toml);
+    EXPECT_NE(error.find(why), std::string::npos) << error;
+  };
+  EXPECT_TRUE(parse(good));
+  refused("[transactions.resolver]\ngroup = \"shop\"\ncommand = [\"/x\"]\n", "with both brackets");
+  refused("[[transactions.resolvers]]\n", "the nearest known one is \"transactions.resolver\"");
+  refused(good + "[[transactions.resolver]]\ncommand = [\"/x\"]\n", "of line 4: group must be the name");
+  refused("[[transactions.resolver]]\ngroup = \"shop\"\n", "command must begin with the absolute path");
+  refused("[[transactions.resolver]]\ngroup = \"shop\"\ncommand = [\"x\"]\n", "absolute path");
+  refused("[[transactions.resolver]]\ngroup = \"shop\"\ncommand = \"/x -v\"\n", "command must be a list of texts");
+  refused("[[transactions.resolver]]\ngroup = \"shop\"\ncommand = [\"/x\", 5]\n", "command must be a list of texts");
+  refused(good + "timeout = 5\n", "of line 1: timeout must be a text");
+  refused(good + "timeout = \"5MiB\"\n", "timeout \"5MiB\"");
+  refused(good + "timeout = \"1h\"\n", "timeout must be from 100ms to 10m");
+  refused(good + "shell = true\n", "unknown key \"shell\"; it has group, command and timeout");
+  refused(good + good, "group \"shop\": it has one already");
+}
+
 TEST(Config, mirror_roots_are_directories_that_topics_may_have_mirrors_in) {
   EXPECT_TRUE(parse("")->mirror_roots.empty());
   const auto config = parse("mirror_roots = [\"/mnt/b\", \"/mnt/c\"]\n");
