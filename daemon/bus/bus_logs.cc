@@ -170,7 +170,7 @@ Result<delivery::LogMessage> BusLogs::read(TopicId topic, PartitionNumber number
                                         ": no message stands there");
 }
 
-Result<std::optional<Position>> BusLogs::lowest_origin(TopicId topic, PartitionNumber number, Position from) {
+Result<Position> BusLogs::lowest_origin(TopicId topic, PartitionNumber number, Position from) {
   SLUICE_ASSIGN(spill::Partition * partition, this->partition(topic, number));
   return partition->lowest_origin(from);
 }

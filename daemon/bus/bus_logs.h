@@ -35,7 +35,7 @@ class BusLogs final : public delivery::Logs {
   Result<delivery::LogWalk> walk(TopicId topic, PartitionNumber partition, Position from, std::uint32_t count,
                                  std::string_view tag) override;
   Result<delivery::LogMessage> read(TopicId topic, PartitionNumber partition, Position position) override;
-  Result<std::optional<Position>> lowest_origin(TopicId topic, PartitionNumber partition, Position from) override;
+  Result<Position> lowest_origin(TopicId topic, PartitionNumber partition, Position from) override;
   Result<std::uint64_t> count(TopicId topic, PartitionNumber partition, Position from, Position to) override;
   std::uint64_t produced(TopicId topic, PartitionNumber partition) const override;
   std::optional<std::int32_t> open_claim(TopicId topic, PartitionNumber partition) const override;

@@ -29,8 +29,7 @@ void OriginFloor::forget_below(Position position) {
   if (entries_.empty()) span_bits_ = 0;
 }
 
-std::optional<Position> OriginFloor::from(Position position) const {
-  if (position < known_from_) return std::nullopt;
+Position OriginFloor::from(Position position) const {
   const auto entry = std::lower_bound(entries_.begin(), entries_.end(), position,
                                       [](const Entry& one, Position wanted) { return one.at < wanted; });
   return entry == entries_.end() ? position : std::min(position, entry->origin);

@@ -8,13 +8,11 @@
 // Invariants
 //  1. An answer is never too high. It is too low by what was merged to stay within kEntriesMax: refs within one span of
 //     positions, all of the same size, are told apart no more.
-//  2. What lies below `known_from` was not met: nothing is said of it.
 #pragma once
 
 #include <cstddef>
 #include <cstdint>
 #include <deque>
-#include <optional>
 
 #include "shm/base/types.h"
 
@@ -24,14 +22,12 @@ class OriginFloor {
  public:
   static constexpr std::size_t kEntriesMax = 4096;
 
-  explicit OriginFloor(Position known_from) : known_from_(known_from) {}
-
   // The ref at `at`, above all before, names the record at `origin`, which is below it.
   void met(Position at, Position origin);
   // Nobody asks for what is below any more.
   void forget_below(Position position);
-  // At most `position` itself. Nothing: there may be refs behind it that were not met.
-  std::optional<Position> from(Position position) const;
+  // The lowest that a ref at `position` or behind it names; at most `position` itself.
+  Position from(Position position) const;
 
  private:
   struct Entry {
@@ -41,7 +37,6 @@ class OriginFloor {
   void append(const Entry& entry);
   void merge();
 
-  Position known_from_;
   std::uint32_t span_bits_ = 0;
   std::deque<Entry> entries_;  // both ascending: what a later one undercuts is left out
 };

@@ -87,7 +87,7 @@ Status Delivery::carry_out(Group& group, const std::vector<Move>& moves, const N
     if (move.below_horizon) {
       // A ref that comes again brings a message that was appended further down.
       const auto origin = logs_.lowest_origin(move.place.topic, move.place.partition, move.to);
-      mark.force(move.to, origin ? origin->value_or(Position(0)) : Position(0), group.record().epoch);
+      mark.force(move.to, origin.value_or(Position(0)), group.record().epoch);
     } else {
       mark.seek();
     }
@@ -121,8 +121,7 @@ Result<session::SafeHorizon> Delivery::safe_horizon(SessionId session, const std
   Position below = group->unsettled_from(*place).value_or(Position(0));
   SLUICE_ASSIGN(const Position durable, logs_.durable(place->topic, place->partition));
   below = std::min(below, durable);
-  SLUICE_ASSIGN(const std::optional<Position> origin, logs_.lowest_origin(place->topic, place->partition, below));
-  below = origin.value_or(Position(0));
+  SLUICE_ASSIGN(below, logs_.lowest_origin(place->topic, place->partition, below));
   if (said.parked.size() > kParkedSaidMax) {
     below = std::min(below, said.parked[kParkedSaidMax]);
     said.parked.resize(kParkedSaidMax);

@@ -75,9 +75,9 @@ class Logs {
                                std::string_view tag) = 0;
   // The record at exactly this position. not_found: there is none that consumers see, or it is gone.
   virtual Result<LogMessage> read(TopicId topic, PartitionNumber partition, Position position) = 0;
-  // The lowest position that a message delivered at or behind `from` was first appended at; at most `from`. Nothing:
-  // not known, until a group has passed what an earlier daemon had appended.
-  virtual Result<std::optional<Position>> lowest_origin(TopicId topic, PartitionNumber partition, Position from) = 0;
+  // No message that is delivered at or behind `from` was first appended below it; at most `from`. Lower than need be
+  // where an earlier daemon has appended.
+  virtual Result<Position> lowest_origin(TopicId topic, PartitionNumber partition, Position from) = 0;
   // Records that consumers see in [from, to). An estimate where segments are not closed yet.
   virtual Result<std::uint64_t> count(TopicId topic, PartitionNumber partition, Position from, Position to) = 0;
   // Committed records since the topic exists.

@@ -72,6 +72,7 @@ class FilePartitionLog final : public PartitionLog {
   void set_durable(Position position) override { durable_ = std::max(durable_, position); }
   Status add_summary(const SegmentSummary& summary) override;
   Result<std::uint64_t> records_between(SegmentNumber first, SegmentNumber last) const override;
+  Position lowest_referred(Position from) const override;
 
   Located locate(Position position) const override;
   Result<UniqueFd> open_for_client(const Located& located) override { return disk_.open_for_client(located.path); }
@@ -367,6 +368,13 @@ Position FilePartitionLog::segment_at_time(std::uint64_t time_ns) const {
     if (summed_up < data_end) return summed_up;
   }
   return durable_;
+}
+
+Position FilePartitionLog::lowest_referred(Position from) const {
+  Position lowest = kRefersToNothing;
+  for (const LogFile& file : files_)
+    if (file.file_end() > from) lowest = std::min(lowest, file.referred_from);
+  return lowest;
 }
 
 Result<std::uint64_t> FilePartitionLog::records_between(SegmentNumber first, SegmentNumber last) const {

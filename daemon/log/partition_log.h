@@ -159,6 +159,9 @@ class PartitionLog {
   virtual Position segment_at_time(std::uint64_t time_ns) const = 0;
   // Committed records of the segments [first, last) that add_summary() or an earlier start has told of.
   virtual Result<std::uint64_t> records_between(SegmentNumber first, SegmentNumber last) const = 0;
+  // The lowest segment that refs at or behind `from` mean, of those that a segment's summary has told of, and by whole
+  // files for those of an earlier start; above everything if there are none.
+  virtual Position lowest_referred(Position from) const = 0;
   // What a scrub looks at, ascending: closed files, and the complete and durable segments of the others.
   virtual std::vector<ScrubFile> scrub_files() const = 0;
   virtual bool has_file(Position base) const = 0;

@@ -143,8 +143,8 @@ class Partition {
   const core::DelayQueue& delays() const { return waiting_.delays; }
   const core::HalfTable& halves() const { return waiting_.halves; }
   // The lowest position of a message that is delivered at or behind `from` (a ref delivers one from below it), at most
-  // `from` itself. Nothing: not known, for refs there may be a daemon's before.
-  std::optional<Position> lowest_origin(Position from);
+  // `from` itself. Of refs that a daemon before has appended, the start of the segment that they mean.
+  Position lowest_origin(Position from);
   // A decision that the store has (core::HalfTable). False: no open half stands there.
   bool decide(Position half, bool commit, std::uint64_t order);
   log::PartitionLog* log() { return log_.get(); }

@@ -1,6 +1,7 @@
 // Partition: delayed messages whose time has come, and halves that were committed, get their refs.
 #include <algorithm>
 
+#include "daemon/log/references.h"
 #include "daemon/spill/partition.h"
 #include "shm/base/failpoint.h"
 #include "shm/base/limits.h"
@@ -73,11 +74,13 @@ ring::AppendResult Partition::append_ref(Position reference, std::uint64_t wall_
   return result;
 }
 
-std::optional<Position> Partition::lowest_origin(Position from) {
-  std::optional<Position> lowest = scan_.origins().from(from);
-  if (!lowest) return lowest;
+Position Partition::lowest_origin(Position from) {
+  Position lowest = scan_.origins().from(from);
+  if (log_ && from < scan_.start())
+    lowest = std::min({lowest, log_->lowest_referred(from), log::referred_from(summaries_, memory_.segment_size()),
+                       scan_.referred_from()});
   for (const std::optional<Position> waits : {waiting_.delays.oldest(), waiting_.halves.oldest()})
-    if (waits) lowest = std::min(*lowest, *waits);
+    if (waits) lowest = std::min(lowest, *waits);
   return lowest;
 }
 

@@ -63,8 +63,8 @@ Scan::Scan(ring::SlotManager& slots, core::PartitionAudit& audit, std::optional<
       attached_(attached),
       deadline_ns_(slots.memory().control->claim_deadline_ns),
       verify_((slots.memory().control->flags & layout::kTopicFlagChecksums) != 0),
-      frontier_(start),
-      origins_(start) {}
+      start_(start),
+      frontier_(start) {}
 
 void Scan::adopt(Position until, log::SegmentTally segment) {
   adopted_until_ = until;

@@ -76,6 +76,7 @@ class Scan {
   // Walks on, at most `records_max` looks, and no further once it has passed `bytes_max`. Returns how many records it
   // passed.
   std::uint64_t advance(std::uint64_t now_ns, std::uint64_t records_max, std::uint64_t bytes_max);
+  Position start() const { return start_; }
   Position frontier() const { return frontier_; }
   // When the claim at the frontier expires (monotonic ns); 0: none is open there, or claims have no deadline.
   std::uint64_t claim_deadline_ns() const;
@@ -152,6 +153,7 @@ class Scan {
   const Attached& attached_;
   const std::uint64_t deadline_ns_;
   const bool verify_;
+  const Position start_;
 
   Position frontier_;
   bool at_end_ = false;

@@ -32,8 +32,6 @@ class FakeLogs final : public Logs {
   // Appends of payloads larger than that are refused.
   void set_payload_max(std::size_t size) { payload_max_ = size; }
   void set_time(std::uint64_t time_ns) { time_ns_ = time_ns; }
-  // A message from there is delivered behind every position that is asked about.
-  void set_lowest_origin(std::optional<Position> origin) { lowest_origin_ = origin; }
   void set_open_claim(std::int32_t pid) { open_claim_ = pid; }
   const std::vector<LogMessage>& records(TopicId topic, PartitionNumber partition) const {
     return logs_.at({topic, partition}).records;
@@ -50,9 +48,7 @@ class FakeLogs final : public Logs {
   Result<LogWalk> walk(TopicId topic, PartitionNumber partition, Position from, std::uint32_t count,
                        std::string_view tag) override;
   Result<LogMessage> read(TopicId topic, PartitionNumber partition, Position position) override;
-  Result<std::optional<Position>> lowest_origin(TopicId, PartitionNumber, Position from) override {
-    return lowest_origin_ ? std::min(from, *lowest_origin_) : from;
-  }
+  Result<Position> lowest_origin(TopicId, PartitionNumber, Position from) override { return from; }
   Result<std::uint64_t> count(TopicId topic, PartitionNumber partition, Position from, Position to) override;
   std::uint64_t produced(TopicId topic, PartitionNumber partition) const override;
   void catch_up(TopicId, PartitionNumber) override {}
@@ -76,7 +72,6 @@ class FakeLogs final : public Logs {
   bool holds_syncs_ = false;
   std::size_t payload_max_ = 1024;
   std::uint64_t time_ns_ = 1;
-  std::optional<Position> lowest_origin_;
   std::optional<std::int32_t> open_claim_;
 };
 
