@@ -250,7 +250,7 @@ void Transactions::store_alone(Pending pending, std::uint64_t now_ns) {
     if (stands && *stands) {
       // Halves that nobody named when it was decided: they do not count.
       for (const store::HalfPlace& half : pending.decision.halves)
-        host_.decide({half.topic, half.partition}, half.position, false, (*stands)->order);
+        host_.decide({half.topic, half.partition}, half.position, false, 0);
       machine_.decided(id);
       for (const Waiter& waiter : pending.waiters) waiter(session::Resolution{(*stands)->commit, true});
       return;
