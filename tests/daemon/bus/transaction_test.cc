@@ -145,6 +145,31 @@ TEST(BusTransaction, WhoNamesOtherHalvesThanTheLogHasIsRefused) {
   EXPECT_EQ(shop.resolve(TransactionId::make(shop.transactor, 77), true, {}).error().code(), ErrorCode::not_found);
 }
 
+TEST(BusTransaction, AHalfThatTheScanMeetsWhileItsTransactionIsDecidedHasNoPartInIt) {
+  BusRig rig;
+  rig.create_topic();
+  Shop shop(rig);
+  const TransactionId first = shop.next_id();
+  const TransactionId second = shop.next_id();
+  const Position a = shop.send(first).value();
+  const Position b = shop.send(second).value();
+  rig.work();
+  const Position late = shop.send(first).value();
+  shop.send(second);
+  std::optional<Result<Resolution>> rolled_back, committed;
+  shop.ask(first, false, {a, late}, rolled_back);
+  shop.ask(second, true, {b}, committed);
+  rig.work();
+  EXPECT_FALSE((*rolled_back)->commit);
+  EXPECT_TRUE((*committed)->commit) << "it names what was known";
+  EXPECT_THAT(shop.open_ones(), IsEmpty());
+  EXPECT_EQ(rig.counts_of(shop.sender->id).open, 0u);
+  EXPECT_EQ(rig.counts_of(shop.sender->id).rolled_back, 3u);
+  shop.leave();
+  rig.stop_and_start();
+  EXPECT_EQ(rig.refs_on_disk(), (std::map<Position, int>{{b, 1}}));
+}
+
 TEST(BusTransaction, AHalfBehindItsTransactionsDecisionIsRolledBackAndCountedAlsoAfterARestart) {
   BusRig rig;
   rig.create_topic();
