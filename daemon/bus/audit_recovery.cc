@@ -14,7 +14,7 @@ AuditRecovery::AuditRecovery(const store::AuditSnapshot& snapshot, const std::ve
                              const std::vector<store::FenceRecord>& fences, PartitionNumber partition)
     : counted_(snapshot.upto), waited_(snapshot.delays.upto) {
   waiting_.delays.restore(snapshot.delays);
-  waiting_.halves.restore(snapshot.halves);
+  waiting_.halves.restore(snapshot.halves, snapshot.upto);
   for (const store::NamedProducer& attach : attaches) names_[attach.id] = attach.name;
   for (const core::AuditRow& row : snapshot.rows) {
     audit_.restore(row);
@@ -78,7 +78,7 @@ void AuditRecovery::visit_waiting(Position position, const layout::RecordFields&
   if (fields.claim.kind() == RecordKind::delayed)
     waiting_.delays.note(spill::delay_of(position, trailer));
   else if (auto half = spill::half_of(position, fields, trailer))
-    waiting_.halves.note(std::move(*half));
+    static_cast<void>(waiting_.halves.note(std::move(*half)));
 }
 
 void AuditRecovery::visit(Position position, const layout::RecordFields& fields, std::span<const std::byte> trailer) {

@@ -60,10 +60,7 @@ Result<std::unique_ptr<Bus>> Bus::start(BusSettings settings, const DataDirector
       adopted = bus->adopt(std::move(*kept), inherited);
     else
       adopted = fail(std::move(kept).error());
-    if (adopted) {
-      for (const auto& [name, fd] : inherited) keeper->drop(name);  // never handed out
-      return bus;
-    }
+    if (adopted) return bus;
     if (adopted.error().code() != ErrorCode::corrupt) return fail(std::move(adopted).error());
     given_up = adopted.error().message();
     spdlog::error("memory of the daemon before is let go, its clients attach anew reason=\"{}\"", given_up);
@@ -91,6 +88,8 @@ Status Bus::adopt(keep::KeptTable table, keep::Inheritance& inherited) {
   sessions_ = std::make_unique<session::SessionTable>(incarnation_, first_id);
   SLUICE_TRY(adopt_sessions(state, inherited));
   SLUICE_TRY(take_kept_units(state, inherited));
+  // Never handed out. Now, for what is opened from here on may take their names.
+  for (const auto& [name, fd] : inherited) keeper_->drop(name);
   SLUICE_TRY(open_topics());
   // Of topics that were deleted just before.
   for (const auto& [handle, unit] : kept_units_) {

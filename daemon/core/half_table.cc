@@ -6,17 +6,23 @@
 
 namespace sluice::core {
 
-void HalfTable::restore(const HalfSnapshot& snapshot) {
+void HalfTable::restore(const HalfSnapshot& snapshot, Position counted_below) {
   SLUICE_ASSERT(!settled_ && halves_.empty());
   for (const Half& half : snapshot.added) halves_.try_emplace(half.position, Entry{half, 0, State::open});
   decided_ = counted_ = snapshot.decided;
+  counted_below_ = counted_below;
 }
 
 // One that the snapshot has already may be met again: what was read back can reach further than its end.
-void HalfTable::note(Half half) {
+std::optional<HalfTable::Decided> HalfTable::note(Half half) {
   const Position position = half.position;
-  if (!halves_.try_emplace(position, Entry{std::move(half), 0, State::open}).second) return;
+  if (!halves_.try_emplace(position, Entry{std::move(half), 0, State::open}).second) return std::nullopt;
   added_.push_back({position, ++changes_});
+  const auto early = early_.find(position);
+  if (early == early_.end()) return std::nullopt;
+  const auto [commit, order] = early->second;
+  early_.erase(early);
+  return decide(position, commit, order);
 }
 
 void HalfTable::end(std::map<Position, Entry>::iterator entry) {
@@ -26,9 +32,11 @@ void HalfTable::end(std::map<Position, Entry>::iterator entry) {
 
 std::optional<HalfTable::Decided> HalfTable::decide(Position position, bool commit, std::uint64_t order) {
   const auto entry = halves_.find(position);
+  if (entry == halves_.end() && !settled_) early_[position] = {commit, order};
   if (entry == halves_.end() || entry->second.state != State::open) return std::nullopt;
   decided_ = std::max(decided_, order);
-  const Decided decided{entry->second.half, order <= counted_};
+  const bool is_counted = order != 0 && order <= counted_ && position < counted_below_;
+  const Decided decided{entry->second.half, commit, is_counted};
   if (commit) {
     ++changes_;
     entry->second.state = State::committed;
@@ -66,6 +74,7 @@ void HalfTable::passed(Position frontier) {
 void HalfTable::settle() {
   if (settled_) return;
   settled_ = true;
+  early_.clear();
   for (const Position reference : met_unsettled_) {
     const auto entry = halves_.find(reference);
     if (entry == halves_.end() || entry->second.state != State::committed) continue;

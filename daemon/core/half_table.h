@@ -10,7 +10,8 @@
 //                                            └──────────────────────────────────────────────────────────┘
 //
 // A table begins unsettled: refs that a daemon before has appended are only met, and none is due. settle() ends that
-// once every record of that daemon was seen, and every decision that the store has was told.
+// once every record of that daemon was seen, and every decision that the store has was told. One that was decided
+// before this table has met it (a rollback needs no durable half) is decided as soon as it is met.
 //
 // Invariants
 //  1. A half is in one state, from note() on; what has ended is never met again.
@@ -54,11 +55,17 @@ struct HalfSnapshot {
 
 class HalfTable {
  public:
-  // What a store gave back; before anything else.
-  void restore(const HalfSnapshot& snapshot);
+  // What a store gave back; before anything else. The audit that came with it counts what lies below `counted_below`.
+  void restore(const HalfSnapshot& snapshot, Position counted_below);
 
+  struct Decided {
+    Half half;
+    bool commit = false;
+    bool is_counted = false;  // the audit that was restored knows it
+  };
   // ---- the scan, in order of position
-  void note(Half half);
+  // Of one that was decided before: how.
+  std::optional<Decided> note(Half half);
   // The ref at `at` means the record at `reference`. False: nothing that waits for it, so it is no ref of ours.
   bool met(Position at, Position reference);
   // The scan has passed everything below.
@@ -67,11 +74,8 @@ class HalfTable {
   bool settled() const { return settled_; }
 
   // ---- decisions
-  struct Decided {
-    Half half;
-    bool is_counted = false;  // the audit that was restored knows it
-  };
-  // `order`: ascending with each transaction, the same for all its halves. Nothing if no open half stands there.
+  // `order`: ascending with each transaction, the same for all its halves; 0: of one that came too late for its
+  // transaction's, which no store knows. Nothing if no open half stands there.
   std::optional<Decided> decide(Position position, bool commit, std::uint64_t order);
   // The committed half whose ref is next; nothing while unsettled.
   std::optional<Position> due() const;
@@ -113,12 +117,14 @@ class HalfTable {
   void end(std::map<Position, Entry>::iterator entry);
 
   std::map<Position, Entry> halves_;
-  std::set<std::pair<std::uint64_t, Position>> committed_;  // by order
-  std::deque<Sent> sent_;                                   // ascending refs
-  std::vector<Position> met_unsettled_;                     // what refs meant
+  std::set<std::pair<std::uint64_t, Position>> committed_;    // by order
+  std::deque<Sent> sent_;                                     // ascending refs
+  std::vector<Position> met_unsettled_;                       // what refs meant
+  std::map<Position, std::pair<bool, std::uint64_t>> early_;  // decided and not met, unsettled: commit, order
   bool settled_ = false;
   std::uint64_t decided_ = 0;  // the order of the last one
   std::uint64_t counted_ = 0;  // and that of the last one that the restored audit knows
+  Position counted_below_;     // of those below
   // Not in the store yet, ascending numbers.
   std::deque<Change> added_;
   std::deque<Change> ended_;

@@ -221,8 +221,10 @@ void Scan::on_record(const ring::RecordView& record) {
 
 void Scan::note_half(const ring::RecordView& record) {
   const std::optional<core::Half> half = half_of(record.position, record.fields, record.trailer);
-  waiting_->halves.note(*half);
-  if (waiting_->listener != nullptr) waiting_->listener->on_half(identity_.topic, identity_.partition, *half);
+  if (const auto decided = waiting_->halves.note(*half))
+    audit_.on_decided(half->producer, decided->commit);
+  else if (waiting_->listener != nullptr)
+    waiting_->listener->on_half(identity_.topic, identity_.partition, *half);
 }
 
 void Scan::on_skip(const ring::RecordView& record, const ring::SegmentView& segment, bool pad) {

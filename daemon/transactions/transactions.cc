@@ -1,6 +1,7 @@
 #include "daemon/transactions/transactions.h"
 
 #include <algorithm>
+#include <set>
 
 #include <spdlog/spdlog.h>
 
@@ -172,11 +173,16 @@ Transactions::Pending* Transactions::queue(const TransactionMachine::View& view,
   pending.decision.transaction = view.transaction;
   pending.decision.commit = commit;
   pending.decision.by = std::move(by);
-  for (const core::HalfAt& half : view.halves)
-    pending.decision.halves.push_back({half.place.topic, half.place.partition, half.position});
+  name_halves(pending.decision, view);
   pending.is_asked_for = static_cast<bool>(waiter);
   if (waiter) pending.waiters.push_back(std::move(waiter));
   return &pending;
+}
+
+void Transactions::name_halves(store::Decision& decision, const TransactionMachine::View& view) {
+  decision.halves.clear();
+  for (const core::HalfAt& half : view.halves)
+    decision.halves.push_back({half.place.topic, half.place.partition, half.position});
 }
 
 void Transactions::answer(const Pending& pending, const Error& error) const {
@@ -209,6 +215,9 @@ bool Transactions::decide_ready(std::uint64_t now_ns) {
   for (auto next = pending_.begin(); next != pending_.end();) {
     const auto entry = next++;
     Pending& pending = entry->second;
+    // Also those that the scan has met since: a rollback does not wait for them.
+    if (const auto view = machine_.find(entry->first); view && !pending.decision.commit)
+      name_halves(pending.decision, *view);
     const Status looked = look_at(pending);
     if (!looked && looked.error().code() == ErrorCode::would_block) continue;
     if (!looked) {
@@ -257,9 +266,7 @@ void Transactions::store_alone(Pending pending, std::uint64_t now_ns) {
   if (error.code() == ErrorCode::exists) {
     auto stands = store_.decision(id);
     if (stands && *stands) {
-      // Halves that nobody named when it was decided: they do not count.
-      for (const store::HalfPlace& half : pending.decision.halves)
-        host_.decide({half.topic, half.partition}, half.position, false, (*stands)->order);
+      roll_back_others(id, {});
       machine_.decided(id);
       for (const Waiter& waiter : pending.waiters) waiter(session::Resolution{(*stands)->commit, true});
       return;
@@ -294,11 +301,21 @@ void Transactions::apply(Pending& pending) {
   const store::Decision& decision = pending.decision;
   for (const store::HalfPlace& half : decision.halves)
     host_.decide({half.topic, half.partition}, half.position, decision.commit, decision.order);
+  roll_back_others(decision.transaction, decision.halves);
   if (!pending.acks.empty()) host_.apply_acks(pending.acks);
   machine_.decided(decision.transaction);
   bool decides = pending.is_asked_for;
   for (const Waiter& waiter : pending.waiters)
     waiter(session::Resolution{decision.commit, !std::exchange(decides, false)});
+}
+
+void Transactions::roll_back_others(TransactionId transaction, const std::vector<store::HalfPlace>& named) {
+  const auto view = machine_.find(transaction);
+  if (!view || view->halves.size() == named.size()) return;
+  const std::set<store::HalfPlace> counted(named.begin(), named.end());
+  for (const core::HalfAt& half : view->halves)
+    if (!counted.contains({half.place.topic, half.place.partition, half.position}))
+      host_.decide(half.place, half.position, false, 0);
 }
 
 }  // namespace sluice::transactions

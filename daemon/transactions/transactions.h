@@ -97,6 +97,7 @@ class Transactions final : public session::TransactionInterface {
   Status check_halves(const core::TransactionMachine::View& view, const session::Resolve& request) const;
   Pending* queue(const core::TransactionMachine::View& view, bool commit, std::string by, Waiter waiter);
   void answer(const Pending& pending, const Error& error) const;
+  static void name_halves(store::Decision& decision, const core::TransactionMachine::View& view);
   void end_transactor(ProducerId id, std::uint64_t now_ns);
   void carry_out(const core::TransactionAction& action, std::uint64_t now_ns);
   void ask(const core::TransactionAction& action, std::uint64_t now_ns);
@@ -112,6 +113,8 @@ class Transactions final : public session::TransactionInterface {
   // One with acks: nothing may come between what they are planned from and their save.
   Status save_alone(Pending& pending);
   void apply(Pending& pending);
+  // Halves that nobody named when their transaction was decided: they do not count.
+  void roll_back_others(TransactionId transaction, const std::vector<store::HalfPlace>& named);
   void save_notes();
   bool answer_polls(std::uint64_t now_ns);
   void forget_old(std::uint64_t now_ns);

@@ -38,6 +38,7 @@ class ProcessDisk : public io::Disk {
 
   void die() { disk_.reset(); }
   bool is_dead() const { return disk_ == nullptr; }
+  std::size_t in_flight() const { return tokens_.size(); }
   // Only while alive.
   io::SimDisk& sim() { return *sim_; }
   io::MirrorDisk* mirrors() override { return disk_ ? disk_->mirrors() : nullptr; }

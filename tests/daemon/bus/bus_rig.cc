@@ -15,7 +15,6 @@
 #include "shm/base/assert.h"
 #include "shm/base/clock.h"
 #include "shm/layout/trailer.h"
-#include "shm/region/memfd.h"
 #include "shm/ring/scanner.h"
 
 namespace sluice::bus {
@@ -75,30 +74,6 @@ bool TestProducer::send_half(const layout::HalfEntry& half, std::size_t size, Po
     return false;
   position = appended.position;
   return true;
-}
-
-Status HoldingKeeper::keep(const std::string& name, int fd) {
-  if (held_.size() >= capacity_) return fail(ErrorCode::quota, "the test's keeper is full");
-  if (takes_ == 0) return fail(ErrorCode::io, "nobody listens");
-  --takes_;
-  SLUICE_ASSIGN(held_[name], region::duplicate(fd, name));
-  return {};
-}
-
-void HoldingKeeper::drop_all_but(const std::set<std::string>& names) {
-  std::erase_if(held_, [&](const auto& entry) { return names.count(entry.first) == 0; });
-}
-
-keep::Inheritance HoldingKeeper::inheritance() const {
-  keep::Inheritance inherited;
-  for (const auto& [name, fd] : held_) inherited[name] = region::duplicate(fd.get(), name).value();
-  return inherited;
-}
-
-std::set<std::string> HoldingKeeper::names() const {
-  std::set<std::string> names;
-  for (const auto& [name, fd] : held_) names.insert(name);
-  return names;
 }
 
 BusRig::BusRig() {

@@ -6,16 +6,15 @@
 #include <map>
 #include <memory>
 #include <optional>
-#include <set>
 #include <string>
 #include <vector>
 
 #include "daemon/bus/bus.h"
-#include "daemon/keep/region_keeper.h"
 #include "shm/base/fd.h"
 #include "shm/layout/trailer.h"
 #include "shm/region/mapping.h"
 #include "shm/ring/appender.h"
+#include "tests/daemon/bus/holding_keeper.h"
 
 namespace sluice::bus {
 
@@ -38,30 +37,6 @@ struct TestProducer {
   // False: no room.
   bool send_delayed(std::uint64_t due_ns, std::size_t size, Position& position);
   bool send_half(const layout::HalfEntry& half, std::size_t size, Position& position);
-};
-
-// Holds descriptors as a service manager does, in this process.
-class HoldingKeeper final : public keep::RegionKeeper {
- public:
-  Status keep(const std::string& name, int fd) override;
-  void drop(const std::string& name) override { held_.erase(name); }
-  void drop_all_but(const std::set<std::string>& names) override;
-  Status barrier() override { return {}; }
-  Result<UniqueFd> begin_barrier() override { return UniqueFd(); }
-  std::uint64_t capacity() const override { return capacity_; }
-  std::uint64_t held() const override { return held_.size(); }
-
-  // Copies of what is held, for the next bus.
-  keep::Inheritance inheritance() const;
-  void set_capacity(std::uint64_t capacity) { capacity_ = capacity; }
-  // Only so many more are taken; then nobody listens.
-  void refuse_after(std::uint64_t count) { takes_ = count; }
-  std::set<std::string> names() const;
-
- private:
-  std::map<std::string, UniqueFd> held_;
-  std::uint64_t capacity_ = 1000;
-  std::uint64_t takes_ = UINT64_MAX;
 };
 
 class BusRig {

@@ -336,6 +336,23 @@ TEST(Continuity, PartitionsThatCannotBeKeptAreTakenBack) {
   EXPECT_EQ(rig.counts_of(sender.id).data, 3u);
 }
 
+// It had handed regions over, and noted none of them: the next start makes them anew, under the same names.
+TEST(Continuity, AStartThatDiedBeforeItHadNotedItsRegionsCostsNothingLater) {
+  BusRig rig;
+  rig.create_topic();
+  rig.work();
+  rig.keeper().refuse_after(4);  // eventfd, table, and two regions
+  EXPECT_FALSE(rig.try_kill_and_start());
+  rig.keeper().refuse_after(UINT64_MAX);
+  rig.kill_and_keep();
+  TestClient client = rig.attach();
+  TestProducer sender = rig.produce(client);
+  sender.send(3);
+  rig.kill_and_keep();
+  rig.work();
+  EXPECT_EQ(rig.counts_of(sender.id).data, 3u) << "its memory goes on";
+}
+
 TEST(Continuity, ABusWithMorePartitionsThanCanBeKeptGoesOnWithoutAndSaysSo) {
   BusRig rig;
   core::TopicConfig config;

@@ -145,6 +145,53 @@ TEST(BusTransaction, WhoNamesOtherHalvesThanTheLogHasIsRefused) {
   EXPECT_EQ(shop.resolve(TransactionId::make(shop.transactor, 77), true, {}).error().code(), ErrorCode::not_found);
 }
 
+TEST(BusTransaction, AHalfThatTheScanMeetsWhileItsTransactionIsDecidedHasNoPartInIt) {
+  BusRig rig;
+  rig.create_topic();
+  Shop shop(rig);
+  const TransactionId first = shop.next_id();
+  const TransactionId second = shop.next_id();
+  const Position a = shop.send(first).value();
+  const Position b = shop.send(second).value();
+  rig.work();
+  const Position late = shop.send(first).value();
+  shop.send(second);
+  std::optional<Result<Resolution>> rolled_back, committed;
+  shop.ask(first, false, {a, late}, rolled_back);
+  shop.ask(second, true, {b}, committed);
+  rig.work();
+  EXPECT_FALSE((*rolled_back)->commit);
+  EXPECT_TRUE((*committed)->commit) << "it names what was known";
+  EXPECT_THAT(shop.open_ones(), IsEmpty());
+  EXPECT_EQ(rig.counts_of(shop.sender->id).open, 0u);
+  EXPECT_EQ(rig.counts_of(shop.sender->id).rolled_back, 3u);
+  shop.leave();
+  rig.stop_and_start();
+  EXPECT_EQ(rig.refs_on_disk(), (std::map<Position, int>{{b, 1}}));
+}
+
+TEST(BusTransaction, AHalfBehindItsTransactionsDecisionIsRolledBackAndCountedAlsoAfterARestart) {
+  BusRig rig;
+  rig.create_topic();
+  Shop shop(rig);
+  const TransactionId id = shop.next_id();
+  const Position half = shop.send(id).value();
+  rig.work();
+  EXPECT_TRUE(shop.resolve(id, true, {half})->commit);
+  const Position late = shop.send(id).value();
+  rig.work();
+  rig.stop_and_keep();
+  shop.open();
+  EXPECT_EQ(shop.open_ones().size(), 1u);
+  const auto told = shop.resolve(id, false, {late});
+  ASSERT_TRUE(told) << told.error().message();
+  EXPECT_TRUE(told->commit && told->was_decided);
+  const core::AuditCounts counts = rig.counts_of(shop.sender->id);
+  EXPECT_EQ(counts.open, 0u);
+  EXPECT_EQ(counts.rolled_back, 1u);
+  EXPECT_EQ(counts.committed_halves, 1u);
+}
+
 TEST(BusTransaction, OpenOnesSurviveRestartsOfEveryKind) {
   BusRig rig;
   rig.create_topic();

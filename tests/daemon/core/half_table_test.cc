@@ -128,7 +128,7 @@ TEST(HalfTable, ACommittedOneStaysInTheStoreUntilItsRefWasMet) {
 
 TEST(HalfTable, ASnapshotOfAnUnsettledTableCountsTheRefsThatWereMet) {
   HalfTable table;
-  table.restore({{half(64)}, {}, 0});
+  table.restore({{half(64)}, {}, 0}, Position(1000));
   ASSERT_TRUE(table.decide(Position(64), true, 1));
   ASSERT_TRUE(table.met(Position(640), Position(64)));
   EXPECT_THAT(table.snapshot().ended, ElementsAre(Position(64)));
@@ -137,9 +137,43 @@ TEST(HalfTable, ASnapshotOfAnUnsettledTableCountsTheRefsThatWereMet) {
 
 TEST(HalfTable, ADecisionThatTheRestoredAuditKnowsIsNotCountedAgain) {
   HalfTable table;
-  table.restore({{half(64), half(128, 2)}, {}, 10});
+  table.restore({{half(64), half(128, 2)}, {}, 10}, Position(1000));
   EXPECT_TRUE(table.decide(Position(64), true, 10)->is_counted);
   EXPECT_FALSE(table.decide(Position(128), true, 11)->is_counted);
+}
+
+TEST(HalfTable, OneThatCameTooLateForItsTransactionIsCountedWhateverTheAuditKnows) {
+  HalfTable table;
+  HalfSnapshot snapshot;
+  snapshot.added = {half(64)};
+  snapshot.decided = 5;
+  table.restore(snapshot, Position(1000));
+  table.settle();
+  EXPECT_FALSE(table.decide(Position(64), false, 0)->is_counted);
+  EXPECT_EQ(table.decided(), 5u);
+}
+
+// A snapshot that was taken behind the decision, and in front of the half.
+TEST(HalfTable, ADecisionOnAHalfThatTheRestoredAuditHasNotSeenIsCounted) {
+  HalfTable table;
+  HalfSnapshot snapshot;
+  snapshot.decided = 5;
+  table.restore(snapshot, Position(1000));
+  table.note(half(1024));
+  EXPECT_FALSE(table.decide(Position(1024), false, 5)->is_counted);
+}
+
+TEST(HalfTable, OneThatWasDecidedBeforeItIsMetIsNeverOpen) {
+  HalfTable table;
+  EXPECT_FALSE(table.decide(Position(64), false, 1));
+  EXPECT_FALSE(table.decide(Position(128), true, 2));
+  const auto decided = table.note(half(64));
+  ASSERT_TRUE(decided);
+  EXPECT_FALSE(decided->commit || decided->is_counted);
+  ASSERT_TRUE(table.note(half(128, 2)));
+  EXPECT_THAT(table.open(), IsEmpty());
+  table.settle();
+  EXPECT_EQ(table.due(), Position(128));
 }
 
 }  // namespace

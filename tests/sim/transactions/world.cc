@@ -1,0 +1,269 @@
+#include "tests/sim/transactions/world.h"
+
+#include <algorithm>
+#include <cstdio>
+#include <utility>
+
+#include "shm/base/clock.h"
+#include "shm/base/limits.h"
+#include "tests/sim/transactions/clock.h"
+
+namespace sluice::transactions::sim {
+namespace {
+
+constexpr std::uint64_t kSecondNs = 1'000'000'000;
+constexpr std::uint64_t kMsNs = 1'000'000;
+constexpr std::uint64_t kStartNs = 1'000 * kSecondNs;
+constexpr std::uint32_t kStepsMax = 70;  // of one life
+constexpr std::uint32_t kAwayStepsMax = 12;
+constexpr std::uint32_t kStartsMax = 4;  // in which something may happen
+constexpr std::uint32_t kFinishRoundsMax = 3'000;
+constexpr std::uint32_t kWorkTurnsMax = 5'000;
+
+}  // namespace
+
+World::Scenario World::choose(io::SimRandom& random) {
+  const auto below = [&](std::uint64_t limit) { return random.below(limit); };
+  Scenario scenario;
+  const bool two = below(2) == 0;
+  for (std::uint32_t i = 0; i < (two ? 2u : 1u); ++i) {
+    core::TopicConfig topic;
+    topic.name = "topic" + std::to_string(i);
+    topic.partitions = two ? 1 : 2;
+    if (i + 1 == (two ? 2u : 1u) && below(4) == 0) ++topic.partitions;
+    topic.durability = below(2) == 0 ? core::Durability::sync : core::Durability::async;
+    topic.segment_size = kSegmentSizeMin;
+    topic.slots = kSlotsMin;
+    if (below(2) == 0) topic.retention_bytes = std::uint64_t{1} << 40;  // nothing goes, but checkpoints come
+    scenario.topics.push_back(std::move(topic));
+  }
+  scenario.host.segments_per_file = 1 + static_cast<std::uint32_t>(below(3));
+  scenario.host.flush_interval_ns = kMsNs * (1 + below(20));
+  scenario.host.retention_interval_ns = kMsNs * (1 + below(400));
+  scenario.host.delay_reaps_max = static_cast<std::uint32_t>(below(5));
+  scenario.host.has_keeper = below(5) != 0;
+  core::TransactionRules& rules = scenario.host.rules;
+  rules.check_max = 2 + static_cast<std::uint32_t>(below(3));
+  rules.park_after_ns = 3'600 * kSecondNs;
+  scenario.groups = 1 + static_cast<std::uint32_t>(below(2));
+  scenario.apps = 2 + static_cast<std::uint32_t>(below(2));
+  scenario.lives = 1 + static_cast<std::uint32_t>(below(3));
+  return scenario;
+}
+
+World::World(std::uint64_t seed, bool verbose)
+    : random_(seed),
+      verbose_(verbose),
+      scenario_(choose(random_)),
+      host_((set_clock(kStartNs), random_), scenario_.host),
+      truth_(scenario_.host.rules, [this](TransactionId id) { return host_.stored_decision(id); }) {}
+
+void World::tell(const std::string& what) const {
+  if (verbose_)
+    std::fprintf(stderr, "%14.6f  %s\n", static_cast<double>(monotonic_ns()) / static_cast<double>(kSecondNs),
+                 what.c_str());
+}
+
+// ---- lives
+
+void World::run() {
+  check(host_.start(), "the first daemon does not start");
+  make_topics();
+  on_started();
+  for (std::uint32_t i = 0; i < scenario_.apps; ++i)
+    new_app("group" + std::to_string(below(scenario_.groups)), below(3) != 0);
+  for (std::uint32_t life = 0; life < scenario_.lives; ++life) {
+    ++reached.lives;
+    live(10 + static_cast<std::uint32_t>(below(kStepsMax)));
+    end_life();
+    for (std::uint64_t steps = below(kAwayStepsMax); steps > 0; --steps) some_app_acts(true);
+    start();
+  }
+  finish();
+}
+
+void World::make_topics() {
+  attach_operator();
+  for (const core::TopicConfig& config : scenario_.topics) {
+    core::TopicRequest request;
+    request.config = config;
+    check(host_.bus().create_topic(operator_, std::move(request)).has_value(), "a topic cannot be made");
+    topics_.push_back(config.name);
+    configs_[host_.bus().describe_topic(operator_, config.name)->record.id] = config;
+  }
+}
+
+void World::live(std::uint32_t steps) {
+  plan_misfortune(steps);
+  for (std::uint32_t i = 0; i < steps; ++i) {
+    step();
+    if (host_.ended() != Host::End::none) return;
+    // One whose store has failed serves nobody any more, and is ended soon.
+    if (host_.store_has_failed() && one_in(4)) return;
+  }
+}
+
+void World::plan_misfortune(std::uint32_t steps) {
+  switch (below(6)) {
+    case 0:
+    case 1: return host_.kill_at_point(1 + below(steps));
+    case 2: return host_.cut_power_at_operation(1 + below(std::uint64_t{steps} * 2));
+    case 3: return host_.fail_store_at_commit(1 + below(1 + steps / 3));
+    default: return;
+  }
+}
+
+void World::end_life() {
+  if (host_.store_has_failed() && host_.ended() == Host::End::none) ++reached.store_failures;
+  if (host_.ended() == Host::End::killed) ++reached.kills_at_points;
+  bool power = host_.ended() == Host::End::power;
+  bool keeps = false;
+  const std::uint64_t how = below(8);
+  if (host_.ended() == Host::End::none && how >= 6) {
+    tell("the daemon stops");
+    reached.stops += host_.stop();
+    keeps = how == 6;
+  } else {
+    power |= how == 0;
+    keeps = how > 1;
+    reached.kills += !power;
+  }
+  power |= host_.ended() == Host::End::power;
+  keeps &= !power && scenario_.host.has_keeper;
+  reached.power_losses += power;
+  tell(std::string(power ? "the power goes" : "the daemon is gone") + (keeps ? ", its memory is kept" : "") +
+       (host_.killed_at().empty() ? "" : ", killed at " + host_.killed_at()));
+  host_.end(keeps, power);
+  on_daemon_gone(keeps, power);
+}
+
+void World::on_daemon_gone(bool memory_kept, bool power) {
+  truth_.on_no_listeners(monotonic_ns());
+  hung_up_.clear();
+  if (power) apps_.clear();
+  for (const auto& app : apps_) app->on_daemon_gone(memory_kept);
+  if (memory_kept) return;
+  for (const auto& app : apps_) check(!app->session(), "memory is gone, and somebody goes on in it");
+  watches_.clear();
+  operator_region_ = {};
+  operator_token_.clear();
+}
+
+void World::start() {
+  for (std::uint32_t attempt = 0;; ++attempt) {
+    const bool unlucky = attempt < kStartsMax && one_in(3);
+    if (unlucky) {
+      switch (below(4)) {
+        case 0: host_.kill_at_point(1 + below(6)); break;
+        case 1: host_.fail_store_at_commit(1 + below(8)); break;
+        case 2: host_.refuse_next_commit(); break;
+        default: break;
+      }
+    }
+    const bool cuts = unlucky && one_in(2);
+    if (host_.start(cuts ? 1 + below(40) : 0)) break;
+    check(unlucky, "a daemon does not start, and nothing has happened to it: " + host_.refusal());
+    const bool power = host_.ended() == Host::End::power || one_in(6);
+    const bool keeps = !power && scenario_.host.has_keeper && !one_in(6);
+    ++(host_.ended() == Host::End::none ? reached.refused_starts : reached.died_in_start);
+    tell("a start ends: " + host_.refusal());
+    host_.end(keeps, power);
+    on_daemon_gone(keeps, power);
+    host_.plan_nothing();
+  }
+  host_.plan_nothing();
+  on_started();
+  while (apps_.size() < scenario_.apps) new_app("group" + std::to_string(below(scenario_.groups)), below(3) != 0);
+}
+
+void World::on_started() {
+  const bool has_lost_memory = watches_.empty();
+  tell(has_lost_memory ? "a daemon starts in new memory" : "a daemon adopts the memory");
+  reached.adoptions += !has_lost_memory;
+  attach_operator();
+  if (has_lost_memory) {
+    look_at_files();
+    open_watches();
+  }
+  watch();
+  look();
+}
+
+// ---- the end
+
+void World::finish() {
+  tell("from here on everybody answers");
+  for (const auto& app : apps_) app->hang(0);
+  for (std::uint32_t group = 0; group < scenario_.groups; ++group) new_app("group" + std::to_string(group), true);
+  settle();
+  check_audit();
+  tell("everything is decided");
+  check(host_.stop(), "a stop fails, and nothing has happened");
+  apps_.clear();
+  host_.end(false, false);
+  on_daemon_gone(false, false);
+  check(host_.start(), "the last daemon does not start");
+  on_started();
+  truth_.check_end();
+  check_audit();
+}
+
+void World::settle() {
+  for (std::uint32_t round = 0;; ++round) {
+    check(round < kFinishRoundsMax, "everybody answers, and something stays open");
+    for (std::size_t i = 0; i < apps_.size(); ++i)
+      for (int n = 0; n < 3; ++n) apps_[i]->act(false);
+    notice_deaths();
+    turns(3);
+    look();
+    advance_clock(kMsNs * (1 + below(2'000)));
+    const auto open = host_.bus().transactions().list_transactions(operator_, {}, kTransactionsPerCallMax, false);
+    check(open.has_value(), "open transactions cannot be listed");
+    for (const session::TransactionInfo& info : *open)
+      if (info.state == "parked")
+        order(info.transaction, one_in(3) ? session::TransactionOrder::rollback : session::TransactionOrder::recheck);
+    const bool done = std::all_of(apps_.begin(), apps_.end(), [](const auto& app) { return app->is_done(); });
+    if (open->empty() && done && round > 2) break;
+  }
+  work_out();
+}
+
+void World::work_out() {
+  for (std::uint32_t turn = 0, idle = 0; idle < 3; ++turn) {
+    check(turn < kWorkTurnsMax, "the daemon never comes to rest");
+    advance_clock(scenario_.host.flush_interval_ns);
+    idle = host_.bus().do_work(monotonic_ns()).progressed ? 0 : idle + 1;
+    watch();
+  }
+}
+
+// What the audit says is what is there.
+void World::check_audit() {
+  reached.transactions = truth_.all().size();
+  reached.committed = reached.rolled_back = reached.lost = 0;
+  for (const auto& [id, config] : configs_) {
+    const auto report = host_.bus().audit(operator_, config.name);
+    check(report.has_value() && report->holds, "the audit does not hold");
+    core::AuditCounts sum;
+    for (const session::AuditRow& row : report->rows) {
+      sum.open += row.row.counts.open;
+      sum.committed_halves += row.row.counts.committed_halves;
+      sum.rolled_back += row.row.counts.rolled_back;
+      tell("  audit of " + config.name + "/" + std::to_string(row.partition) + " producer " +
+           std::to_string(row.row.producer.value) + ": committed " + std::to_string(row.row.counts.committed_halves) +
+           ", rolled back " + std::to_string(row.row.counts.rolled_back) + ", open " +
+           std::to_string(row.row.counts.open));
+    }
+    const Truth::Counts counts = truth_.counts(id);
+    check(sum.open == 0, "the audit counts open halves where none is");
+    check(sum.committed_halves == counts.committed && sum.rolled_back == counts.rolled_back,
+          "the audit counts " + std::to_string(sum.committed_halves) + " committed halves and " +
+              std::to_string(sum.rolled_back) + " rolled back, there are " + std::to_string(counts.committed) +
+              " and " + std::to_string(counts.rolled_back));
+    reached.committed += counts.committed;
+    reached.rolled_back += counts.rolled_back;
+    reached.lost += counts.halves_lost;
+  }
+}
+
+}  // namespace sluice::transactions::sim
