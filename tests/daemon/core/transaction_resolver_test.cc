@@ -143,11 +143,12 @@ TEST_F(TransactionResolverTest, ItsUnknownCountsLikeAProducersAndParksAtLast) {
   EXPECT_THAT(at(now + 10 * rules.park_after_ns), IsEmpty());
 }
 
-TEST_F(TransactionResolverTest, AnUnknownEndsTheTimeToParkingAndASingleOneDoesNotDelayAProducer) {
+TEST_F(TransactionResolverTest, AnUnknownEndsTheTimeToParkingAndDoesNotDelayAProducer) {
   begin(kFirst);
   const std::uint64_t run = run_at(now);
   EXPECT_THAT(at(now + rules.park_after_ns), IsEmpty()) << "it may take as long as its timeout lets it";
   ended(run, Verdict::unknown);
+  ended(run_at(now + 2 * rules.timeout_ns), Verdict::unknown);
   live(kBob);
   EXPECT_THAT(machine.take_actions(), ElementsAre(AsksTransactor(kBob))) << "though it is not due for a while";
 }
@@ -251,6 +252,26 @@ TEST_F(TransactionResolverTest, OneGroupThatHangsLeavesRoomForTheOthers) {
   const TransactionId other = TransactionId::make(kBob, 1);
   begin(other, "bank");
   EXPECT_THAT(at(now), ElementsAre(Resolves(other)));
+}
+
+TEST_F(TransactionResolverTest, AGroupThatComesLaterHasItsTurnBeforeTheOthersGoOn) {
+  for (std::uint32_t i = 1; i <= 3; ++i) begin(TransactionId::make(kAnn, i), "shop");
+  const auto shops = at(now);
+  for (std::uint32_t i = 1; i <= 3; ++i) begin(TransactionId::make(kBob, i), "bank");
+  ASSERT_THAT(at(now), SizeIs(kResolverRunsMax - shops.size()));
+  const TransactionId late = TransactionId::make(ProducerId(12), 1);
+  begin(late, "post");
+  ASSERT_THAT(at(now), IsEmpty());
+  EXPECT_THAT(ended(shops[0].serial, std::nullopt), ElementsAre(Resolves(late)));
+}
+
+TEST_F(TransactionResolverTest, WhatWaitsForARunIsLeftToAProducerThatComes) {
+  for (std::uint32_t i = 1; i <= 4; ++i) begin(TransactionId::make(kAnn, i));
+  const auto runs = at(now);
+  ASSERT_THAT(runs, SizeIs(kResolverRunsPerGroupMax));
+  live(kBob);
+  ASSERT_THAT(machine.take_actions(), ElementsAre(AsksTransactor(kBob)));
+  for (const TransactionAction& run : runs) EXPECT_THAT(ended(run.serial, std::nullopt), IsEmpty());
 }
 
 TEST_F(TransactionResolverTest, ARunWhoseTransactionIsGoneStillMakesRoomForTheNext) {
