@@ -5,6 +5,7 @@
 #include <spdlog/spdlog.h>
 
 #include "daemon/delivery/delivery.h"
+#include "daemon/delivery/places.h"
 #include "shm/base/clock.h"
 
 namespace sluice::delivery {
@@ -16,8 +17,6 @@ constexpr std::uint32_t kParkedSaidMax = 10'000;
 constexpr std::size_t kRedrivenAskedMax = 1000;
 
 Now now_() { return {monotonic_ns(), realtime_ns()}; }
-
-store::GroupPosition to_store(const core::Place& place) { return {place.topic, place.partition}; }
 
 }  // namespace
 

@@ -192,7 +192,7 @@ void App::begin_claim() {
   check(trailer.half({id, has_check_, group_}).has_value(), "a half's trailer does not fit");
   ring::OpenClaim claim;
   static_cast<void>(lanes_[world_.below(lanes_.size())]->appender.claim(100, trailer.finish().size(),
-                                                                         layout::RecordKind::half, claim));
+                                                                        layout::RecordKind::half, claim));
 }
 
 bool App::all_durable(const Own& own) {

@@ -1,11 +1,13 @@
-// A host in the simulation of transactions: its disk and its store, which outlive every daemon, and the daemon that runs
-// on them: bus::Bus as it is, over a simulated disk, store and clock, and real memory.
+// A host in the simulation of transactions: its disk and its store, which outlive every daemon, and the daemon that
+// runs on them: bus::Bus as it is, over a simulated disk, store and clock, and real memory.
 //
 // Owner: the simulation's one thread. Who calls something of the daemon asks ended() behind it.
 //
 // How a daemon ends
-//  killed   kill -9 at one of the code's failpoints, or between two turns. What the objects of the dead process do while
-//           they are taken apart happens nowhere: its disk and its store are gone, and its memory is put back as it was.
+//  killed   kill -9 at one of the code's failpoints, or between two turns. What the objects of the dead process do
+//  while
+//           they are taken apart happens nowhere: its disk and its store are gone, and its memory is put back as it
+//           was.
 //  power    The power goes during a call of the disk, or between two turns: unsynced writes are kept, dropped or torn,
 //           and memory is lost.
 //  A store that fails in the middle of a commit has kept it whole or not at all, its caller does not know which, and it

@@ -1,6 +1,6 @@
-// Deterministic simulation of transactions: the whole bus as it is, over a simulated disk, store and clock; applications
-// that begin transactions, answer checks, hang and die, an operator, and daemons that are killed at any step, stopped,
-// or lose their power, from the dice of a seed.
+// Deterministic simulation of transactions: the whole bus as it is, over a simulated disk, store and clock;
+// applications that begin transactions, answer checks, hang and die, an operator, and daemons that are killed at any
+// step, stopped, or lose their power, from the dice of a seed.
 //
 //   transaction_sim_test                     the default number of seeds (SLUICE_TEST_LONG=1: 200,000)
 //   transaction_sim_test --seeds=N --from=M  so many, from that one on

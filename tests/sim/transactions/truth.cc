@@ -156,8 +156,7 @@ void Truth::check_parked(const session::TransactionInfo& info, std::uint64_t now
   if (std::exchange(transaction.was_parked, true)) return;
   check(transaction.check_back, "one without check-back is parked: " + to_text(info.transaction));
   const Listeners& listeners = listeners_[transaction.group];
-  const std::uint64_t nobody_ns =
-      listeners.count == 0 ? now_ns - listeners.nobody_since_ns : std::uint64_t{0};
+  const std::uint64_t nobody_ns = listeners.count == 0 ? now_ns - listeners.nobody_since_ns : std::uint64_t{0};
   check(transaction.unknowns >= rules_.check_max ||
             std::max(nobody_ns, listeners.nobody_longest_ns) >= rules_.park_after_ns,
         to_text(info.transaction) + " is parked after " + std::to_string(transaction.unknowns) +

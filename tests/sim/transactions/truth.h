@@ -7,9 +7,11 @@
 //  A. At the end every half of a committed transaction has exactly one ref, and no half of a rolled back one has any.
 //     (Of one that others committed while its producer was still sending, those that were durable when they first asked
 //     must have one, and the others may have none.)
-//  F. A decision that was told never changes, somebody had asked for it, and one caller at most is told that his was the
+//  F. A decision that was told never changes, somebody had asked for it, and one caller at most is told that his was
+//  the
 //     first. It is in the store before it is told.
-//  V. No ref stands anywhere, in memory or on disk, whose transaction the store does not call committed; no two mean the
+//  V. No ref stands anywhere, in memory or on disk, whose transaction the store does not call committed; no two mean
+//  the
 //     same half.
 //  H. A half that was durable is found by every start, and its transaction is listed with it until it is decided.
 //  P. A transaction is parked only after check_max answers "unknown", or when there was nobody of its group to ask for
@@ -124,7 +126,7 @@ class Truth {
   const Stored stored_;
   std::map<TransactionId, TrueTransaction> transactions_;
   std::map<Address, TransactionId> halves_;
-  std::map<Address, Position> refs_;  // of the half there: where it stands
+  std::map<Address, Position> refs_;           // of the half there: where it stands
   mutable std::set<TransactionId> committed_;  // as the store has said
   std::map<std::string, Listeners> listeners_;
 };

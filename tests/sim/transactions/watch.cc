@@ -34,8 +34,7 @@ ring::PartitionMemory World::Watch::memory(int wake_fd) const {
 
 void World::open_watches() {
   for (const auto& [id, config] : configs_) {
-    auto grants =
-        host_.bus().open_partitions(operator_, config.name, session::Access::produce, 0, config.partitions);
+    auto grants = host_.bus().open_partitions(operator_, config.name, session::Access::produce, 0, config.partitions);
     check(grants.has_value(), grants ? "" : "opening partitions fails: " + grants.error().message());
     for (const session::PartitionGrant& granted : *grants) {
       auto watch = std::make_unique<Watch>();

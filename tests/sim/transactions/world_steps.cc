@@ -66,9 +66,7 @@ void World::app_misfortune() {
   switch (below(6)) {
     case 0: return bury(index, true);
     case 1: return bury(index, false);
-    case 2:
-      apps_[index]->begin_claim();
-      return bury(index, false);
+    case 2: apps_[index]->begin_claim(); return bury(index, false);
     case 3: {
       ++reached.hung;
       tell("app " + std::to_string(apps_[index]->number()) + " hangs");
@@ -107,7 +105,8 @@ void World::resolve(App& app, session::Resolve request) {
   const TransactionId id = request.transaction;
   const bool may = truth_.of(id).group == app.group();
   const std::uint64_t number = id.transactor() == app.transactor() ? app.number() : 0;
-  tell("app " + std::to_string(app.number()) + " says of " + to_text(id) + (request.commit ? ": commit" : ": rollback"));
+  tell("app " + std::to_string(app.number()) + " says of " + to_text(id) +
+       (request.commit ? ": commit" : ": rollback"));
   auto heard = [this, id, may, number](Result<session::Resolution> answer) {
     if (host_.ended() != Host::End::none) return;  // nobody hears what the dead say
     tell("  told of " + to_text(id) + ": " +
@@ -127,12 +126,12 @@ void World::resolve(App& app, session::Resolve request) {
 }
 
 void World::take_check(App& app) {
-  host_.bus().transactions().take_check(
-      *app.session(), app.transactor(), [this, number = app.number()](Result<session::CheckRequest> request) {
-        if (host_.ended() != Host::End::none || !request) return;
-        for (const auto& one : apps_)
-          if (one->number() == number) one->on_check(*request);
-      });
+  host_.bus().transactions().take_check(*app.session(), app.transactor(),
+                                        [this, number = app.number()](Result<session::CheckRequest> request) {
+                                          if (host_.ended() != Host::End::none || !request) return;
+                                          for (const auto& one : apps_)
+                                            if (one->number() == number) one->on_check(*request);
+                                        });
 }
 
 // ---- the operator
@@ -149,7 +148,8 @@ void World::attach_operator() {
   operator_token_ = welcome->token;
   if (!welcome->resumed)
     operator_region_ =
-        region::Mapping::map(welcome->session_region.get(), region::Access::read_write, "the operator's region").value();
+        region::Mapping::map(welcome->session_region.get(), region::Access::read_write, "the operator's region")
+            .value();
 }
 
 void World::operator_acts() {
