@@ -131,9 +131,10 @@ TopicConfig later(Visibility visibility) {
   return config;
 }
 
-// `kill` ends the daemon and has the next one started.
+// `kill` ends the daemon and has the next one started; none: it lives.
 void run(TestDaemon& daemon, Visibility visibility, const char* what, const std::function<void()>& kill) {
-  const Plan planned = plan();
+  Plan planned = plan();
+  if (!kill) planned.kills = 0;
   Client client = daemon.connect("delay");
   ASSERT_TRUE(client.create_topic(later(visibility)));
   DelayRun run(planned);
@@ -166,6 +167,13 @@ void run(TestDaemon& daemon, Visibility visibility, const char* what, const std:
   if (long_run()) {
     EXPECT_LT((after - std::min(before, after)) / planned.messages, 200u);
   }
+}
+
+// What is late here is late by the daemon's and the reader's waking alone.
+TEST(Delays, EachComesOnceWhileNobodyDies) {
+  TestDaemon daemon;
+  ASSERT_TRUE(daemon.start()) << daemon.log_tail();
+  run(daemon, Visibility::committed, "nobody dies", {});
 }
 
 TEST(Delays, EachComesOnceWhileTheDaemonIsKilledBelowItsKeeper) {
