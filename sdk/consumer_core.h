@@ -165,6 +165,7 @@ class ConsumerCore {
   Status attend();
   // 0: it has something to do now; else in how many ns, or never (the change of the connection wakes).
   std::uint64_t attention_due_ns() const;
+  // would_block: the daemon has gone meanwhile; again.
   Result<Joined> join(std::vector<HeldPartition> partitions, std::vector<HeldMessage> messages);
   Status rejoin();
   Status renew_assignments();

@@ -13,6 +13,8 @@ namespace {
 // What failed for the moment is tried again after it.
 constexpr std::uint64_t kRetryNs = 200'000'000;
 constexpr std::uint64_t kNever = ~std::uint64_t{0};
+// Daemons that may come and go while a consumer is opened.
+constexpr int kJoinsMax = 8;
 
 }  // namespace
 
@@ -28,11 +30,14 @@ Result<std::unique_ptr<ConsumerCore>> ConsumerCore::open(std::shared_ptr<BusLink
   core->request_.from = core->options_.from;
   core->request_.in_flight_max = core->in_flight_max_;
   core->change_seen_ = core->link_->change_word().load(std::memory_order_acquire);
-  SLUICE_ASSIGN(Joined joined, core->join({}, {}));
-  core->member_ = std::move(joined.link);
+  Result<Joined> joined = core->join({}, {});
+  for (int again = 0; !joined && joined.error().code() == ErrorCode::would_block && again < kJoinsMax; ++again)
+    joined = core->join({}, {});
+  if (!joined) return fail(std::move(joined).error());
+  core->member_ = std::move(joined->link);
   core->generation_ = core->member_->session()->generation();
   core->request_.must_exist = true;  // a group that is deleted stays so
-  SLUICE_TRY(core->take_assignments(joined.assignments));
+  SLUICE_TRY(core->take_assignments(joined->assignments));
   return core;
 }
 
@@ -71,6 +76,8 @@ Result<ConsumerCore::Joined> ConsumerCore::join(std::vector<HeldPartition> parti
   auto list = link_->assignments(joined.link->member());
   if (!list) {
     leave(*joined.link);
+    // A daemon that is newer than the one that was joined.
+    if (list.error().code() == ErrorCode::not_found) return fail(ErrorCode::would_block, list.error().context());
     return fail(std::move(list).error());
   }
   joined.assignments = std::move(*list);

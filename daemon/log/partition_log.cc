@@ -373,7 +373,7 @@ Position FilePartitionLog::segment_at_time(std::uint64_t time_ns) const {
 Position FilePartitionLog::lowest_referred(Position from) const {
   Position lowest = kRefersToNothing;
   for (const LogFile& file : files_)
-    if (file.file_end() > from) lowest = std::min(lowest, file.referred_from);
+    if ((file.recovered ? file.data_end : file.file_end()) > from) lowest = std::min(lowest, file.referred_from);
   return lowest;
 }
 

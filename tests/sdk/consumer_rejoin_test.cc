@@ -370,6 +370,21 @@ TEST(ConsumerRejoin, AJoinThatGetsNoAnswerIsTriedAgain) {
   late.join();
 }
 
+TEST(ConsumerRejoin, ADaemonThatComesBetweenAJoinAndItsListIsJoinedToo) {
+  GroupRig rig;
+  rig.send_numbers(0, 2);
+  rig.group.assign(0);
+  rig.group.forget_joined(2);
+  auto consumer = rig.consumer();
+  EXPECT_EQ(rig.group.joins(), 3u);
+  EXPECT_EQ(text_of(consumer->next(0ms)), "0");
+  rig.group.forget_joined(1);
+  restart(rig);
+  EXPECT_EQ(text_of(consumer->next(5s)), "1") << "the group is not taken for deleted";
+  EXPECT_EQ(text_of(consumer->next(500ms)), "timed_out");
+  EXPECT_EQ(rig.group.joins(), 5u);
+}
+
 TEST(ConsumerRejoin, ASleeperIsWokenByTheDaemonThatIsBack) {
   GroupRig rig;
   rig.group.assign(0);

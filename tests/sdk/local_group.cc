@@ -210,6 +210,10 @@ Status LocalGroup::leave(std::uint64_t member) {
 Result<std::vector<internal::Assignment>> LocalGroup::assignments(std::uint64_t member) {
   const std::lock_guard lock(mutex_);
   ++lists_;
+  if (forgotten_joins_ != 0) {
+    --forgotten_joins_;
+    member_ = 0;
+  }
   if (member != member_ || member == 0) return fail(ErrorCode::not_found, "listing assignments: no such member");
   return list_;
 }

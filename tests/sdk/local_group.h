@@ -59,6 +59,8 @@ class LocalGroup {
   // A daemon that is new: it knows no member.
   void forget_member();
   void forget_assignments();
+  // So often a daemon that is new comes between a join and its list.
+  void forget_joined(std::uint32_t count) { forgotten_joins_ = count; }
   void delete_group() { deleted_ = true; }
   void refuse_joins(std::uint32_t count) { refused_joins_ = count; }
 
@@ -98,6 +100,7 @@ class LocalGroup {
   std::uint64_t read_ = 0;
   bool deleted_ = false;
   std::uint32_t refused_joins_ = 0;
+  std::uint32_t forgotten_joins_ = 0;
   std::uint32_t joins_ = 0;
   std::uint32_t leaves_ = 0;
   std::uint32_t saves_ = 0;
