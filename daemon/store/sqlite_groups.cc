@@ -97,12 +97,20 @@ std::string settled_of(const GroupCursor& cursor) {
   return blob;
 }
 
-bool read_settled(const std::string& blob, GroupCursor& cursor) {
+// add(first, second) of each pair; false: no whole pairs.
+template <typename Add>
+bool read_pairs(const std::string& blob, Add&& add) {
   std::vector<std::uint64_t> numbers;
   if (!read_numbers(blob, numbers) || numbers.size() % 2 != 0) return false;
-  for (std::size_t i = 0; i < numbers.size(); i += 2)
-    cursor.settled.emplace_back(Position(numbers[i]), Position(numbers[i + 1]));
-  return check(cursor).has_value();
+  for (std::size_t i = 0; i < numbers.size(); i += 2) add(numbers[i], numbers[i + 1]);
+  return true;
+}
+
+bool read_settled(const std::string& blob, GroupCursor& cursor) {
+  const auto add = [&](std::uint64_t begin, std::uint64_t end) {
+    cursor.settled.emplace_back(Position(begin), Position(end));
+  };
+  return read_pairs(blob, add) && check(cursor).has_value();
 }
 
 std::string epochs_of(const core::SeekMark& mark) {
@@ -115,11 +123,10 @@ std::string epochs_of(const core::SeekMark& mark) {
 }
 
 bool read_epochs(const std::string& blob, GroupMark& mark) {
-  std::vector<std::uint64_t> numbers;
-  if (!read_numbers(blob, numbers) || numbers.size() % 2 != 0) return false;
-  for (std::size_t i = 0; i < numbers.size(); i += 2)
-    mark.mark.epochs.push_back({Position(numbers[i]), numbers[i + 1]});
-  return check(mark).has_value();
+  const auto add = [&](std::uint64_t from, std::uint64_t epoch) {
+    mark.mark.epochs.push_back({Position(from), epoch});
+  };
+  return read_pairs(blob, add) && check(mark).has_value();
 }
 
 // Reads columns one after the other, and remembers if one had no room in its type.
