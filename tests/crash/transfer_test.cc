@@ -23,6 +23,7 @@ using namespace std::chrono_literals;
 
 constexpr std::uint32_t kAccounts = 100;
 constexpr std::size_t kWorkers = 8;
+constexpr std::uint32_t kReadAtOnce = 64;  // far fewer than from one kill to the next
 
 struct Plan {
   std::uint64_t transfers;
@@ -75,7 +76,7 @@ class Bank {
 
   // Reads on, not so much that a kill could be late; true once there are two entries for each transfer.
   bool read(Reader& reader, std::uint64_t transfers) {
-    for (std::uint64_t i = 0; i < transfers / 100; ++i) {
+    for (std::uint32_t i = 0; i < kReadAtOnce; ++i) {
       const auto message = reader.next(10ms);
       if (!message) break;
       std::istringstream text{std::string(message->text())};
