@@ -32,7 +32,7 @@ if(CMAKE_SYSTEM_PROCESSOR STREQUAL "x86_64")
 endif()
 if(SLUICE_SANITIZER STREQUAL "address")
   # Left out: what AddressSanitizer finds as well (null), and what costs the compiler more time than it finds faults. For
-  # the same reason the preset compiles with -O0: half the time to build, for tests that run half as fast again.
+  # the same reason the preset compiles with -O0.
   add_compile_options(-fsanitize=address,undefined -fno-sanitize=null,vptr,object-size,pointer-overflow,return,unreachable
     -fno-sanitize-recover=undefined -fno-omit-frame-pointer)
   add_link_options(-fsanitize=address,undefined)
