@@ -23,7 +23,8 @@ inline constexpr std::size_t kPrefixSizeMax = 32;           // bytes of the tabl
 struct MessageKey {
   std::string group;
   // Of the latest forced seek that goes back over this message: after that seek it is meant to be handled again. A
-  // forced seek elsewhere (another partition, or to a position above it) must leave it as it was.
+  // forced seek elsewhere leaves it as it was: in another partition, or to a position above it behind which nothing is
+  // delivered that stands below it (docs/LEDGER.md, With the bus).
   std::uint64_t epoch = 0;
   TopicId topic;
   PartitionNumber partition = 0;
