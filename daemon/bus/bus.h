@@ -147,6 +147,9 @@ class Bus final : public session::BusInterface,
   Status may_publish(const session::Peer& peer, TopicId topic) const override;
   Result<ProducerId> new_id() override { return next_producer_id(); }
   bool is_former(ProducerId id) const override { return id < first_given_; }
+  bool may_return(ProducerId id) const override { return id < first_producer_; }
+  Status keep_transactor(SessionId session, ProducerId id, const std::string& group) override;
+  void drop_transactor(SessionId session, ProducerId id) override;
   std::optional<std::string> topic_name(TopicId topic) const override;
   std::optional<Position> durable(const core::Place& place) const override;
   void flush(const core::Place& place) override;

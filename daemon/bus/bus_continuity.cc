@@ -105,7 +105,7 @@ Status Bus::adopt(keep::KeptTable table, keep::Inheritance& inherited) {
 Status Bus::adopt_sessions(KeptState& state, keep::Inheritance& inherited) {
   for (session::SessionRecord& record : state.sessions) {
     const SessionId id = record.id;
-    const bool used = !record.producers.empty() || !record.readers.empty();
+    const bool used = !record.producers.empty() || !record.readers.empty() || !record.transactors.empty();
     auto memfd = take(inherited, session_fd_name(id));
     if (!memfd && !used) {
       forget_session(*table_, id);
@@ -113,6 +113,7 @@ Status Bus::adopt_sessions(KeptState& state, keep::Inheritance& inherited) {
     }
     if (!memfd) return fail(std::move(memfd).error());
     for (const session::ProducerEntry& producer : record.producers) producers_[producer.id] = {id, producer.topic};
+    for (const auto& [transactor, group] : record.transactors) transactions_.transactor_kept(id, transactor, group);
     SLUICE_TRY(sessions_->adopt(std::move(record), std::move(*memfd)));
   }
   return {};

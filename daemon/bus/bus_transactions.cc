@@ -1,4 +1,6 @@
-// Bus: what transactions need of topics and partitions.
+// Bus: what transactions need of topics, partitions and sessions.
+#include <spdlog/spdlog.h>
+
 #include "daemon/bus/bus.h"
 #include "shm/base/clock.h"
 
@@ -14,6 +16,24 @@ Status Bus::take_over_halves() {
 
 void Bus::on_half(TopicId topic, PartitionNumber partition, const core::Half& half) {
   transactions_.half_met({topic, partition}, half, monotonic_ns());
+}
+
+Status Bus::keep_transactor(SessionId session_id, ProducerId id, const std::string& group) {
+  SLUICE_ASSIGN(session::Session* const session, live_session(session_id));
+  session->add_transactor(id, group);
+  Status noted = note(*session);
+  if (!noted) session->remove_transactor(id);
+  return noted;
+}
+
+// A note that was not taken back keeps others waiting for an answer, no longer than the session lives.
+void Bus::drop_transactor(SessionId session_id, ProducerId id) {
+  session::Session* const session = sessions_->find(session_id);
+  if (session == nullptr) return;
+  session->remove_transactor(id);
+  if (const Status noted = note(*session); !noted)
+    spdlog::warn("what a session has closed is not noted session={} reason={}", session_id.value,
+                 noted.error().message());
 }
 
 Status Bus::may_publish(const session::Peer& peer, TopicId topic) const {

@@ -39,6 +39,9 @@ json encode(const session::Session& session) {
       cursors.push_back({cursor.partition, cursor.handle, cursor.cell});
     readers.push_back({{"id", id}, {"topic", entry.topic.value}, {"cursors", std::move(cursors)}});
   }
+  json transactors = json::array();
+  for (const auto& [id, group] : session.transactors())
+    transactors.push_back({{"id", id.value}, {"group", bytes_of(group)}});
   const session::Peer& peer = session.peer();
   return {{"token", bytes_of(session.token())},
           {"uid", peer.uid},
@@ -49,7 +52,8 @@ json encode(const session::Session& session) {
           {"membarrier", session.membarrier()},
           {"revoked", session.revoked()},
           {"producers", std::move(producers)},
-          {"readers", std::move(readers)}};
+          {"readers", std::move(readers)},
+          {"transactors", std::move(transactors)}};
 }
 
 session::SessionRecord decode_session(SessionId id, const json& in) {
@@ -76,6 +80,8 @@ session::SessionRecord decode_session(SessionId id, const json& in) {
           {cursor.at(0).get<PartitionNumber>(), cursor.at(1).get<std::uint32_t>(), cursor.at(2).get<std::uint32_t>()});
     record.readers.push_back(std::move(entry));
   }
+  for (const json& transactor : in.at("transactors"))
+    record.transactors[ProducerId(transactor.at("id").get<std::uint32_t>())] = string_of(transactor.at("group"));
   return record;
 }
 

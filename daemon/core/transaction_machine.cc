@@ -45,6 +45,7 @@ void TransactionMachine::half(const Place& place, const Half& half, bool may_ret
   transaction.first = {place, half.position};
   transaction.created_ns = half.time_ns;
   transaction.check_back = half.check_back;
+  last_owner_ = std::max(last_owner_, half.transaction.transactor());
   const auto owner = transactors_.find(half.transaction.transactor());
   if (owner != transactors_.end()) own(owner->second, half.transaction);
   const bool lives = owner != transactors_.end();
@@ -94,6 +95,7 @@ void TransactionMachine::attach(ProducerId id, const std::string& group, std::ui
   Transactor& transactor = transactors_[id];
   transactor.group = &use_group(group);
   // One that comes back after a restart of the daemon: what it has begun is its own again.
+  if (id > last_owner_) return;
   for (auto& [transaction_id, transaction] : transactions_) {
     if (transaction_id.transactor() != id) continue;
     own(transactor, transaction_id);

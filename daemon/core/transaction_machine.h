@@ -89,7 +89,7 @@ class TransactionMachine {
   explicit TransactionMachine(TransactionRules rules) : rules_(std::move(rules)), resolvers_(rules_.resolver_groups) {}
 
   // ---- halves, as the scans meet them and as a start finds them
-  // `may_return`: its transactor, if it is not here, belongs to the daemon before and may come back; else it is dead.
+  // `may_return`: its transactor, if it is not here, may come back; else it is dead.
   void half(const Place& place, const Half& half, bool may_return, std::uint64_t now_ns);
   // The partition was opened anew, or is gone: its halves are told again, if they are there.
   void forget(const Place& place);
@@ -196,6 +196,7 @@ class TransactionMachine {
   std::vector<Timer> timers_;  // a heap, the earliest in front; one that is not its transaction's next_ns is void
   std::vector<TransactionAction> actions_;
   ResolverQueues resolvers_;
+  ProducerId last_owner_;  // the highest whose transaction was ever here
   std::uint64_t last_serial_ = 0;
   std::size_t parked_ = 0;
 };

@@ -71,6 +71,7 @@ struct SessionRecord {
   bool revoked = false;
   std::vector<ProducerEntry> producers;
   std::vector<ReaderEntry> readers;
+  std::map<ProducerId, std::string> transactors;  // to their producer groups
 };
 
 class Session {
@@ -103,6 +104,9 @@ class Session {
   const ProducerEntry* find_producer(ProducerId id) const;
   const std::map<ProducerId, ProducerEntry>& producers() const { return producers_; }
   const std::map<std::uint64_t, ReaderEntry>& readers() const { return readers_; }
+  void add_transactor(ProducerId id, const std::string& group) { transactors_[id] = group; }
+  void remove_transactor(ProducerId id) { transactors_.erase(id); }
+  const std::map<ProducerId, std::string>& transactors() const { return transactors_; }
 
   // Distinct segments that its pins hold now (invariant 2).
   std::vector<Pin> pins() const;
@@ -135,6 +139,7 @@ class Session {
   std::uint32_t producer_pins_end_ = 0;          // one above the highest of them
   std::map<ProducerId, ProducerEntry> producers_;
   std::map<std::uint64_t, ReaderEntry> readers_;
+  std::map<ProducerId, std::string> transactors_;
 };
 
 class SessionTable final : public ring::PinSource {

@@ -79,6 +79,7 @@ Result<Session*> SessionTable::adopt(SessionRecord record, UniqueFd memfd) {
   session->connected_ = false;
   if (record.revoked) session->revoke();
   for (ProducerEntry& producer : record.producers) session->add_producer(std::move(producer));
+  session->transactors_ = std::move(record.transactors);
   Session* adopted = sessions_.emplace(record.id, std::move(session)).first->second.get();
   for (ReaderEntry& reader : record.readers) insert_reader(*adopted, std::move(reader));
   return adopted;

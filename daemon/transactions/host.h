@@ -30,6 +30,11 @@ class Host {
   virtual Result<ProducerId> new_id() = 0;
   // Given by an earlier daemon.
   virtual bool is_former(ProducerId id) const = 0;
+  // Given before this memory began: whoever had it attaches anew, if it lives.
+  virtual bool may_return(ProducerId id) const = 0;
+  // Beside its session, for the daemon that goes on with this memory (Transactions::transactor_kept).
+  virtual Status keep_transactor(SessionId session, ProducerId id, const std::string& group) = 0;
+  virtual void drop_transactor(SessionId session, ProducerId id) = 0;
 
   virtual std::optional<std::string> topic_name(TopicId topic) const = 0;
   // Everything below is on stable storage; nothing if the partition is gone, or its disk has failed.

@@ -45,6 +45,7 @@ Result<ProducerId> Transactions::open_transactor(SessionId session, const std::s
   } else {
     SLUICE_ASSIGN(id, host_.new_id());
   }
+  SLUICE_TRY(host_.keep_transactor(session, id, group));
   transactors_.emplace(id, Transactor{live->id(), group, {}, 0});
   machine_.attach(id, group, monotonic_ns());
   return id;

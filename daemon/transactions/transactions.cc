@@ -27,11 +27,11 @@ constexpr std::uint64_t kForgetOnNs = 1'000'000'000;  // as long as there is mor
 void Transactions::partition_opened(const core::Place& place, const std::vector<core::Half>& open,
                                     std::uint64_t now_ns) {
   machine_.forget(place);
-  for (const core::Half& half : open) machine_.half(place, half, true, now_ns);
+  for (const core::Half& half : open) half_met(place, half, now_ns);
 }
 
 void Transactions::half_met(const core::Place& place, const core::Half& half, std::uint64_t now_ns) {
-  machine_.half(place, half, host_.is_former(half.transaction.transactor()), now_ns);
+  machine_.half(place, half, host_.may_return(half.transaction.transactor()), now_ns);
 }
 
 Status Transactions::load() {
@@ -45,6 +45,11 @@ Status Transactions::load() {
 
 // ---- transactors ----
 
+void Transactions::transactor_kept(SessionId session, ProducerId id, const std::string& group) {
+  transactors_.emplace(id, Transactor{session, group, {}, 0});
+  machine_.attach(id, group, monotonic_ns());
+}
+
 void Transactions::session_ended(SessionId session, std::uint64_t now_ns) {
   std::vector<ProducerId> ended;
   for (const auto& [id, transactor] : transactors_)
@@ -53,7 +58,9 @@ void Transactions::session_ended(SessionId session, std::uint64_t now_ns) {
 }
 
 void Transactions::end_transactor(ProducerId id, std::uint64_t now_ns) {
-  transactors_.erase(id);
+  const auto transactor = transactors_.find(id);
+  host_.drop_transactor(transactor->second.session, id);
+  transactors_.erase(transactor);
   machine_.detach(id, now_ns);
 }
 

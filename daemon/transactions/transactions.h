@@ -10,7 +10,9 @@
 //  1. A decision is in the store before a ref of it is appended, and before anybody is told.
 //  2. The first answer stands: a later one is told what does.
 //  3. A half that a decision names was durable before.
-//  4. What a resolver answers counts as a transactor's answer does: the machine says who is asked.
+//  4. A transactor is attached as long as its session lives, over restarts of the daemon that keep memory: one that is
+//  not, and was given its id in this memory, is dead.
+//  5. What a resolver answers counts as a transactor's answer does: the machine says who is asked.
 #pragma once
 
 #include <cstdint>
@@ -38,6 +40,9 @@ class Transactions final : public session::TransactionInterface {
   Transactions(Host& host, store::TransactionStore& store, core::TransactionRules rules = {},
                resolve::Resolvers* resolvers = nullptr)
       : host_(host), store_(store), machine_(std::move(rules)), resolvers_(resolvers) {}
+
+  // One that has outlived the daemon before, if its session has: known before any partition is opened.
+  void transactor_kept(SessionId session, ProducerId id, const std::string& group);
 
   // ---- partitions
   // Opened, at a start or anew: its open halves are taken over. What was decided it knows from the store.

@@ -71,6 +71,12 @@ struct Shop {
     rig.work();
     return answer ? std::move(*answer) : Result<Resolution>(fail(ErrorCode::timed_out, "no answer"));
   }
+  // Which transactions it is asked about, from here on until the daemon ends; it answers none.
+  void take_checks(std::vector<TransactionId>& asked) {
+    rig.bus().transactions().take_check(client->id, transactor, [&](Result<session::CheckRequest> request) {
+      if (request && request->transaction != TransactionId()) asked.push_back(request->transaction);
+    });
+  }
   std::vector<session::TransactionInfo> open_ones() {
     return rig.bus().transactions().list_transactions(client->id, TransactionId(), 1000, false).value();
   }
@@ -281,6 +287,68 @@ TEST(BusTransaction, WhenTheProducerDiesAnotherOfItsGroupIsAskedAtOnce) {
   ASSERT_TRUE(transactions.answer_check(other.id, answers, id, (*check)->serial, Verdict::commit));
   rig.work();
   EXPECT_EQ(transactions.describe_transaction(other.id, id)->state, "committed");
+}
+
+// Its process, its session or its word has ended before the daemon did: that the next daemon knows.
+TEST(BusTransaction, OneWhoDiedBeforeTheDaemonIsNotWaitedFor) {
+  for (const bool closes : {true, false}) {
+    BusRig rig;
+    rig.create_topic();
+    Shop living(rig), dead(rig);
+    const TransactionId kept = living.next_id();
+    const TransactionId orphan = dead.next_id();
+    ASSERT_TRUE(living.send(kept) && dead.send(orphan));
+    rig.work();
+    if (closes) {
+      ASSERT_TRUE(rig.bus().transactions().close_transactor(dead.client->id, dead.transactor));
+    } else {
+      dead.sender.reset();
+      rig.end(std::move(*dead.client));
+    }
+    rig.kill_and_keep();
+    std::vector<TransactionId> asked;
+    living.take_checks(asked);
+    rig.work();
+    EXPECT_THAT(asked, ElementsAre(orphan)) << "and not the other, whose producer lives";
+  }
+}
+
+TEST(BusTransaction, OneWhoDiesWhileNoDaemonRunsIsNotWaitedFor) {
+  BusRig rig;
+  rig.create_topic();
+  Shop living(rig), dying(rig);
+  const TransactionId orphan = dying.next_id();
+  ASSERT_TRUE(dying.send(orphan));
+  rig.work();
+  const SessionId session = dying.client->id;
+  rig.kill_and_keep();
+  std::vector<TransactionId> asked;
+  living.take_checks(asked);
+  rig.work();
+  EXPECT_THAT(asked, IsEmpty()) << "it has not come back yet, and lives";
+  dying.leave();
+  ASSERT_TRUE(rig.bus().on_peer(session, session::PeerEvent::look));
+  rig.work();
+  EXPECT_THAT(asked, ElementsAre(orphan));
+}
+
+// Who has lost the memory may live on, and comes back with its id.
+TEST(BusTransaction, OneOfLostMemoryIsWaitedFor) {
+  BusRig rig;
+  rig.create_topic();
+  std::optional<Shop> before(std::in_place, rig);
+  ASSERT_TRUE(before->send(before->next_id()));
+  rig.work();
+  before->leave();
+  rig.kill_and_start();
+  Shop living(rig);
+  std::vector<TransactionId> asked;
+  living.take_checks(asked);
+  rig.work();
+  rig.kill_and_keep();  // nor does that prove its death
+  living.take_checks(asked);
+  rig.work();
+  EXPECT_THAT(asked, IsEmpty());
 }
 
 TEST(BusTransaction, AnOperatorDecidesAndAProducerOfAnotherGroupDoesNot) {

@@ -29,6 +29,9 @@ class FakeHost final : public Host {
   Status may_publish(const session::Peer&, TopicId) const override { return {}; }
   Result<ProducerId> new_id() override { return ProducerId(1); }
   bool is_former(ProducerId) const override { return false; }
+  bool may_return(ProducerId) const override { return false; }
+  Status keep_transactor(SessionId, ProducerId, const std::string&) override { return {}; }
+  void drop_transactor(SessionId, ProducerId) override {}
   std::optional<std::string> topic_name(TopicId) const override { return "orders"; }
   std::optional<Position> durable(const core::Place&) const override { return Position(UINT64_MAX); }
   void flush(const core::Place&) override {}
