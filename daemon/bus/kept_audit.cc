@@ -9,10 +9,11 @@ namespace sluice::bus {
 namespace {
 
 // Raised with every change of what follows, also of core::kAuditCategories.
-constexpr std::uint32_t kLayoutVersion = 3;
-// Version 1 had no `delays_changed`, 1 and 2 nothing of halves: nobody could send any.
+constexpr std::uint32_t kLayoutVersion = 4;
+// Version 1 had no `delays_changed`, 1 and 2 nothing of halves: nobody could send any; 3 no late ones.
 constexpr std::uint32_t kLayoutVersionFirst = 1;
 constexpr std::uint32_t kLayoutVersionOfHalves = 3;
+constexpr std::uint32_t kLayoutVersionOfLateHalves = 4;
 // Bits of Header::waiting_changed.
 constexpr std::uint32_t kDelaysChanged = 1;
 constexpr std::uint32_t kHalvesChanged = 2;
@@ -46,8 +47,13 @@ struct Halves {
   std::uint64_t decided = 0;
 };
 
-static_assert(sizeof(Header) == 24 && sizeof(Halves) == 8 && sizeof(Row) == 24 + 8 * core::kAuditCategories.size() &&
-              sizeof(Mark) == 16);
+// Behind those, from kLayoutVersionOfLateHalves on, with so many positions behind it.
+struct LateHalves {
+  std::uint64_t count = 0;
+};
+
+static_assert(sizeof(Header) == 24 && sizeof(Halves) == 8 && sizeof(LateHalves) == 8 &&
+              sizeof(Row) == 24 + 8 * core::kAuditCategories.size() && sizeof(Mark) == 16);
 
 template <typename Fixed>
 void append(std::string& bytes, const Fixed& fixed) {
@@ -98,6 +104,17 @@ bool take_bookmark(Reader& reader, std::pair<ProducerId, spill::ProducerMark>& b
   return true;
 }
 
+bool take_late_halves(Reader& reader, std::vector<Position>& positions) {
+  LateHalves late;
+  if (!reader.take(late)) return false;
+  for (std::uint64_t i = 0; i < late.count; ++i) {
+    std::uint64_t position = 0;
+    if (!reader.take(position)) return false;
+    positions.emplace_back(position);
+  }
+  return true;
+}
+
 std::uint32_t waiting_changed(const spill::Checkpoint& checkpoint) {
   return (checkpoint.delays_changed ? kDelaysChanged : 0) | (checkpoint.halves_changed ? kHalvesChanged : 0);
 }
@@ -106,12 +123,15 @@ std::uint32_t waiting_changed(const spill::Checkpoint& checkpoint) {
 
 std::string encode_checkpoint(const spill::Checkpoint& checkpoint) {
   std::string bytes;
-  bytes.reserve(sizeof(Header) + sizeof(Halves) + checkpoint.rows.size() * sizeof(Row) +
+  bytes.reserve(sizeof(Header) + sizeof(Halves) + sizeof(LateHalves) +
+                checkpoint.halves.late.size() * sizeof(Position) + checkpoint.rows.size() * sizeof(Row) +
                 checkpoint.bookmarks.size() * sizeof(Mark));
   append(bytes, Header{kLayoutVersion, static_cast<std::uint32_t>(checkpoint.rows.size()),
                        static_cast<std::uint32_t>(checkpoint.bookmarks.size()), waiting_changed(checkpoint),
                        checkpoint.upto.value});
   append(bytes, Halves{checkpoint.halves.decided});
+  append(bytes, LateHalves{checkpoint.halves.late.size()});
+  for (const Position position : checkpoint.halves.late) append(bytes, position.value);
   for (const core::AuditRow& row : checkpoint.rows) {
     Row fixed{row.producer.value,
               static_cast<std::uint32_t>(row.name.size()),
@@ -145,6 +165,8 @@ Result<spill::Checkpoint> decode_checkpoint(std::string_view bytes) {
   Halves halves;
   if (header.version >= kLayoutVersionOfHalves && !reader.take(halves)) return damaged();
   checkpoint.halves.decided = halves.decided;
+  if (header.version >= kLayoutVersionOfLateHalves && !take_late_halves(reader, checkpoint.halves.late))
+    return damaged();
   for (std::uint32_t i = 0; i < header.rows; ++i)
     if (!take_row(reader, checkpoint.rows.emplace_back())) return damaged();
   for (std::uint32_t i = 0; i < header.bookmarks; ++i)

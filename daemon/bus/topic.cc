@@ -99,6 +99,7 @@ Result<Topic::Recovered> Topic::recover(PartitionNumber number, const KeptPartit
     if (!kept->audit->delays_changed && !kept->audit->halves_changed) delays.upto = snapshot.upto;
     snapshot.delays = std::move(delays);
     halves.decided = snapshot.halves.decided;
+    halves.late = std::move(snapshot.halves.late);
     snapshot.halves = std::move(halves);
   }
   log::LogOptions options{context.directory.partition_path(record_.config.name, number),

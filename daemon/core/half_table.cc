@@ -11,11 +11,16 @@ void HalfTable::restore(const HalfSnapshot& snapshot, Position counted_below) {
   for (const Half& half : snapshot.added) halves_.try_emplace(half.position, Entry{half, 0, State::open});
   decided_ = counted_ = snapshot.decided;
   counted_below_ = counted_below;
+  for (const Position position : snapshot.late) {
+    halves_.erase(position);
+    end_late(position);
+  }
 }
 
 // One that the snapshot has already may be met again: what was read back can reach further than its end.
 std::optional<HalfTable::Decided> HalfTable::note(Half half) {
   const Position position = half.position;
+  if (late_.contains(position)) return std::nullopt;
   if (!halves_.try_emplace(position, Entry{std::move(half), 0, State::open}).second) return std::nullopt;
   added_.push_back({position, ++changes_});
   const auto early = early_.find(position);
@@ -23,6 +28,11 @@ std::optional<HalfTable::Decided> HalfTable::note(Half half) {
   const auto [commit, order] = early->second;
   early_.erase(early);
   return decide(position, commit, order);
+}
+
+void HalfTable::end_late(Position position) {
+  ended_.push_back({position, ++changes_});
+  late_[position] = changes_;
 }
 
 void HalfTable::end(std::map<Position, Entry>::iterator entry) {
@@ -42,6 +52,9 @@ std::optional<HalfTable::Decided> HalfTable::decide(Position position, bool comm
     entry->second.state = State::committed;
     entry->second.order = order;
     committed_.emplace(order, position);
+  } else if (order == 0) {
+    halves_.erase(entry);
+    end_late(position);
   } else {
     end(entry);
   }
@@ -74,6 +87,7 @@ void HalfTable::passed(Position frontier) {
 void HalfTable::settle() {
   if (settled_) return;
   settled_ = true;
+  for (const auto& [position, decision] : early_) ended_.push_back({position, ++changes_});
   early_.clear();
   for (const Position reference : met_unsettled_) {
     const auto entry = halves_.find(reference);
@@ -109,9 +123,17 @@ std::vector<Half> HalfTable::open() const {
   return open;
 }
 
+std::vector<Position> HalfTable::late() const {
+  std::vector<Position> positions;
+  for (const auto& [position, number] : late_) positions.push_back(position);
+  return positions;
+}
+
+// Unsettled, what was decided and not met may still be met.
 HalfSnapshot HalfTable::snapshot() const {
   if (!settled_) {
     HalfTable settled = *this;
+    settled.early_.clear();
     settled.settle();
     return settled.snapshot();
   }
@@ -128,6 +150,7 @@ HalfSnapshot HalfTable::snapshot() const {
 void HalfTable::saved(std::uint64_t changes) {
   while (!added_.empty() && added_.front().number <= changes) added_.pop_front();
   while (!ended_.empty() && ended_.front().number <= changes) ended_.pop_front();
+  std::erase_if(late_, [&](const auto& late) { return late.second <= changes; });
   changes_saved_ = std::max(changes_saved_, changes);
 }
 

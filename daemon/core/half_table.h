@@ -11,13 +11,16 @@
 //
 // A table begins unsettled: refs that a daemon before has appended are only met, and none is due. settle() ends that
 // once every record of that daemon was seen, and every decision that the store has was told. One that was decided
-// before this table has met it (a rollback needs no durable half) is decided as soon as it is met.
+// before this table has met it (a rollback needs no durable half) is decided as soon as it is met; one that is not met
+// by then is gone with lost memory, and has ended.
 //
 // Invariants
 //  1. A half is in one state, from note() on; what has ended is never met again.
 //  2. Refs are appended in the order of the decisions.
 //  3. The store has every half that a snapshot named and none that ended in one: it is true of the records below the
 //     snapshot's end, with the decisions since.
+//  4. Counts that are newer than the store's halves name those that they call rolled back and no decision in the store
+//     does (`late`): they have ended.
 #pragma once
 
 #include <cstddef>
@@ -49,7 +52,8 @@ struct Half {
 struct HalfSnapshot {
   std::vector<Half> added;
   std::vector<Position> ended;
-  std::uint64_t decided = 0;  // the order of the last decision that the audit's counts hold
+  std::uint64_t decided = 0;   // the order of the last decision that the audit's counts hold
+  std::vector<Position> late;  // HalfTable::late(); in no store
   bool operator==(const HalfSnapshot&) const = default;
 };
 
@@ -88,6 +92,9 @@ class HalfTable {
   std::optional<Position> oldest() const;
   // The order of the last decision.
   std::uint64_t decided() const { return decided_; }
+  // Rolled back by a decision without an order, and open as far as the store knows.
+  std::vector<Position> late() const;
+  std::size_t late_count() const { return late_.size(); }
   // Every one that is open, by position.
   std::vector<Half> open() const;
 
@@ -114,6 +121,7 @@ class HalfTable {
     std::uint64_t number;
   };
 
+  void end_late(Position position);
   void end(std::map<Position, Entry>::iterator entry);
 
   std::map<Position, Entry> halves_;
@@ -122,9 +130,10 @@ class HalfTable {
   std::vector<Position> met_unsettled_;                       // what refs meant
   std::map<Position, std::pair<bool, std::uint64_t>> early_;  // decided and not met, unsettled: commit, order
   bool settled_ = false;
-  std::uint64_t decided_ = 0;  // the order of the last one
-  std::uint64_t counted_ = 0;  // and that of the last one that the restored audit knows
-  Position counted_below_;     // of those below
+  std::uint64_t decided_ = 0;               // the order of the last one
+  std::uint64_t counted_ = 0;               // and that of the last one that the restored audit knows
+  Position counted_below_;                  // of those below
+  std::map<Position, std::uint64_t> late_;  // to the number of the change
   // Not in the store yet, ascending numbers.
   std::deque<Change> added_;
   std::deque<Change> ended_;

@@ -23,6 +23,8 @@ constexpr std::uint64_t kSegmentsAhead = 2;        // prepared above what is use
 constexpr std::uint64_t kPinsLookNs = 50'000'000;  // producers wait for slots that pins hold: nobody says when they go
 // From one note of a durable partition's counts to the next: what lies between is read again at a start.
 constexpr std::uint64_t kNoteIntervalNs = 20'000'000;
+// In a note; with more of them there is none before the next checkpoint.
+constexpr std::size_t kLateHalvesNotedMax = 4096;
 constexpr std::uint64_t kMemoryRetryNs = 100'000'000;  // producers wait for memory that was refused
 
 ring::PartitionMemory with_start(const ring::PartitionMemory& memory) {
@@ -150,7 +152,10 @@ bool Partition::scan(std::uint64_t now_ns) {
   if (!writer_ && !complete.empty()) note_now();
   if (writer_ && !complete.empty() && environment_.notes != nullptr && !pending_note_ &&
       now_ns - pending_note_at_ns_ >= kNoteIntervalNs) {
-    pending_note_ = note();
+    if (waiting_.halves.late_count() > kLateHalvesNotedMax)
+      note_checkpoint();
+    else
+      pending_note_ = note();
     pending_note_at_ns_ = now_ns;
   }
   for (const log::SegmentSummary& summary : complete) {
@@ -188,6 +193,7 @@ Checkpoint Partition::note() const {
   noted.half_changes = waiting_.halves.changes();
   noted.halves_changed = waiting_.halves.changed_since_save();
   noted.halves.decided = waiting_.halves.decided();
+  noted.halves.late = waiting_.halves.late();
   return noted;
 }
 

@@ -64,7 +64,7 @@ struct Checkpoint {
   core::DelaySnapshot delays;       // not in a note: there may be many
   std::uint64_t delay_changes = 0;  // core::DelayQueue::changes()
   bool delays_changed = false;      // since those that the store has
-  core::HalfSnapshot halves;        // in a note: `decided` alone
+  core::HalfSnapshot halves;        // in a note: `decided` and `late` alone
   std::uint64_t half_changes = 0;   // core::HalfTable::changes()
   bool halves_changed = false;      // since those that the store has
 };

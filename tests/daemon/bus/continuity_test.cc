@@ -381,10 +381,13 @@ TEST(KeptAudit, ACheckpointComesBackAndACutOneIsTold) {
   row.counts.aborted = 1;
   checkpoint.rows = {row, core::AuditRow{}};
   checkpoint.bookmarks = {{ProducerId(3), {Sequence(5), "mark"}}};
+  checkpoint.halves.decided = 9;
+  checkpoint.halves.late = {Position(64), Position(192)};
   const std::string bytes = encode_checkpoint(checkpoint);
   const spill::Checkpoint read = decode_checkpoint(bytes).value();
   EXPECT_EQ(read.upto, checkpoint.upto);
   EXPECT_EQ(read.rows, checkpoint.rows);
+  EXPECT_EQ(read.halves, checkpoint.halves);
   ASSERT_EQ(read.bookmarks.size(), 1u);
   EXPECT_EQ(read.bookmarks[0].second.bookmark, "mark");
   for (std::size_t size = 0; size < bytes.size(); ++size)

@@ -289,6 +289,34 @@ TEST(BusTransaction, WhenTheProducerDiesAnotherOfItsGroupIsAskedAtOnce) {
   EXPECT_EQ(transactions.describe_transaction(other.id, id)->state, "committed");
 }
 
+// The daemon dies when its counts are noted, and the store does not have them yet.
+TEST(BusTransaction, OneThatCameBehindItsTransactionsDecisionIsCountedOnce) {
+  BusRig rig;
+  rig.create_topic(small(core::Durability::sync));
+  Shop shop(rig);
+  const TransactionId id = shop.next_id();
+  const Position half = shop.send(id).value();
+  rig.work();
+  ASSERT_TRUE(shop.resolve(id, true, {half})->commit);
+  ASSERT_TRUE(shop.send(id));
+  rig.work();
+  ASSERT_TRUE(shop.resolve(id, false, {})->was_decided);
+  for (int i = 0; i < 10; ++i) {  // over the end of a segment, behind which the counts are noted
+    shop.sender->send(200);
+    rig.work();
+  }
+  for (int restart = 0; restart < 3; ++restart) {
+    const core::AuditCounts counts = rig.counts_of(shop.sender->id);
+    EXPECT_EQ(counts.open, 0u);
+    EXPECT_EQ(counts.committed_halves, 1u);
+    EXPECT_EQ(counts.rolled_back, 1u);
+    EXPECT_TRUE(rig.audit().holds);
+    EXPECT_THAT(shop.open_ones(), IsEmpty());
+    rig.kill_and_keep();
+    rig.work();
+  }
+}
+
 // Its process, its session or its word has ended before the daemon did: that the next daemon knows.
 TEST(BusTransaction, OneWhoDiedBeforeTheDaemonIsNotWaitedFor) {
   for (const bool closes : {true, false}) {

@@ -115,6 +115,37 @@ TEST(HalfTable, ASnapshotHasWhatIsNewAndWhatHasEndedSinceTheLastOne) {
   EXPECT_THAT(table.snapshot().added, IsEmpty());
 }
 
+// A daemon that dies before its snapshot leaves counts that have it, and a log that does not say so.
+TEST(HalfTable, OneRolledBackWithoutAnOrderIsNamedUntilASnapshotHasIt) {
+  HalfTable before = settled_table();
+  before.note(half(64));
+  before.note(half(128, 2));
+  ASSERT_TRUE(before.decide(Position(64), false, 0));
+  EXPECT_THAT(before.late(), ElementsAre(Position(64)));
+
+  HalfTable after;
+  after.restore({{half(64), half(128, 2)}, {}, 0, before.late()}, Position(640));
+  EXPECT_FALSE(after.note(half(64))) << "as recovery meets it again";
+  after.settle();
+  EXPECT_THAT(after.open(), ElementsAre(half(128, 2)));
+  EXPECT_FALSE(after.decide(Position(64), false, 0)) << "it would be counted again";
+  EXPECT_THAT(after.late(), ElementsAre(Position(64))) << "for the daemon behind this one";
+  EXPECT_THAT(after.snapshot().ended, ElementsAre(Position(64)));
+  after.saved(after.changes());
+  EXPECT_THAT(after.late(), IsEmpty());
+}
+
+// Its row in the store would keep the decision for ever.
+TEST(HalfTable, OneThatWasDecidedAndIsNotThereHasEndedOnceEverythingWasMet) {
+  HalfTable table;
+  table.note(half(64));
+  EXPECT_FALSE(table.decide(Position(128), false, 3));
+  EXPECT_THAT(table.snapshot().ended, IsEmpty()) << "it may come";
+  table.settle();
+  EXPECT_THAT(table.snapshot().ended, ElementsAre(Position(128)));
+  EXPECT_TRUE(table.changed_since_save());
+}
+
 TEST(HalfTable, ACommittedOneStaysInTheStoreUntilItsRefWasMet) {
   HalfTable table = settled_table();
   table.note(half(64));
@@ -128,7 +159,7 @@ TEST(HalfTable, ACommittedOneStaysInTheStoreUntilItsRefWasMet) {
 
 TEST(HalfTable, ASnapshotOfAnUnsettledTableCountsTheRefsThatWereMet) {
   HalfTable table;
-  table.restore({{half(64)}, {}, 0}, Position(1000));
+  table.restore({{half(64)}, {}, 0, {}}, Position(1000));
   ASSERT_TRUE(table.decide(Position(64), true, 1));
   ASSERT_TRUE(table.met(Position(640), Position(64)));
   EXPECT_THAT(table.snapshot().ended, ElementsAre(Position(64)));
@@ -137,7 +168,7 @@ TEST(HalfTable, ASnapshotOfAnUnsettledTableCountsTheRefsThatWereMet) {
 
 TEST(HalfTable, ADecisionThatTheRestoredAuditKnowsIsNotCountedAgain) {
   HalfTable table;
-  table.restore({{half(64), half(128, 2)}, {}, 10}, Position(1000));
+  table.restore({{half(64), half(128, 2)}, {}, 10, {}}, Position(1000));
   EXPECT_TRUE(table.decide(Position(64), true, 10)->is_counted);
   EXPECT_FALSE(table.decide(Position(128), true, 11)->is_counted);
 }
