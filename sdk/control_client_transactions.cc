@@ -36,7 +36,7 @@ TransactionInfo read_transaction(protocol::TransactionInfo::Reader in) {
   info.decided_ns = in.getDecidedNs();
   info.decided_by = in.getDecidedBy().cStr();
   for (HalfRef& half : read_halves(in.getHalves()))
-    info.halves.push_back({std::move(half.topic), half.partition, half.position});
+    info.halves.push_back({std::move(half.topic), half.topic_id, half.partition, half.position});
   return info;
 }
 

@@ -4,10 +4,7 @@
 #include <utility>
 
 #include "sdk/consumer_core.h"
-#include "sdk/hold.h"
-#include "sdk/message_access.h"
-#include "sdk/partition_stream.h"
-#include "sdk/reference_reader.h"
+#include "sdk/half_reader.h"
 #include "shm/base/clock.h"
 #include "shm/base/limits.h"
 #include "shm/ring/futex.h"
@@ -17,8 +14,6 @@ namespace {
 
 // While the daemon is away the check thread looks so often whether it is to end.
 constexpr std::uint64_t kAwayLookNs = 200'000'000;
-// A half that is to be checked may lie between memory and file for a moment.
-constexpr std::uint64_t kReadHalfNs = 2'000'000'000;
 
 }  // namespace
 
@@ -140,31 +135,12 @@ void TransactionalCore::serve_checks() {
 }
 
 Verdict TransactionalCore::check(const CheckRequest& request) {
-  const ReaderOptions reading;
-  ReaderCounters counters;
-  const HoldPool::Ptr pool = HoldPool::make();
-  StreamContext context{*bus_, *pool, reading, counters};
-  ReferenceReader reader(context, bus_);
+  HalfReader reader(bus_);
   TransactionCheck checked;
   checked.id = request.transaction;
   for (const HalfRef& half : request.halves) {
-    Reference reference;
-    reference.topic = half.topic_id;
-    reference.partition = half.partition;
-    reference.position = half.position;
-    const std::string_view topic = pool->keep_name(half.topic);
-    ring::RecordView record;
-    const std::uint64_t until = monotonic_ns() + kReadHalfNs;
-    auto read = reader.read(reference, topic, nullptr, record);
-    while (read == ReferenceReader::Read::not_now && monotonic_ns() < until) {
-      std::this_thread::sleep_for(std::chrono::milliseconds(1));
-      read = reader.read(reference, topic, nullptr, record);
-    }
-    if (read != ReferenceReader::Read::record) continue;
     Message message;
-    PartitionStream& stream = reader.stream();
-    MessageAccess::set(message, stream.hold(), stream.topic(), stream.partition(), record, stream.origin(record));
-    checked.messages.push_back(std::move(message));
+    if (reader.read(half, message)) checked.messages.push_back(std::move(message));
   }
   try {
     return options_.check(checked);

@@ -1,10 +1,12 @@
 // sluice txn list | show | commit | rollback | recheck
 
 #include <charconv>
+#include <map>
 #include <memory>
 #include <optional>
 
 #include "sdk/cli/command.h"
+#include "sdk/cli/consume.h"
 #include "sdk/cli/message_text.h"
 #include "sluice/transaction.h"
 
@@ -12,11 +14,13 @@ namespace sluice::cli {
 namespace {
 
 constexpr std::uint32_t kPageSize = 1000;
+constexpr std::size_t kPayloadShownMax = 200;  // bytes, in a line of text
 
 struct TxnFlags {
   std::string id;
   std::string state;
   bool json = false;
+  bool messages = false;
 };
 
 // "17-3": the producer's id, and the transaction's number there.
@@ -93,9 +97,39 @@ int list(const Context& context, const TxnFlags& flags) {
   });
 }
 
-void print_one(const TransactionInfo& t, bool json) {
-  if (json) {
-    print_json(json_of(t));
+// What can be read of its messages: those of whom this client may see.
+Json messages_of(Client& client, const TransactionInfo& t) {
+  Json messages = Json::array();
+  client.read_transaction(t, [&](const Message& message) {
+    MessageFields fields;
+    read_fields(message, fields);
+    std::string json;
+    append_json(json, fields);
+    messages.push_back(Json::parse(json));
+    return true;
+  });
+  return messages;
+}
+
+// By address, a line each.
+std::map<std::string, std::string> message_lines(Client& client, const TransactionInfo& t) {
+  std::map<std::string, std::string> lines;
+  client.read_transaction(t, [&](const Message& message) {
+    const std::string_view payload = message.text();
+    std::string& line = lines[message.address().to_string()];
+    if (!message.key().empty()) line += " key=" + printable(message.key());
+    line += " " + std::to_string(payload.size()) + " bytes: " + printable(payload.substr(0, kPayloadShownMax));
+    if (payload.size() > kPayloadShownMax) line += "...";
+    return true;
+  });
+  return lines;
+}
+
+void print_one(Client& client, const TransactionInfo& t, const TxnFlags& flags) {
+  if (flags.json) {
+    Json json = json_of(t);
+    if (flags.messages) json["messages"] = messages_of(client, t);
+    print_json(json);
     return;
   }
   std::string out = "transaction " + to_text(t.id) + ": " + t.state + "\n";
@@ -108,7 +142,13 @@ void print_one(const TransactionInfo& t, bool json) {
       out += std::string(t.check_back ? "  next check in   " : "  rolled back in  ") +
              human_duration(static_cast<std::uint64_t>(t.next_check_in.count())) + "\n";
   }
-  for (const HalfInfo& half : t.halves) out += "  message         " + address(half) + "\n";
+  const auto lines = flags.messages ? message_lines(client, t) : std::map<std::string, std::string>();
+  for (const HalfInfo& half : t.halves) {
+    const auto line = lines.find(address(half));
+    out += "  message         " + address(half);
+    if (flags.messages) out += line == lines.end() ? " cannot be read" : line->second;
+    out += "\n";
+  }
   print(out);
 }
 
@@ -121,7 +161,7 @@ int on_one(const Context& context, const TxnFlags& flags, const std::string& com
   return with_client(context, command, [&](Client& client) -> int {
     const Result<TransactionInfo> info = call(client, *id);
     if (!info) return report(command, info.error());
-    print_one(*info, flags.json);
+    print_one(client, *info, flags);
     return kExitDone;
   });
 }
@@ -161,9 +201,11 @@ CLI::App& add(CLI::App& group, Context& context, const char* verb, const char* h
   return sub;
 }
 
-void add_one(CLI::App& group, Context& context, const char* verb, const char* help, Action action) {
-  const auto flags = std::make_shared<TxnFlags>();
-  add(group, context, verb, help, action, flags).add_option("ID", flags->id, "As list shows it: 17-3")->required();
+CLI::App& add_one(CLI::App& group, Context& context, const char* verb, const char* help, Action action,
+                  const std::shared_ptr<TxnFlags>& flags = std::make_shared<TxnFlags>()) {
+  CLI::App& sub = add(group, context, verb, help, action, flags);
+  sub.add_option("ID", flags->id, "As list shows it: 17-3")->required();
+  return sub;
 }
 
 }  // namespace
@@ -176,7 +218,9 @@ void add_txn_commands(CLI::App& app, Context& context) {
   add(group, context, "list", "Those that are open, and those that wait for an operator", list, flags)
       .add_option("--state", flags->state, "open or parked alone")
       ->check(CLI::IsMember({"open", "parked"}));
-  add_one(group, context, "show", "One of them, or what was decided in the last week", show);
+  const auto shown = std::make_shared<TxnFlags>();
+  add_one(group, context, "show", "One of them, or what was decided in the last week", show, shown)
+      .add_flag("--messages", shown->messages, "What its messages say, which no reader is shown before the decision");
   add_one(group, context, "commit", "Decide it by hand: its messages are delivered", commit);
   add_one(group, context, "rollback", "Decide it by hand: its messages are never delivered", rollback);
   add_one(group, context, "recheck", "Ask its producers again, a parked one too", recheck);

@@ -2,6 +2,7 @@
 service's database and says what became of it.
 """
 
+import json
 import os
 import pathlib
 import signal
@@ -196,13 +197,16 @@ command = ["{self.script}"]
 
     def test_it_may_ask_the_bus(self):
         self.be(f"""#!/bin/sh
-'{rig.SLUICE}' txn show "$SLUICE_TRANSACTION" --json >"$1/shown" || exit 1
+'{rig.SLUICE}' txn show "$SLUICE_TRANSACTION" --messages --json >"$1/shown" || exit 1
 exit {COMMIT}
 """)
         self.start()
         self.order("placed", "after-half")
         self.wait_decided()
-        self.assertIn(GROUP, (self.bus.folder / "shown").read_text())
+        shown = json.loads((self.bus.folder / "shown").read_text())
+        self.assertEqual(shown["group"], GROUP)
+        self.assertEqual([message["key"] for message in shown["messages"]], ["placed"])
+        self.assertTrue(shown["messages"][0]["payload"].startswith("placed "))
         self.assertEqual(self.delivered(), ["placed"])
 
     def test_a_configuration_that_cannot_be_is_refused_with_its_line(self):

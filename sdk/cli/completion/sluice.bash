@@ -33,8 +33,9 @@ _sluice_flags() {
     "topic scrub") echo "--partition --json" ;;
     "topic alter") echo "--partitions $retention --yes" ;;
     "topic list" | "topic describe" | audit | status | config | "session list") echo "--json" ;;
-    "group list" | "group describe" | "dlq list" | "dlq purge" | "txn show" | "txn commit" | "txn rollback" | "txn recheck")
+    "group list" | "group describe" | "dlq list" | "dlq purge" | "txn commit" | "txn rollback" | "txn recheck")
       echo "--json" ;;
+    "txn show") echo "--messages --json" ;;
     "txn list") echo "--state --json" ;;
     "group create") echo "--mode $group" ;;
     "group alter") echo "$group --no-hold" ;;

@@ -98,6 +98,9 @@ class SLUICE_EXPORT Client {
   // Undecided transactions in order of their ids, from the first above `after` on.
   Result<std::vector<TransactionInfo>> transactions(TransactionId after, std::uint32_t limit, bool parked_only = false);
   Result<TransactionInfo> transaction(TransactionId id);  // not_found also for one that was decided over a week ago
+  // Its messages, in order, each good until `visit` returns, and for as long as that says true. Those are passed over
+  // that cannot be read: of topics that are gone, or that this client may not consume; and what was damaged.
+  void read_transaction(const TransactionInfo& transaction, const std::function<bool(const Message&)>& visit);
   // Decides an open or parked one, or has it checked again; what stands is in the answer. permission.
   Result<TransactionInfo> order_transaction(TransactionId id, TransactionOrder order);
 

@@ -110,6 +110,7 @@ class SLUICE_EXPORT TransactionalProducer {
 
 struct HalfInfo {
   std::string topic;
+  TopicId topic_id;
   PartitionNumber partition = 0;
   Position position;
 };
