@@ -59,6 +59,9 @@ PartitionInfo read_partition(protocol::PartitionInfo::Reader in) {
   info.quarantined_bytes = in.getQuarantinedBytes();
   info.corrupt_records = in.getCorruptRecords();
   info.delayed = in.getDelayed();
+  info.open_halves = in.getOpenHalves();
+  info.committed_halves = in.getCommittedHalves();
+  info.rolled_back_halves = in.getRolledBackHalves();
   info.next_due_ns = in.getNextDueNs();
   return info;
 }
@@ -205,6 +208,10 @@ ScrubReport read_scrub(protocol::ScrubReport::Reader in) {
   return report;
 }
 
+AnswerCounts read_counts(protocol::AnswerCounts::Reader in) {
+  return {in.getCommit(), in.getRollback(), in.getUnknown(), in.getNone()};
+}
+
 BusStatus read_status(protocol::BusStatus::Reader in) {
   BusStatus status;
   status.version = copy(in.getVersion());
@@ -235,6 +242,10 @@ BusStatus read_status(protocol::BusStatus::Reader in) {
   status.scrub_damaged_bytes = in.getScrubDamagedBytes();
   status.open_transactions = in.getOpenTransactions();
   status.parked_transactions = in.getParkedTransactions();
+  status.committed_transactions = in.getCommittedTransactions();
+  status.rolled_back_transactions = in.getRolledBackTransactions();
+  status.checks = read_counts(in.getChecks());
+  status.resolver_runs = read_counts(in.getResolverRuns());
   return status;
 }
 

@@ -90,7 +90,12 @@ session::PartitionInfo Bus::info_of(const PartitionUnit& unit) const {
     info.file_count = log->file_count();
     info.file_bytes = log->file_bytes();
   }
-  for (const core::AuditRow& row : unit.partition->audit().rows()) info.records += row.counts.data + row.counts.delayed;
+  for (const core::AuditRow& row : unit.partition->audit().rows()) {
+    info.records += row.counts.data + row.counts.delayed + row.counts.committed_halves;
+    info.open_halves += row.counts.open;
+    info.committed_halves += row.counts.committed_halves;
+    info.rolled_back_halves += row.counts.rolled_back;
+  }
   const ring::SlotCounts slots = partition.slot_counts();
   info.slots_used = slots.ready + slots.limbo;
   info.slots_pinned = slots.limbo;
@@ -264,6 +269,10 @@ Result<session::BusStatus> Bus::status(SessionId session) {
   status.scrub_damaged_bytes = scrub_.damaged_bytes();
   status.open_transactions = transactions_.open();
   status.parked_transactions = transactions_.parked();
+  status.committed_transactions = transactions_.committed();
+  status.rolled_back_transactions = transactions_.rolled_back();
+  status.checks = transactions_.checks();
+  status.resolver_runs = transactions_.resolver_runs();
   if (io::MirrorDisk* const mirrors = disk_.mirrors()) add_copies(*mirrors, "", shared_bytes, status.mirrors);
   topic_mirrors_.for_each([&](TopicId id, const io::MirrorDisk& mirrors) {
     const auto topic = by_id_.find(id);  // one that was deleted may not be gone yet

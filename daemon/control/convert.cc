@@ -68,6 +68,9 @@ void write_partition(protocol::PartitionInfo::Builder out, const session::Partit
   out.setQuarantinedBytes(info.quarantined_bytes);
   out.setCorruptRecords(info.corrupt_records);
   out.setDelayed(info.delayed);
+  out.setOpenHalves(info.open_halves);
+  out.setCommittedHalves(info.committed_halves);
+  out.setRolledBackHalves(info.rolled_back_halves);
   out.setNextDueNs(info.next_due_ns);
 }
 
@@ -274,6 +277,13 @@ void write_scrub(protocol::ScrubReport::Builder out, const session::ScrubReport&
   for (unsigned i = 0; i < report.errors.size(); ++i) errors.set(i, report.errors[i]);
 }
 
+void write_counts(protocol::AnswerCounts::Builder out, const core::AnswerCounts& counts) {
+  out.setCommit(counts.commit);
+  out.setRollback(counts.rollback);
+  out.setUnknown(counts.unknown);
+  out.setNone(counts.none);
+}
+
 void write_status(protocol::BusStatus::Builder out, const session::BusStatus& status) {
   out.setVersion(status.version);
   out.setPid(status.pid);
@@ -311,6 +321,10 @@ void write_status(protocol::BusStatus::Builder out, const session::BusStatus& st
   out.setScrubDamagedBytes(status.scrub_damaged_bytes);
   out.setOpenTransactions(status.open_transactions);
   out.setParkedTransactions(status.parked_transactions);
+  out.setCommittedTransactions(status.committed_transactions);
+  out.setRolledBackTransactions(status.rolled_back_transactions);
+  write_counts(out.initChecks(), status.checks);
+  write_counts(out.initResolverRuns(), status.resolver_runs);
 }
 
 void write_check(protocol::DoctorCheck::Builder out, const session::DoctorCheck& check) {

@@ -53,7 +53,8 @@ void TransactionMachine::half(const Place& place, const Half& half, bool may_ret
   schedule(half.transaction, transaction, lives || may_return ? now_ns + patience : now_ns);
 }
 
-void TransactionMachine::forget(const Place& place) {
+std::vector<TransactionMachine::Known> TransactionMachine::forget(const Place& place) {
+  std::vector<Known> forgotten;
   for (auto next = transactions_.begin(); next != transactions_.end();) {
     const auto entry = next++;
     Transaction& transaction = entry->second;
@@ -64,18 +65,21 @@ void TransactionMachine::forget(const Place& place) {
       transaction.others->pop_back();
       continue;
     }
-    if (transaction.state == State::parked) --parked_;
+    const bool parked = transaction.state == State::parked;
+    if (parked || transaction.unknowns != 0) forgotten.push_back({entry->first, transaction.unknowns, parked});
+    if (parked) --parked_;
     take_back_ask(transaction);
     leave_group(*transaction.group);
     transactions_.erase(entry);
   }
+  return forgotten;
 }
 
-void TransactionMachine::restore(TransactionId id, std::uint32_t unknowns, bool parked) {
-  const auto entry = transactions_.find(id);
+void TransactionMachine::restore(const Known& known) {
+  const auto entry = transactions_.find(known.transaction);
   if (entry == transactions_.end()) return;
-  entry->second.unknowns = unknowns;
-  if (!parked || entry->second.state == State::parked) return;
+  entry->second.unknowns = known.unknowns;
+  if (!known.parked || entry->second.state == State::parked) return;
   entry->second.state = State::parked;
   entry->second.next_ns = 0;
   ++parked_;
@@ -215,6 +219,7 @@ bool TransactionMachine::answered(TransactionId id, std::uint64_t serial, Verdic
   if (entry == transactions_.end() || entry->second.state != State::asked || entry->second.serial != serial)
     return false;
   Transaction& transaction = entry->second;
+  checks_.count(verdict);
   take_back_ask(transaction);
   serve(transaction.group->second, now_ns);
   take_verdict(id, transaction, verdict, false, now_ns);
@@ -251,6 +256,7 @@ std::uint64_t TransactionMachine::interval_ns(const Transaction& transaction) co
 bool TransactionMachine::resolver_ended(std::uint64_t serial, std::optional<Verdict> verdict, std::uint64_t now_ns) {
   const auto id = resolvers_.ended(serial);
   if (!id) return false;
+  resolver_runs_.count(verdict);
   const auto entry = transactions_.find(*id);
   const bool needed =
       entry != transactions_.end() && entry->second.run == serial && entry->second.state != State::deciding;
@@ -275,6 +281,7 @@ void TransactionMachine::unresolved(TransactionId id, Transaction& transaction, 
 void TransactionMachine::unanswered(TransactionId id, std::uint64_t serial, std::uint64_t now_ns) {
   const auto entry = transactions_.find(id);
   if (entry == transactions_.end() || entry->second.state != State::asked || entry->second.serial != serial) return;
+  checks_.count(std::nullopt);
   take_back_ask(entry->second);
   schedule(id, entry->second, now_ns);
 }

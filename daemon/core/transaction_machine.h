@@ -37,6 +37,7 @@
 #include <utility>
 #include <vector>
 
+#include "daemon/core/answer_counts.h"
 #include "daemon/core/delivery_types.h"
 #include "daemon/core/half_table.h"
 #include "daemon/core/resolver_queues.h"
@@ -91,10 +92,17 @@ class TransactionMachine {
   // ---- halves, as the scans meet them and as a start finds them
   // `may_return`: its transactor, if it is not here, may come back; else it is dead.
   void half(const Place& place, const Half& half, bool may_return, std::uint64_t now_ns);
-  // The partition was opened anew, or is gone: its halves are told again, if they are there.
-  void forget(const Place& place);
-  // As a store has it, once the halves were told.
-  void restore(TransactionId transaction, std::uint32_t unknowns, bool parked);
+  // What is remembered of one beyond its halves.
+  struct Known {
+    TransactionId transaction;
+    std::uint32_t unknowns = 0;
+    bool parked = false;
+  };
+  // The partition was opened anew, or is gone: its halves are told again, if they are there. Returns what was known of
+  // those that have no other half.
+  std::vector<Known> forget(const Place& place);
+  // Once the halves were told.
+  void restore(const Known& known);
 
   // ---- transactors
   // One that lives. `group`: of producers; those of the same group answer for one another.
@@ -132,6 +140,8 @@ class TransactionMachine {
   std::size_t size() const { return transactions_.size(); }
   std::size_t parked() const { return parked_; }
   std::size_t groups() const { return groups_.size(); }
+  const AnswerCounts& checks() const { return checks_; }
+  const AnswerCounts& resolver_runs() const { return resolver_runs_; }
 
  private:
   struct Group {
@@ -199,6 +209,8 @@ class TransactionMachine {
   ProducerId last_owner_;  // the highest whose transaction was ever here
   std::uint64_t last_serial_ = 0;
   std::size_t parked_ = 0;
+  AnswerCounts checks_;  // of transactors
+  AnswerCounts resolver_runs_;
 };
 
 }  // namespace sluice::core

@@ -21,6 +21,7 @@
 #include <string>
 #include <vector>
 
+#include "daemon/core/answer_counts.h"
 #include "daemon/core/audit.h"
 #include "daemon/core/topic.h"
 #include "daemon/session/access.h"
@@ -126,6 +127,9 @@ struct PartitionInfo {
   std::uint64_t corrupt_records = 0;
   std::uint64_t delayed = 0;      // that wait for their time
   std::uint64_t next_due_ns = 0;  // since the epoch; 0: none waits
+  std::uint64_t open_halves = 0;
+  std::uint64_t committed_halves = 0;  // since the topic exists
+  std::uint64_t rolled_back_halves = 0;
 };
 struct TopicInfo {
   core::TopicRecord record;
@@ -213,6 +217,11 @@ struct BusStatus {
   std::uint64_t scrub_damaged_bytes = 0;  // intact on no copy
   std::uint64_t open_transactions = 0;
   std::uint64_t parked_transactions = 0;
+  // Since the start.
+  std::uint64_t committed_transactions = 0;
+  std::uint64_t rolled_back_transactions = 0;
+  core::AnswerCounts checks;
+  core::AnswerCounts resolver_runs;
 };
 struct DoctorCheck {
   std::string name;

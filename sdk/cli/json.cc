@@ -29,6 +29,9 @@ Json partition_json(const PartitionInfo& p) {
           {"quarantined_bytes", p.quarantined_bytes},
           {"corrupt_records", p.corrupt_records},
           {"delayed", p.delayed},
+          {"open_halves", p.open_halves},
+          {"committed_halves", p.committed_halves},
+          {"rolled_back_halves", p.rolled_back_halves},
           {"next_due_ms", p.next_due_ns == 0 ? Json(nullptr) : Json(p.next_due_ns / 1'000'000)}};
 }
 
@@ -124,6 +127,10 @@ Json to_json(const std::string& topic, const ScrubReport& report) {
           {"errors", report.errors}};
 }
 
+Json to_json(const AnswerCounts& counts) {
+  return {{"commit", counts.commit}, {"rollback", counts.rollback}, {"unknown", counts.unknown}, {"none", counts.none}};
+}
+
 Json to_json(const BusStatus& s) {
   Json mirrors = Json::array();
   for (const MirrorStatus& m : s.mirrors)
@@ -156,7 +163,13 @@ Json to_json(const BusStatus& s) {
       {"disk_backend", s.disk_backend},
       {"recovery", s.recovery},
       {"mirrors", std::move(mirrors)},
-      {"transactions", {{"open", s.open_transactions}, {"parked", s.parked_transactions}}},
+      {"transactions",
+       {{"open", s.open_transactions},
+        {"parked", s.parked_transactions},
+        {"committed", s.committed_transactions},
+        {"rolled_back", s.rolled_back_transactions},
+        {"checks", to_json(s.checks)},
+        {"resolver_runs", to_json(s.resolver_runs)}}},
       {"scrub",
        {{"passes", s.scrub_passes}, {"mended_bytes", s.scrub_mended_bytes}, {"damaged_bytes", s.scrub_damaged_bytes}}}};
 }

@@ -64,6 +64,26 @@ class Exposition {
   std::string text_;
 };
 
+void add_answers(Exposition& out, const AnswerCounts& counts) {
+  out.sample({{"answer", "commit"}}, counts.commit)
+      .sample({{"answer", "rollback"}}, counts.rollback)
+      .sample({{"answer", "unknown"}}, counts.unknown)
+      .sample({{"answer", "none"}}, counts.none);
+}
+
+void add_transactions(Exposition& out, const BusStatus& bus) {
+  out.gauge("transactions_open", "Transactions that are not decided yet.").sample({}, bus.open_transactions);
+  out.gauge("transactions_parked", "Transactions that wait for an operator; alarm above 0.")
+      .sample({}, bus.parked_transactions);
+  out.counter("transactions_decided_total", "Transactions that were decided.")
+      .sample({{"decision", "commit"}}, bus.committed_transactions)
+      .sample({{"decision", "rollback"}}, bus.rolled_back_transactions);
+  out.counter("transaction_checks_total", "Producers that were asked what became of a transaction, by their answer.");
+  add_answers(out, bus.checks);
+  out.counter("transaction_resolver_runs_total", "Runs of resolvers, by their answer.");
+  add_answers(out, bus.resolver_runs);
+}
+
 void add_bus(Exposition& out, const BusStatus& bus) {
   out.gauge("build_info", "Always 1; the daemon's version and disk backend.")
       .sample({{"version", bus.version}, {"disk_backend", bus.disk_backend}}, 1);
@@ -75,9 +95,6 @@ void add_bus(Exposition& out, const BusStatus& bus) {
   out.gauge("memory_bytes", "Slot memory in use.").sample({}, bus.memory_bytes);
   out.gauge("memory_budget_bytes", "Slot memory that may be used.").sample({}, bus.memory_budget_bytes);
   out.gauge("log_file_bytes", "Log files of all topics, one copy.").sample({}, bus.disk_bytes);
-  out.gauge("transactions_open", "Transactions that are not decided yet.").sample({}, bus.open_transactions);
-  out.gauge("transactions_parked", "Transactions that wait for an operator; alarm above 0.")
-      .sample({}, bus.parked_transactions);
   out.counter("claims_repaired_total", "Open claims of dead producers that were aborted.")
       .sample({}, bus.repaired_claims);
   out.counter("claims_expired_total", "Claims that were aborted past their deadline.").sample({}, bus.expired_claims);
@@ -129,7 +146,7 @@ void add_topics(Exposition& out, const std::vector<TopicInfo>& topics) {
     std::uint64_t (*value)(const PartitionInfo&);
   };
   using P = PartitionInfo;
-  static constexpr std::array<Metric, 14> kMetrics = {{
+  static constexpr std::array<Metric, 18> kMetrics = {{
       {"partition_poisoned", "1: a failed disk has closed it; alarm.", false,
        [](const P& p) -> std::uint64_t { return p.state == PartitionState::poisoned ? 1 : 0; }},
       {"partition_earliest_position_bytes", "The first position that can be read.", false,
@@ -143,6 +160,13 @@ void add_topics(Exposition& out, const std::vector<TopicInfo>& topics) {
        [](const P& p) { return p.memory_start.value; }},
       {"partition_records_total", "Records committed since the topic exists.", true,
        [](const P& p) { return p.records; }},
+      {"partition_delayed", "Messages that wait for their time.", false, [](const P& p) { return p.delayed; }},
+      {"partition_halves_open", "Messages of transactions that are not decided.", false,
+       [](const P& p) { return p.open_halves; }},
+      {"partition_halves_committed_total", "Messages of committed transactions since the topic exists.", true,
+       [](const P& p) { return p.committed_halves; }},
+      {"partition_halves_rolled_back_total", "Messages of transactions that were rolled back.", true,
+       [](const P& p) { return p.rolled_back_halves; }},
       {"partition_log_files", "Log files.", false, [](const P& p) { return p.file_count; }},
       {"partition_log_file_bytes", "Their size, one copy.", false, [](const P& p) { return p.file_bytes; }},
       {"partition_slots_used", "Slots that hold a segment.", false,
@@ -184,6 +208,7 @@ std::string metrics_text(const BusStatus& bus, const std::vector<TopicInfo>& top
                          const std::vector<SessionInfo>& sessions) {
   Exposition out;
   add_bus(out, bus);
+  add_transactions(out, bus);
   add_disks(out, bus);
   add_topics(out, topics);
   add_sessions(out, sessions);

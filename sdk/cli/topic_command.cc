@@ -180,6 +180,10 @@ std::string partitions_text(const TopicInfo& topic) {
       out += "partition " + std::to_string(p.partition) + ", delayed messages that wait: " + std::to_string(p.delayed) +
              ", the next is due at " + rfc3339(p.next_due_ns) + "\n";
   for (const PartitionInfo& p : topic.partitions)
+    if (p.open_halves != 0)
+      out += "partition " + std::to_string(p.partition) +
+             ", messages of undecided transactions: " + std::to_string(p.open_halves) + "\n";
+  for (const PartitionInfo& p : topic.partitions)
     if (p.state != PartitionState::open)
       out += coloured(1, Colour::red,
                       "partition " + std::to_string(p.partition) + " is " + std::string(name(p.state)) + ": " +

@@ -527,6 +527,9 @@ struct PartitionInfo {
   corruptRecords @16 :UInt64;
   delayed @17 :UInt64;               # that wait for their time
   nextDueNs @18 :UInt64;             # of these, since the epoch; 0: none waits
+  openHalves @19 :UInt64;            # messages of transactions: that are not decided, and that were
+  committedHalves @20 :UInt64;       # since the topic exists
+  rolledBackHalves @21 :UInt64;
 }
 
 struct TopicInfo {
@@ -726,6 +729,17 @@ struct BusStatus {
   scrubDamagedBytes @22 :UInt64;     # found, and intact on no copy
   openTransactions @23 :UInt64;
   parkedTransactions @24 :UInt64;    # nobody could say what became of them: they wait for an operator
+  # Since the start:
+  committedTransactions @25 :UInt64;
+  rolledBackTransactions @26 :UInt64;
+  checks @27 :AnswerCounts;          # producers were asked
+  resolverRuns @28 :AnswerCounts;
+}
+struct AnswerCounts {
+  commit @0 :UInt64;
+  rollback @1 :UInt64;
+  unknown @2 :UInt64;
+  none @3 :UInt64;                   # it died, or took too long
 }
 struct Mirror {
   path @0 :Text;

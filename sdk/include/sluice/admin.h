@@ -76,6 +76,8 @@ struct PartitionInfo {
   std::uint64_t corrupt_records = 0;
   std::uint64_t delayed = 0;      // messages that wait for their time
   std::uint64_t next_due_ns = 0;  // of these, since the epoch; 0: none waits
+  // Messages of transactions: that wait for their decision, and that have it, since the topic exists.
+  std::uint64_t open_halves = 0, committed_halves = 0, rolled_back_halves = 0;
 };
 
 struct TopicInfo {
@@ -130,6 +132,10 @@ struct MirrorStatus {
   std::uint64_t failed_reads = 0;                   // that another copy answered
   std::string topic;                                // whose log files it holds; empty: the data directory's
 };
+// How often a check was answered so; none: who was asked died, or took too long.
+struct AnswerCounts {
+  std::uint64_t commit = 0, rollback = 0, unknown = 0, none = 0;
+};
 struct BusStatus {
   std::string version;
   std::int32_t pid = 0;
@@ -149,6 +155,9 @@ struct BusStatus {
   std::uint64_t scrub_passes = 0, scrub_mended_bytes = 0, scrub_damaged_bytes = 0;
   // Undecided; parked ones wait for an operator.
   std::uint64_t open_transactions = 0, parked_transactions = 0;
+  // Since the start: decided; what producers, and the resolvers' runs, have answered when they were asked.
+  std::uint64_t committed_transactions = 0, rolled_back_transactions = 0;
+  AnswerCounts checks, resolver_runs;
 };
 struct DoctorCheck {
   std::string name;

@@ -257,7 +257,7 @@ TEST_F(TransactionMachineTest, ItHasTheHalvesOfAllPartitionsUntilTheyAreGone) {
 
 TEST_F(TransactionMachineTest, AParkedOneIsParkedAfterARestart) {
   machine.half(kPlace, half(kFirst, 64), true, now);
-  machine.restore(kFirst, 15, true);
+  machine.restore({kFirst, 15, true});
   live(kBob);
   EXPECT_THAT(at(now + rules.park_after_ns), IsEmpty());
   EXPECT_EQ(state(kFirst), State::parked);

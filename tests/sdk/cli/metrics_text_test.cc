@@ -88,6 +88,9 @@ BusStatus some_bus() {
   bus.poisoned = 1;
   bus.repaired_claims = 7;
   bus.parked_transactions = 5;
+  bus.rolled_back_transactions = 6;
+  bus.checks = {11, 12, 13, 14};
+  bus.resolver_runs.none = 2;
   bus.mirrors = {{"/data", "good", "", 0, 0, 3, ""},
                  {"/mir\"ror\\x\n", "stale", "it \"failed\"", 0, 0, 0, ""},
                  {"/own/orders-7", "filling", "", 5, 9, 0, "orders"}};
@@ -102,6 +105,7 @@ TopicInfo some_topic() {
   topic.partitions[1].state = PartitionState::poisoned;
   topic.partitions[1].committed = Position(UINT64_MAX);
   topic.partitions[1].records = 12;
+  topic.partitions[1].open_halves = 3;
   return topic;
 }
 
@@ -109,6 +113,11 @@ TEST(Metrics, a_scraper_reads_each_series_once_with_its_help_and_type) {
   const Scrape scrape(metrics_text(some_bus(), {some_topic()}, {}));
   EXPECT_EQ(scrape.value("sluice_claims_repaired_total"), "7");
   EXPECT_EQ(scrape.value("sluice_transactions_parked"), "5");
+  EXPECT_EQ(scrape.value("sluice_transactions_decided_total{decision=\"rollback\"}"), "6");
+  EXPECT_EQ(scrape.value("sluice_transaction_checks_total{answer=\"commit\"}"), "11");
+  EXPECT_EQ(scrape.value("sluice_transaction_checks_total{answer=\"unknown\"}"), "13");
+  EXPECT_EQ(scrape.value("sluice_transaction_resolver_runs_total{answer=\"none\"}"), "2");
+  EXPECT_EQ(scrape.value("sluice_partition_halves_open{topic=\"orders\",partition=\"1\"}"), "3");
   EXPECT_EQ(scrape.value("sluice_start_time_seconds"), "1700000000.050000000");
   EXPECT_EQ(scrape.value("sluice_build_info{version=\"1.2.3\",disk_backend=\"io_uring\"}"), "1");
   EXPECT_EQ(scrape.value("sluice_partition_committed_position_bytes{topic=\"orders\",partition=\"1\"}"),
