@@ -153,14 +153,11 @@ class Bus final : public session::BusInterface,
   std::optional<std::string> topic_name(TopicId topic) const override;
   std::optional<Position> durable(const core::Place& place) const override;
   void flush(const core::Place& place) override;
-  Status check_acks(SessionId session, const std::vector<session::TransactionAck>& acks) override {
-    return delivery_.check_acks(session, acks);
+  Status check_acks(const session::AckSet& acks) override { return delivery_.check_acks(acks); }
+  Result<std::vector<store::GroupSave>> take_acks(const std::vector<const session::AckSet*>& all) override {
+    return delivery_.take_acks(all);
   }
-  Result<std::vector<store::GroupSave>> take_acks(SessionId session,
-                                                  const std::vector<session::TransactionAck>& acks) override {
-    return delivery_.take_acks(session, acks);
-  }
-  void apply_acks(const std::vector<session::TransactionAck>& acks) override { delivery_.apply_acks(acks); }
+  void apply_acks(const session::AckSet& acks) override { delivery_.apply_acks(acks); }
   void acks_failed(const std::vector<store::GroupSave>& saves) override { delivery_.acks_failed(saves); }
   bool decide(const core::Place& place, Position half, bool commit, std::uint64_t order) override;
 

@@ -55,11 +55,12 @@ class Delivery final : public session::GroupInterface {
 
   // ---- acks as a part of a transaction (delivery_acks.cc)
   // would_block: one of the messages is not durable yet; conflict: one is not in its member's hands any more.
-  Status check_acks(SessionId session, const std::vector<session::TransactionAck>& acks);
-  // What the store is to save with the transaction's decision. Then one of the two: they are in the store and count
-  // here, too; or what was to be saved is to be saved again.
-  Result<std::vector<store::GroupSave>> take_acks(SessionId session, const std::vector<session::TransactionAck>& acks);
-  void apply_acks(const std::vector<session::TransactionAck>& acks);
+  Status check_acks(const session::AckSet& acks);
+  // What the store is to save with the decisions of all these transactions. conflict also where two of them ack the
+  // same message. Then one of the two: they are in the store and count here, too; or what was to be saved is to be
+  // saved again.
+  Result<std::vector<store::GroupSave>> take_acks(const std::vector<const session::AckSet*>& all);
+  void apply_acks(const session::AckSet& acks);
   void acks_failed(const std::vector<store::GroupSave>& saves);
 
   // ---- what others must keep
@@ -97,8 +98,12 @@ class Delivery final : public session::GroupInterface {
     Group* group = nullptr;
   };
 
-  using Settled = std::map<Group*, std::vector<core::SettledMessage>>;
-  Result<Settled> settled_by(SessionId session, const std::vector<session::TransactionAck>& acks);
+  struct SettledBy {
+    Position end;
+    const session::AckSet* by = nullptr;
+  };
+  using Settled = std::map<Group*, std::map<std::pair<core::Place, Position>, SettledBy>>;
+  Status add_settled(Settled& settled, const session::AckSet& acks);
   Result<Group*> find(const std::string& name) const;
   Result<Group*> make_group(core::GroupConfig config);
   Result<Group*> group_of(SessionId session, std::uint64_t member) const;

@@ -21,43 +21,49 @@ core::Outcome outcome_of(const session::TransactionAck& ack) {
 
 }  // namespace
 
-Result<Delivery::Settled> Delivery::settled_by(SessionId session, const std::vector<session::TransactionAck>& acks) {
+Status Delivery::add_settled(Settled& settled, const session::AckSet& acks) {
   const Now now{monotonic_ns(), realtime_ns()};
-  Settled settled;
-  for (const session::TransactionAck& ack : acks) {
-    const auto found = group_of(session, ack.member);
+  for (const session::TransactionAck& ack : acks.acks) {
+    const auto found = group_of(acks.session, ack.member);
     if (found && settled.count(*found) == 0) (*found)->hear_all(now);
     const auto message = found ? (*found)->machine().settles(ack.member, outcome_of(ack)) : std::nullopt;
-    if (!message)
-      return fail(ErrorCode::conflict, "acking in a transaction: a message is not in member " +
-                                           std::to_string(ack.member) + "'s hands any more; roll the transaction back");
-    Group* const group = *found;
+    const auto conflict = [&](const char* why) {
+      return fail(ErrorCode::conflict, "acking in a transaction: a message of member " + std::to_string(ack.member) +
+                                           " " + why + "; roll the transaction back");
+    };
+    if (!message) return conflict("is not in its hands any more");
     const auto& [place, position] = *message;
     const Result<Position> durable = logs_.durable(place.topic, place.partition);
     if (!durable) return fail(durable.error());
     if (*durable <= position) return fail(ErrorCode::would_block, {});
-    settled[group].push_back({place, position, std::clamp(ack.end, position + 1, *durable)});
+    const SettledBy one{std::clamp(ack.end, position + 1, *durable), &acks};
+    const auto [entry, fresh] = settled[*found].try_emplace({place, position}, one);
+    if (!fresh && entry->second.by != &acks) return conflict("is acked by another one");
   }
-  return settled;
+  return {};
 }
 
-Status Delivery::check_acks(SessionId session, const std::vector<session::TransactionAck>& acks) {
-  const auto settled = settled_by(session, acks);
-  return settled ? Status() : Status(fail(settled.error()));
+Status Delivery::check_acks(const session::AckSet& acks) {
+  Settled settled;
+  return add_settled(settled, acks);
 }
 
-Result<std::vector<store::GroupSave>> Delivery::take_acks(SessionId session,
-                                                          const std::vector<session::TransactionAck>& acks) {
-  SLUICE_ASSIGN(const Settled settled, settled_by(session, acks));
+Result<std::vector<store::GroupSave>> Delivery::take_acks(const std::vector<const session::AckSet*>& all) {
+  Settled settled;
+  for (const session::AckSet* acks : all) SLUICE_TRY(add_settled(settled, *acks));
   const Now now{monotonic_ns(), realtime_ns()};
   std::vector<store::GroupSave> saves;
-  for (const auto& [group, messages] : settled) saves.push_back(group->take_save_with(messages, now));
+  for (const auto& [group, messages] : settled) {
+    std::vector<core::SettledMessage> list;
+    for (const auto& [at, message] : messages) list.push_back({at.first, at.second, message.end});
+    saves.push_back(group->take_save_with(list, now));
+  }
   return saves;
 }
 
-void Delivery::apply_acks(const std::vector<session::TransactionAck>& acks) {
+void Delivery::apply_acks(const session::AckSet& acks) {
   const std::uint64_t now = monotonic_ns();
-  for (const session::TransactionAck& ack : acks)
+  for (const session::TransactionAck& ack : acks.acks)
     if (const auto member = members_.find(ack.member); member != members_.end())
       member->second.group->machine().outcome(ack.member, outcome_of(ack), now);
 }

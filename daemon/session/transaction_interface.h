@@ -35,6 +35,12 @@ struct TransactionAck {
   Position end;                  // by cell: of the record
 };
 
+// Of one transaction: in the hands of the session's members.
+struct AckSet {
+  SessionId session;
+  std::vector<TransactionAck> acks;
+};
+
 struct Resolve {
   ProducerId transactor;  // who says so: of the transaction's producer group
   TransactionId transaction;

@@ -39,6 +39,13 @@ std::vector<DecidedHalf> SimTransactions::decided_halves(TopicId topic, Partitio
   return all;
 }
 
+void SimTransactions::note(const TransactionNote& note) {
+  if (note.unknowns == 0 && note.parked_ns == 0)
+    notes_.erase(note.transaction);
+  else
+    notes_[note.transaction] = note;
+}
+
 std::vector<TransactionNote> SimTransactions::notes() const {
   std::vector<TransactionNote> all;
   for (const auto& [transaction, note] : notes_) all.push_back(note);

@@ -18,7 +18,7 @@ class SimTransactions {
   std::optional<Decision> decision(TransactionId transaction) const;
   std::vector<DecidedHalf> decided_halves(TopicId topic, PartitionNumber partition) const;
   std::vector<TransactionNote> notes() const;
-  void note(const TransactionNote& note) { notes_[note.transaction] = note; }
+  void note(const TransactionNote& note);
   void end(const HalfPlace& half) { halves_.erase(half); }
   void forget(TopicId topic);
   std::uint64_t forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count);

@@ -116,6 +116,8 @@ Result<std::vector<TransactionNote>> read_transaction_notes(Database& database) 
 }
 
 Status write_transaction_note(Database& database, const TransactionNote& note) {
+  if (note.unknowns == 0 && note.parked_ns == 0)
+    return database.run("DELETE FROM transaction_notes WHERE txn = ?", note.transaction.value);
   return database.run("INSERT OR REPLACE INTO transaction_notes VALUES (?,?,?)", note.transaction.value, note.unknowns,
                       note.parked_ns);
 }

@@ -65,7 +65,7 @@ class TransactionStore {
   // Those that have not ended as far as the store knows, by order.
   virtual Result<std::vector<DecidedHalf>> decided_halves(TopicId topic, PartitionNumber partition) = 0;
   virtual Result<std::vector<TransactionNote>> transaction_notes() = 0;
-  // A note goes with its transaction's decision.
+  // One that says nothing takes the one before away. A note goes with its transaction's decision.
   virtual Status save_transaction_notes(const std::vector<TransactionNote>& notes) = 0;
   // Of the oldest `count`, those decided before that time, or with `keep` newer ones, of which no half is left. Returns
   // how many that were.

@@ -41,10 +41,9 @@ class Host {
   virtual std::optional<Position> durable(const core::Place& place) const = 0;
   virtual void flush(const core::Place& place) = 0;
   // Acks that a decision includes, as delivery::Delivery has them.
-  virtual Status check_acks(SessionId session, const std::vector<session::TransactionAck>& acks) = 0;
-  virtual Result<std::vector<store::GroupSave>> take_acks(SessionId session,
-                                                          const std::vector<session::TransactionAck>& acks) = 0;
-  virtual void apply_acks(const std::vector<session::TransactionAck>& acks) = 0;
+  virtual Status check_acks(const session::AckSet& acks) = 0;
+  virtual Result<std::vector<store::GroupSave>> take_acks(const std::vector<const session::AckSet*>& all) = 0;
+  virtual void apply_acks(const session::AckSet& acks) = 0;
   virtual void acks_failed(const std::vector<store::GroupSave>& saves) = 0;
   // A decision that the store has. False: no open half stands there.
   virtual bool decide(const core::Place& place, Position half, bool commit, std::uint64_t order) = 0;

@@ -135,8 +135,7 @@ void Transactions::resolve(SessionId session, session::Resolve request, session:
   Pending* const pending =
       queue(*view, request.commit, "producer " + std::to_string(request.transactor.value), std::move(reply));
   if (pending == nullptr || !request.commit) return;
-  pending->session = session;
-  pending->acks = std::move(request.acks);
+  pending->acks = {session, std::move(request.acks)};
 }
 
 // ---- operators ----

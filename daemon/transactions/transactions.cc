@@ -26,8 +26,16 @@ constexpr std::uint64_t kForgetOnNs = 1'000'000'000;  // as long as there is mor
 
 void Transactions::partition_opened(const core::Place& place, const std::vector<core::Half>& open,
                                     std::uint64_t now_ns) {
-  machine_.forget(place);
+  const auto known = machine_.forget(place);
   for (const core::Half& half : open) half_met(place, half, now_ns);
+  for (const TransactionMachine::Known& one : known) machine_.restore(one);
+}
+
+void Transactions::partition_gone(const core::Place& place) {
+  for (const TransactionMachine::Known& one : machine_.forget(place)) {
+    notes_.push_back({one.transaction, 0, 0});
+    unsaved_notes_ = true;
+  }
 }
 
 void Transactions::half_met(const core::Place& place, const core::Half& half, std::uint64_t now_ns) {
@@ -37,7 +45,7 @@ void Transactions::half_met(const core::Place& place, const core::Half& half, st
 Status Transactions::load() {
   SLUICE_ASSIGN(const std::vector<store::TransactionNote> notes, store_.transaction_notes());
   for (const store::TransactionNote& note : notes)
-    machine_.restore(note.transaction, note.unknowns, note.parked_ns != 0);
+    machine_.restore({note.transaction, note.unknowns, note.parked_ns != 0});
   if (machine_.size() != 0)
     spdlog::info("transactions are open open={} parked={}", machine_.size() - machine_.parked(), machine_.parked());
   return {};
@@ -211,14 +219,13 @@ Status Transactions::look_at(const Pending& pending) {
     durable = false;
   }
   if (!durable) return fail(ErrorCode::would_block, {});
-  if (pending.acks.empty()) return {};
-  return host_.check_acks(pending.session, pending.acks);
+  return host_.check_acks(pending.acks);
 }
 
 bool Transactions::decide_ready(std::uint64_t now_ns) {
   if (pending_.empty() || now_ns < retry_ns_) return false;
   retry_ns_ = 0;
-  std::vector<Pending> ready, with_acks;
+  std::vector<Pending> ready;
   for (auto next = pending_.begin(); next != pending_.end();) {
     const auto entry = next++;
     Pending& pending = entry->second;
@@ -231,17 +238,25 @@ bool Transactions::decide_ready(std::uint64_t now_ns) {
       answer(pending, looked.error());
       machine_.give_up_decision(entry->first, now_ns);
     } else {
-      (pending.acks.empty() ? ready : with_acks).push_back(std::move(pending));
+      ready.push_back(std::move(pending));
     }
     pending_.erase(entry);
   }
-  if (ready.empty() && with_acks.empty()) return false;
-  if (!ready.empty()) store_together(std::move(ready), now_ns);
-  for (Pending& pending : with_acks) store_alone(std::move(pending), now_ns);
+  if (ready.empty()) return false;
+  if (save(ready)) {
+    for (Pending& pending : ready) apply(pending);
+  } else {
+    // One of them is decided already, or its messages are another's, which says nothing of the others.
+    for (Pending& pending : ready) store_alone(std::move(pending), now_ns);
+  }
   return true;
 }
 
-void Transactions::store_together(std::vector<Pending> ready, std::uint64_t now_ns) {
+Status Transactions::save(std::vector<Pending>& ready) {
+  std::vector<const session::AckSet*> acks;
+  for (const Pending& pending : ready)
+    if (!pending.acks.acks.empty()) acks.push_back(&pending.acks);
+  SLUICE_ASSIGN(const std::vector<store::GroupSave> saves, host_.take_acks(acks));
   const std::uint64_t wall = realtime_ns();
   std::vector<store::Decision> decisions;
   for (Pending& pending : ready) {
@@ -249,22 +264,21 @@ void Transactions::store_together(std::vector<Pending> ready, std::uint64_t now_
     decisions.push_back(pending.decision);
   }
   SLUICE_FAILPOINT("transactions.before_decision");
-  const Status saved = store_.save_decisions(decisions, {});
-  if (!saved) {
-    // One of them may be decided already, which says nothing of the others.
-    for (Pending& pending : ready) store_alone(std::move(pending), now_ns);
-    return;
+  if (Status saved = store_.save_decisions(decisions, saves); !saved) {
+    host_.acks_failed(saves);
+    return saved;
   }
   SLUICE_FAILPOINT("transactions.decided");
-  for (std::size_t i = 0; i < ready.size(); ++i) {
-    ready[i].decision = std::move(decisions[i]);
-    apply(ready[i]);
-  }
+  for (std::size_t i = 0; i < ready.size(); ++i) ready[i].decision = std::move(decisions[i]);
+  return {};
 }
 
 void Transactions::store_alone(Pending pending, std::uint64_t now_ns) {
   const TransactionId id = pending.decision.transaction;
-  const Status saved = save_alone(pending);
+  std::vector<Pending> one;
+  one.push_back(std::move(pending));
+  const Status saved = save(one);
+  pending = std::move(one.front());
   if (saved) {
     apply(pending);
     return;
@@ -280,36 +294,21 @@ void Transactions::store_alone(Pending pending, std::uint64_t now_ns) {
     }
     if (!stands) error = stands.error();
   }
-  spdlog::error("decision on a transaction was not saved, it stays open transaction={}: {}", to_text(id),
-                error.message());
-  retry_ns_ = now_ns + kStoreRetryNs;
   machine_.give_up_decision(id, now_ns);
   answer(pending, error);
-}
-
-Status Transactions::save_alone(Pending& pending) {
-  std::vector<store::GroupSave> acks;
-  if (!pending.acks.empty()) {
-    SLUICE_ASSIGN(acks, host_.take_acks(pending.session, pending.acks));
-  }
-  pending.decision.decided_ns = realtime_ns();
-  std::vector<store::Decision> one{pending.decision};
-  SLUICE_FAILPOINT("transactions.before_decision");
-  if (Status saved = store_.save_decisions(one, acks); !saved) {
-    host_.acks_failed(acks);
-    return saved;
-  }
-  SLUICE_FAILPOINT("transactions.decided");
-  pending.decision = std::move(one.front());
-  return {};
+  if (error.code() == ErrorCode::conflict) return;  // its acks: their messages are another transaction's by now
+  retry_ns_ = now_ns + kStoreRetryNs;
+  spdlog::error("decision on a transaction was not saved, it stays open transaction={}: {}", to_text(id),
+                error.message());
 }
 
 void Transactions::apply(Pending& pending) {
   const store::Decision& decision = pending.decision;
+  ++(decision.commit ? committed_ : rolled_back_);
   for (const store::HalfPlace& half : decision.halves)
     host_.decide({half.topic, half.partition}, half.position, decision.commit, decision.order);
   roll_back_others(decision.transaction, decision.halves);
-  if (!pending.acks.empty()) host_.apply_acks(pending.acks);
+  host_.apply_acks(pending.acks);
   machine_.decided(decision.transaction);
   bool decides = pending.is_asked_for;
   for (const Waiter& waiter : pending.waiters)

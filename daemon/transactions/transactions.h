@@ -47,7 +47,7 @@ class Transactions final : public session::TransactionInterface {
   // ---- partitions
   // Opened, at a start or anew: its open halves are taken over. What was decided it knows from the store.
   void partition_opened(const core::Place& place, const std::vector<core::Half>& open, std::uint64_t now_ns);
-  void partition_gone(const core::Place& place) { machine_.forget(place); }
+  void partition_gone(const core::Place& place);
   void half_met(const core::Place& place, const core::Half& half, std::uint64_t now_ns);
   // Behind the last partition_opened() of a start.
   Status load();
@@ -60,6 +60,11 @@ class Transactions final : public session::TransactionInterface {
   std::uint64_t deadline_ns() const;  // monotonic; 0: none
   std::uint64_t open() const { return machine_.size() - machine_.parked(); }
   std::uint64_t parked() const { return machine_.parked(); }
+  // Since the start.
+  std::uint64_t committed() const { return committed_; }
+  std::uint64_t rolled_back() const { return rolled_back_; }
+  const core::AnswerCounts& checks() const { return machine_.checks(); }
+  const core::AnswerCounts& resolver_runs() const { return machine_.resolver_runs(); }
 
   // ---- session::TransactionInterface
   Result<ProducerId> open_transactor(SessionId session, const std::string& group, ProducerId former) override;
@@ -90,8 +95,7 @@ class Transactions final : public session::TransactionInterface {
   using Waiter = session::Reply<session::Resolution>;
   struct Pending {
     store::Decision decision;
-    SessionId session;  // whose acks
-    std::vector<session::TransactionAck> acks;
+    session::AckSet acks;
     bool is_asked_for = false;  // by the first of the waiters; else the rules decide
     std::vector<Waiter> waiters;
   };
@@ -113,10 +117,9 @@ class Transactions final : public session::TransactionInterface {
   // io: a half is lost; conflict: an ack is. would_block: not yet.
   Status look_at(const Pending& pending);
   bool decide_ready(std::uint64_t now_ns);
-  void store_together(std::vector<Pending> ready, std::uint64_t now_ns);
   void store_alone(Pending pending, std::uint64_t now_ns);
-  // One with acks: nothing may come between what they are planned from and their save.
-  Status save_alone(Pending& pending);
+  // In one commit. Nothing may come between what their acks are planned from and their save.
+  Status save(std::vector<Pending>& ready);
   void apply(Pending& pending);
   // Halves that nobody named when their transaction was decided: they do not count.
   void roll_back_others(TransactionId transaction, const std::vector<store::HalfPlace>& named);
@@ -135,6 +138,8 @@ class Transactions final : public session::TransactionInterface {
   std::map<std::string, NoAnswers> no_answers_;  // by group that has a resolver
   std::map<ProducerId, Transactor> transactors_;
   std::map<TransactionId, Pending> pending_;  // decisions that are not in the store
+  std::uint64_t committed_ = 0;
+  std::uint64_t rolled_back_ = 0;
   std::vector<store::TransactionNote> notes_;
   bool unsaved_notes_ = false;
   std::uint64_t retry_ns_ = 0;   // monotonic: the store has refused, it is not tried before

@@ -30,7 +30,7 @@ class TransactionConformance : public StoreConformance {
   void save_halves(std::vector<core::Half> added, std::vector<Position> ended, std::uint64_t decided) {
     AuditSnapshot snapshot;
     snapshot.upto = snapshot.delays.upto = Position(1 << 20);
-    snapshot.halves = {std::move(added), std::move(ended), decided};
+    snapshot.halves = {std::move(added), std::move(ended), decided, {}};
     const Status saved = store_->save_audit_snapshot(topic_, 1, snapshot);
     ASSERT_TRUE(saved) << saved.error().message();
   }
@@ -134,6 +134,8 @@ TEST_P(TransactionConformance, notes_are_replaced_and_go_with_the_decision) {
   std::vector<Decision> decided{decision(kSecond, true, {})};
   ASSERT_TRUE(store_->save_decisions(decided, {}));
   EXPECT_THAT(store_->transaction_notes().value(), ElementsAre(TransactionNote{kFirst, 2, 0}));
+  ASSERT_TRUE(store_->save_transaction_notes({{kFirst, 0, 0}}));
+  EXPECT_THAT(store_->transaction_notes().value(), IsEmpty()) << "there is nothing to remember";
 }
 
 TEST_P(TransactionConformance, a_deleted_topic_takes_its_halves_along_and_its_decisions_stay) {

@@ -10,6 +10,7 @@
 
 #include "daemon/core/resolver.h"
 #include "daemon/transactions/transactions.h"
+#include "tests/daemon/transactions/fakes.h"
 
 namespace sluice::transactions {
 namespace {
@@ -20,52 +21,6 @@ using testing::SizeIs;
 
 const TransactionId kTransaction = TransactionId::make(ProducerId(17), 3);
 constexpr TopicId kTopic{5};
-
-// Everything is durable, and nobody is attached.
-class FakeHost final : public Host {
- public:
-  Result<session::Session*> live(SessionId) const override { return fail(ErrorCode::revoked, "nobody"); }
-  Status require_operator(const session::Session&, std::string_view) const override { return {}; }
-  Status may_publish(const session::Peer&, TopicId) const override { return {}; }
-  Result<ProducerId> new_id() override { return ProducerId(1); }
-  bool is_former(ProducerId) const override { return false; }
-  bool may_return(ProducerId) const override { return false; }
-  Status keep_transactor(SessionId, ProducerId, const std::string&) override { return {}; }
-  void drop_transactor(SessionId, ProducerId) override {}
-  std::optional<std::string> topic_name(TopicId) const override { return "orders"; }
-  std::optional<Position> durable(const core::Place&) const override { return Position(UINT64_MAX); }
-  void flush(const core::Place&) override {}
-  Status check_acks(SessionId, const std::vector<session::TransactionAck>&) override { return {}; }
-  Result<std::vector<store::GroupSave>> take_acks(SessionId, const std::vector<session::TransactionAck>&) override {
-    return std::vector<store::GroupSave>();
-  }
-  void apply_acks(const std::vector<session::TransactionAck>&) override {}
-  void acks_failed(const std::vector<store::GroupSave>&) override {}
-  bool decide(const core::Place&, Position, bool, std::uint64_t) override { return true; }
-};
-
-class FakeStore final : public store::TransactionStore {
- public:
-  Status save_decisions(std::vector<store::Decision>& decisions, const std::vector<store::GroupSave>&) override {
-    decided.insert(decided.end(), decisions.begin(), decisions.end());
-    return {};
-  }
-  Result<std::optional<store::Decision>> decision(TransactionId) override { return std::optional<store::Decision>(); }
-  Result<std::vector<store::DecidedHalf>> decided_halves(TopicId, PartitionNumber) override {
-    return std::vector<store::DecidedHalf>();
-  }
-  Result<std::vector<store::TransactionNote>> transaction_notes() override {
-    return std::vector<store::TransactionNote>();
-  }
-  Status save_transaction_notes(const std::vector<store::TransactionNote>& notes) override {
-    noted.insert(noted.end(), notes.begin(), notes.end());
-    return {};
-  }
-  Result<std::uint64_t> forget_decisions(std::uint64_t, std::uint64_t, std::uint32_t) override { return 0; }
-
-  std::vector<store::Decision> decided;
-  std::vector<store::TransactionNote> noted;
-};
 
 class FakeResolvers final : public resolve::Resolvers {
  public:
