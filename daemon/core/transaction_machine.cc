@@ -21,7 +21,9 @@ TransactionMachine::NamedGroup& TransactionMachine::use_group(const std::string&
 }
 
 void TransactionMachine::leave_group(NamedGroup& group) {
-  if (--group.second.users == 0) groups_.erase(groups_.find(group.first));
+  if (--group.second.users != 0) return;
+  if (group.second.silent) say_silent(group, false);
+  groups_.erase(groups_.find(group.first));
 }
 
 TransactionAction& TransactionMachine::act(TransactionAction::Kind kind, TransactionId transaction) {
@@ -115,6 +117,7 @@ void TransactionMachine::ready(ProducerId id, bool ready, std::uint64_t now_ns) 
   transactor.ready = ready;
   if (!ready) return;
   Group& group = transactor.group->second;
+  end_silence(*transactor.group);
   if (!std::exchange(transactor.answers, true)) group.answerers.push_back(id);
   serve(group, now_ns);
 }
@@ -165,7 +168,7 @@ void TransactionMachine::serve(Group& group, std::uint64_t now_ns) {
 
 void TransactionMachine::ask(TransactionId id, Transaction& transaction, ProducerId transactor, std::uint64_t now_ns) {
   transactors_.at(transactor).asking = id;
-  transaction.nobody_since_ns = 0;
+  somebody(transaction);
   transaction.state = State::asked;
   transaction.asked = transactor;
   transaction.serial = ++last_serial_;
@@ -173,21 +176,6 @@ void TransactionMachine::ask(TransactionId id, Transaction& transaction, Produce
   action.transactor = transactor;
   action.serial = transaction.serial;
   schedule(id, transaction, now_ns + rules_.answer_ns);
-}
-
-// Where nobody lives who could be asked, the group's resolver is, and until it answers the time to parking runs.
-void TransactionMachine::count_nobody(TransactionId id, Transaction& transaction, std::uint64_t now_ns) {
-  if (transaction.nobody_since_ns == 0) transaction.nobody_since_ns = now_ns;
-  if (transaction.run != 0) return;  // its end says how it goes on
-  if (now_ns - transaction.nobody_since_ns >= rules_.park_after_ns) {
-    park(id, transaction);
-    return;
-  }
-  schedule(id, transaction, transaction.nobody_since_ns + rules_.park_after_ns);
-  const auto resolver = transaction.group->second.resolver;
-  if (!resolver) return;
-  if (!std::exchange(transaction.queued, true)) resolvers_.push(*resolver, id);
-  run_resolvers();
 }
 
 void TransactionMachine::run_resolvers() {
@@ -229,7 +217,8 @@ bool TransactionMachine::answered(TransactionId id, std::uint64_t serial, Verdic
 void TransactionMachine::take_verdict(TransactionId id, Transaction& transaction, Verdict verdict, bool by_resolver,
                                       std::uint64_t now_ns) {
   transaction.failures = 0;
-  transaction.nobody_since_ns = 0;
+  somebody(transaction);
+  if (by_resolver && transaction.group->second.silent) say_silent(*transaction.group, true);
   if (verdict != Verdict::unknown) {
     transaction.next_ns = 0;
     TransactionAction& action = act(TransactionAction::Kind::decide, id);
@@ -274,8 +263,7 @@ void TransactionMachine::unresolved(TransactionId id, Transaction& transaction, 
   // Else it is asked or parked, or waits for a transactor that lives.
   if (!transaction.waiting || !transaction.group->second.answerers.empty()) return;
   if (transaction.nobody_since_ns == 0) transaction.nobody_since_ns = now_ns;
-  schedule(id, transaction,
-           std::min(now_ns + interval_ns(transaction), transaction.nobody_since_ns + rules_.park_after_ns));
+  schedule(id, transaction, std::min(now_ns + interval_ns(transaction), park_at_ns(transaction)));
 }
 
 void TransactionMachine::unanswered(TransactionId id, std::uint64_t serial, std::uint64_t now_ns) {
@@ -295,7 +283,7 @@ bool TransactionMachine::recheck(TransactionId id, std::uint64_t now_ns) {
   transaction.state = State::open;
   transaction.unknowns = 0;
   transaction.failures = 0;
-  transaction.nobody_since_ns = 0;
+  somebody(transaction);
   act(TransactionAction::Kind::note, id);
   schedule(id, transaction, now_ns);
   return true;
@@ -377,7 +365,7 @@ void TransactionMachine::due(TransactionId id, Transaction& transaction, std::ui
   if (group.answerers.empty())
     count_nobody(id, transaction, now_ns);
   else
-    transaction.nobody_since_ns = 0;
+    somebody(transaction);
 }
 
 std::optional<std::uint64_t> TransactionMachine::deadline_ns() const {

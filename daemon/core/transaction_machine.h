@@ -73,6 +73,12 @@ struct TransactionAction {
   bool by_resolver = false;  // decide: it has said so
 };
 
+// Whether a producer group has nobody who could be asked, as far as a transaction of it waits for that.
+struct GroupSilence {
+  std::string group;
+  bool silent = false;
+};
+
 class TransactionMachine {
  public:
   enum class State : std::uint8_t { open, asked, parked, deciding };
@@ -103,6 +109,9 @@ class TransactionMachine {
   std::vector<Known> forget(const Place& place);
   // Once the halves were told.
   void restore(const Known& known);
+  // Groups that have had nobody to ask, for so long up to now, which is `wall_ns` (since the epoch): the time to
+  // parking of their transactions goes on.
+  void restore_silences(const std::map<std::string, std::uint64_t>& silent_for_ns, std::uint64_t wall_ns);
 
   // ---- transactors
   // One that lives. `group`: of producers; those of the same group answer for one another.
@@ -132,6 +141,8 @@ class TransactionMachine {
   // When tick() has work again; nothing if it has none.
   std::optional<std::uint64_t> deadline_ns() const;
   std::vector<TransactionAction> take_actions() { return std::exchange(actions_, {}); }
+  // What is to be remembered of groups, for restore_silences(); said again, it begins anew.
+  std::vector<GroupSilence> take_silences() { return std::exchange(silences_, {}); }
 
   // ---- state
   std::optional<View> find(TransactionId transaction) const;
@@ -148,6 +159,7 @@ class TransactionMachine {
     std::deque<ProducerId> answerers;   // transactors that listen, or have; the one that was asked last at the end
     std::deque<TransactionId> waiting;  // due; may hold ones that are not any more
     std::size_t users = 0;              // its transactors and transactions: without any it is forgotten
+    bool silent = false;                // as was said last
     std::optional<std::size_t> resolver;
   };
   using NamedGroup = std::map<std::string, Group>::value_type;
@@ -165,8 +177,9 @@ class TransactionMachine {
     std::unique_ptr<std::vector<HalfAt>> others;
     std::uint64_t created_ns = 0;
     std::uint64_t next_ns = 0;
-    std::uint64_t nobody_since_ns = 0;  // 0: there is somebody, or nothing was due, or a resolver has answered since
-    std::uint64_t serial = 0;           // of the question that is out
+    std::uint64_t nobody_since_ns = 0;   // 0: there is somebody, or nothing was due, or a resolver has answered since
+    std::uint64_t nobody_before_ns = 0;  // and so long before that, under daemons before
+    std::uint64_t serial = 0;            // of the question that is out
     ProducerId asked;
     std::uint64_t run = 0;  // serial of the resolver's run that is out
     std::uint32_t unknowns = 0;
@@ -190,6 +203,10 @@ class TransactionMachine {
   void serve(Group& group, std::uint64_t now_ns);
   void ask(TransactionId id, Transaction& transaction, ProducerId transactor, std::uint64_t now_ns);
   void count_nobody(TransactionId id, Transaction& transaction, std::uint64_t now_ns);
+  void somebody(Transaction& transaction);
+  void end_silence(NamedGroup& group);
+  void say_silent(NamedGroup& group, bool silent);
+  std::uint64_t park_at_ns(const Transaction& transaction) const;
   void run_resolvers();
   void unresolved(TransactionId id, Transaction& transaction, std::uint64_t now_ns);
   void take_verdict(TransactionId id, Transaction& transaction, Verdict verdict, bool by_resolver,
@@ -205,6 +222,7 @@ class TransactionMachine {
   std::map<ProducerId, Transactor> transactors_;
   std::vector<Timer> timers_;  // a heap, the earliest in front; one that is not its transaction's next_ns is void
   std::vector<TransactionAction> actions_;
+  std::vector<GroupSilence> silences_;
   ResolverQueues resolvers_;
   ProducerId last_owner_;  // the highest whose transaction was ever here
   std::uint64_t last_serial_ = 0;

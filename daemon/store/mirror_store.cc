@@ -117,10 +117,10 @@ class FileMirrorStore final : public MirrorStore {
   Result<std::vector<DecidedHalf>> decided_halves(TopicId topic, PartitionNumber partition) override {
     return read([&](Store& s) { return s.decided_halves(topic, partition); });
   }
-  Result<std::vector<TransactionNote>> transaction_notes() override {
+  Result<TransactionNotes> transaction_notes() override {
     return read([](Store& s) { return s.transaction_notes(); });
   }
-  Status save_transaction_notes(const std::vector<TransactionNote>& notes) override {
+  Status save_transaction_notes(const TransactionNotes& notes) override {
     return write([&](Store& s) { return s.save_transaction_notes(notes); });
   }
   Result<std::uint64_t> forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count) override {

@@ -275,14 +275,15 @@ class SimStore final : public Store {
     return medium_.state_->transactions.decided_halves(topic, partition);
   }
 
-  Result<std::vector<TransactionNote>> transaction_notes() override {
+  Result<TransactionNotes> transaction_notes() override {
     SLUICE_TRY(alive());
     return medium_.state_->transactions.notes();
   }
 
-  Status save_transaction_notes(const std::vector<TransactionNote>& notes) override {
+  Status save_transaction_notes(const TransactionNotes& notes) override {
     return commit([&](SimStoreState& state) -> Status {
-      for (const TransactionNote& note : notes) state.transactions.note(note);
+      for (const TransactionNote& note : notes.transactions) state.transactions.note(note);
+      for (const SilentGroup& group : notes.groups) state.transactions.note(group);
       return {};
     });
   }

@@ -46,9 +46,17 @@ void SimTransactions::note(const TransactionNote& note) {
     notes_[note.transaction] = note;
 }
 
-std::vector<TransactionNote> SimTransactions::notes() const {
-  std::vector<TransactionNote> all;
-  for (const auto& [transaction, note] : notes_) all.push_back(note);
+void SimTransactions::note(const SilentGroup& group) {
+  if (group.since_ns == 0)
+    silent_.erase(group.group);
+  else
+    silent_[group.group] = group.since_ns;
+}
+
+TransactionNotes SimTransactions::notes() const {
+  TransactionNotes all;
+  for (const auto& [transaction, note] : notes_) all.transactions.push_back(note);
+  for (const auto& [group, since_ns] : silent_) all.groups.push_back({group, since_ns});
   return all;
 }
 

@@ -73,7 +73,7 @@ constexpr const char* kTopicTtl = "ALTER TABLE topics ADD COLUMN message_ttl_ns 
 
 const SchemaPart kSchema[] = {
     {1, kFirstTables},  {2, kGroupTables},    {2, kDelaySchema}, {3, kTransactionSchema},
-    {3, kTopicMirrors}, {4, kGroupMarkTable}, {4, kTopicTtl},
+    {3, kTopicMirrors}, {4, kGroupMarkTable}, {4, kTopicTtl},    {5, kSilentGroupSchema},
 };
 
 // Column of audit_rows: behind producer, name, sequence_first, sequence_last.
@@ -130,8 +130,8 @@ class SqliteStore final : public Store {
   Result<std::vector<DecidedHalf>> decided_halves(TopicId topic, PartitionNumber partition) override {
     return read_decided_halves(*database_, topic, partition);
   }
-  Result<std::vector<TransactionNote>> transaction_notes() override { return read_transaction_notes(*database_); }
-  Status save_transaction_notes(const std::vector<TransactionNote>& notes) override;
+  Result<TransactionNotes> transaction_notes() override { return read_transaction_notes(*database_); }
+  Status save_transaction_notes(const TransactionNotes& notes) override;
   Result<std::uint64_t> forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count) override;
   Result<std::uint64_t> commits() override;
   Result<std::unique_ptr<StoreCopy>> copy_to(const std::string& path) override {
@@ -515,9 +515,10 @@ Status SqliteStore::save_decisions(std::vector<Decision>& decisions, const std::
   });
 }
 
-Status SqliteStore::save_transaction_notes(const std::vector<TransactionNote>& notes) {
+Status SqliteStore::save_transaction_notes(const TransactionNotes& notes) {
   return transaction("saving what is known of open transactions", [&]() -> Status {
-    for (const TransactionNote& note : notes) SLUICE_TRY(write_transaction_note(*database_, note));
+    for (const TransactionNote& note : notes.transactions) SLUICE_TRY(write_transaction_note(*database_, note));
+    for (const SilentGroup& group : notes.groups) SLUICE_TRY(write_silent_group(*database_, group));
     return {};
   });
 }

@@ -103,15 +103,23 @@ Result<std::vector<DecidedHalf>> read_decided_halves(Database& database, TopicId
   }
 }
 
-Result<std::vector<TransactionNote>> read_transaction_notes(Database& database) {
-  std::vector<TransactionNote> all;
+Result<TransactionNotes> read_transaction_notes(Database& database) {
+  TransactionNotes all;
   SLUICE_ASSIGN(Statement * rows,
                 database.statement("SELECT txn, unknowns, parked_ns FROM transaction_notes ORDER BY txn"));
   for (;;) {
     SLUICE_ASSIGN(const bool row, rows->step());
-    if (!row) return all;
+    if (!row) break;
     if (rows->number(1) > UINT32_MAX) return fail(database.damaged("the checks of a transaction"));
-    all.push_back({TransactionId(rows->number(0)), narrow<std::uint32_t>(rows->number(1)), rows->number(2)});
+    all.transactions.push_back(
+        {TransactionId(rows->number(0)), narrow<std::uint32_t>(rows->number(1)), rows->number(2)});
+  }
+  SLUICE_ASSIGN(Statement * groups,
+                database.statement("SELECT producer_group, since_ns FROM silent_groups ORDER BY producer_group"));
+  for (;;) {
+    SLUICE_ASSIGN(const bool row, groups->step());
+    if (!row) return all;
+    all.groups.push_back({groups->text(0), groups->number(1)});
   }
 }
 
@@ -120,6 +128,12 @@ Status write_transaction_note(Database& database, const TransactionNote& note) {
     return database.run("DELETE FROM transaction_notes WHERE txn = ?", note.transaction.value);
   return database.run("INSERT OR REPLACE INTO transaction_notes VALUES (?,?,?)", note.transaction.value, note.unknowns,
                       note.parked_ns);
+}
+
+Status write_silent_group(Database& database, const SilentGroup& group) {
+  const std::string_view name(group.group);
+  if (group.since_ns == 0) return database.run("DELETE FROM silent_groups WHERE producer_group = ?", name);
+  return database.run("INSERT OR REPLACE INTO silent_groups VALUES (?,?)", name, group.since_ns);
 }
 
 // Looks at no more rows than it may erase: the table can be long, and the bus waits.

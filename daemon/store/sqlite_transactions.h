@@ -38,14 +38,20 @@ CREATE TABLE transaction_notes (
   txn INTEGER PRIMARY KEY, unknowns INTEGER NOT NULL, parked_ns INTEGER NOT NULL);
 )sql";
 
+// From version 5 on.
+inline constexpr const char* kSilentGroupSchema = R"sql(
+CREATE TABLE silent_groups (producer_group TEXT PRIMARY KEY, since_ns INTEGER NOT NULL) WITHOUT ROWID;
+)sql";
+
 Result<core::HalfSnapshot> read_halves(Database& database, TopicId topic, PartitionNumber partition);
 Status save_halves(Database& database, TopicId topic, PartitionNumber partition, const core::HalfSnapshot& halves);
 
 Status write_decision(Database& database, Decision& decision);
 Result<std::optional<Decision>> read_decision(Database& database, TransactionId transaction);
 Result<std::vector<DecidedHalf>> read_decided_halves(Database& database, TopicId topic, PartitionNumber partition);
-Result<std::vector<TransactionNote>> read_transaction_notes(Database& database);
+Result<TransactionNotes> read_transaction_notes(Database& database);
 Status write_transaction_note(Database& database, const TransactionNote& note);
+Status write_silent_group(Database& database, const SilentGroup& group);
 Result<std::uint64_t> erase_decisions(Database& database, std::uint64_t before_ns, std::uint64_t keep,
                                       std::uint32_t count);
 

@@ -53,6 +53,19 @@ struct TransactionNote {
   bool operator==(const TransactionNote&) const = default;
 };
 
+// A producer group that has had nobody to ask since then.
+struct SilentGroup {
+  std::string group;
+  std::uint64_t since_ns = 0;  // wall clock; saved as 0: there is somebody
+  bool operator==(const SilentGroup&) const = default;
+};
+
+struct TransactionNotes {
+  std::vector<TransactionNote> transactions;
+  std::vector<SilentGroup> groups;
+  bool empty() const { return transactions.empty() && groups.empty(); }
+};
+
 class TransactionStore {
  public:
   virtual ~TransactionStore() = default;
@@ -64,9 +77,9 @@ class TransactionStore {
   virtual Result<std::optional<Decision>> decision(TransactionId transaction) = 0;
   // Those that have not ended as far as the store knows, by order.
   virtual Result<std::vector<DecidedHalf>> decided_halves(TopicId topic, PartitionNumber partition) = 0;
-  virtual Result<std::vector<TransactionNote>> transaction_notes() = 0;
+  virtual Result<TransactionNotes> transaction_notes() = 0;
   // One that says nothing takes the one before away. A note goes with its transaction's decision.
-  virtual Status save_transaction_notes(const std::vector<TransactionNote>& notes) = 0;
+  virtual Status save_transaction_notes(const TransactionNotes& notes) = 0;
   // Of the oldest `count`, those decided before that time, or with `keep` newer ones, of which no half is left. Returns
   // how many that were.
   virtual Result<std::uint64_t> forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count) = 0;

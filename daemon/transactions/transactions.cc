@@ -33,8 +33,7 @@ void Transactions::partition_opened(const core::Place& place, const std::vector<
 
 void Transactions::partition_gone(const core::Place& place) {
   for (const TransactionMachine::Known& one : machine_.forget(place)) {
-    notes_.push_back({one.transaction, 0, 0});
-    unsaved_notes_ = true;
+    notes_.transactions.push_back({one.transaction, 0, 0});
   }
 }
 
@@ -43,9 +42,14 @@ void Transactions::half_met(const core::Place& place, const core::Half& half, st
 }
 
 Status Transactions::load() {
-  SLUICE_ASSIGN(const std::vector<store::TransactionNote> notes, store_.transaction_notes());
-  for (const store::TransactionNote& note : notes)
+  SLUICE_ASSIGN(const store::TransactionNotes notes, store_.transaction_notes());
+  for (const store::TransactionNote& note : notes.transactions)
     machine_.restore({note.transaction, note.unknowns, note.parked_ns != 0});
+  const std::uint64_t wall = realtime_ns();
+  std::map<std::string, std::uint64_t> silent_for;
+  for (const store::SilentGroup& silent : notes.groups)
+    silent_for[silent.group] = wall - std::min(wall, silent.since_ns);
+  machine_.restore_silences(silent_for, wall);
   if (machine_.size() != 0)
     spdlog::info("transactions are open open={} parked={}", machine_.size() - machine_.parked(), machine_.parked());
   return {};
@@ -82,7 +86,7 @@ bool Transactions::do_work(std::uint64_t now_ns) {
     for (const TransactionAction& action : actions) carry_out(action, now_ns);
     machine_.tick(now_ns);
   }
-  if (unsaved_notes_) save_notes();
+  save_notes();
   worked |= decide_ready(now_ns);
   worked |= answer_polls(now_ns);
   if (now_ns >= forget_ns_) forget_old(now_ns);
@@ -122,13 +126,9 @@ void Transactions::carry_out(const TransactionAction& action, std::uint64_t now_
           "transaction is parked, nobody could say what became of it transaction={} group={} unknown_answers={}; "
           "look with `sluice txn list --state parked`, decide with `sluice txn commit` or `sluice txn rollback`",
           to_text(view->transaction), view->group, view->unknowns);
-      notes_.push_back({action.transaction, view->unknowns, realtime_ns()});
-      unsaved_notes_ = true;
+      notes_.transactions.push_back({action.transaction, view->unknowns, realtime_ns()});
       return;
-    case TransactionAction::Kind::note:
-      notes_.push_back({action.transaction, view->unknowns, 0});
-      unsaved_notes_ = true;
-      return;
+    case TransactionAction::Kind::note: notes_.transactions.push_back({action.transaction, view->unknowns, 0}); return;
   }
 }
 
@@ -162,12 +162,14 @@ bool Transactions::answer_polls(std::uint64_t now_ns) {
   return answered;
 }
 
-// Checks that were charged are few; what is not in the store when the daemon dies is asked again.
+// They are few; what is not in the store when the daemon dies is asked again, or waits for longer.
 void Transactions::save_notes() {
-  unsaved_notes_ = false;
+  for (core::GroupSilence& silence : machine_.take_silences())
+    notes_.groups.push_back({std::move(silence.group), silence.silent ? realtime_ns() : 0});
+  if (notes_.empty()) return;
   if (const Status saved = store_.save_transaction_notes(notes_); !saved)
     spdlog::error("what is known of open transactions was not saved: {}", saved.error().message());
-  notes_.clear();
+  notes_ = {};
 }
 
 void Transactions::forget_old(std::uint64_t now_ns) {

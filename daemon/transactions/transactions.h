@@ -140,10 +140,9 @@ class Transactions final : public session::TransactionInterface {
   std::map<TransactionId, Pending> pending_;  // decisions that are not in the store
   std::uint64_t committed_ = 0;
   std::uint64_t rolled_back_ = 0;
-  std::vector<store::TransactionNote> notes_;
-  bool unsaved_notes_ = false;
-  std::uint64_t retry_ns_ = 0;   // monotonic: the store has refused, it is not tried before
-  std::uint64_t forget_ns_ = 0;  // monotonic: when old decisions are looked for again
+  store::TransactionNotes notes_;  // that are not in the store
+  std::uint64_t retry_ns_ = 0;     // monotonic: the store has refused, it is not tried before
+  std::uint64_t forget_ns_ = 0;    // monotonic: when old decisions are looked for again
 };
 
 }  // namespace sluice::transactions

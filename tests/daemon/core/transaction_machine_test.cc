@@ -255,6 +255,56 @@ TEST_F(TransactionMachineTest, ItHasTheHalvesOfAllPartitionsUntilTheyAreGone) {
   EXPECT_FALSE(machine.find(kFirst));
 }
 
+MATCHER_P(Silence, silent, "") { return arg.group == "shop" && arg.silent == silent; }
+
+TEST_F(TransactionMachineTest, ThatNobodyIsThereIsSaidOnceAndThatThereIsSomebody) {
+  live(kAnn);
+  begin(kFirst, 64);
+  begin(kSecond_, 128);
+  EXPECT_THAT(machine.take_silences(), IsEmpty());
+  machine.detach(kAnn, now);
+  at(now);
+  EXPECT_THAT(machine.take_silences(), ElementsAre(Silence(true)));
+  live(kBob);
+  EXPECT_THAT(machine.take_silences(), ElementsAre(Silence(false)));
+  machine.detach(kBob, now);
+  at(now);
+  EXPECT_THAT(machine.take_silences(), ElementsAre(Silence(true)));
+  for (const TransactionId id : {kFirst, kSecond_}) {
+    ASSERT_TRUE(machine.begin_decision(id));
+    machine.decided(id);
+  }
+  EXPECT_THAT(machine.take_silences(), ElementsAre(Silence(false))) << "nobody waits any more";
+}
+
+TEST_F(TransactionMachineTest, TheTimeWithNobodyToAskGoesOnOverARestart) {
+  const std::uint64_t waited = rules.park_after_ns - 100 * kSecond;
+  const std::uint64_t wall = 2 * rules.park_after_ns;
+  machine.half(kPlace, half(kFirst, 64), false, now);
+  machine.half(kPlace, {Position(128), kSecond_, ProducerId(99), true, wall - 10 * kSecond, "shop"}, false, now);
+  machine.restore_silences({{"shop", waited}, {"gone", waited}}, wall);
+  EXPECT_EQ(machine.take_silences().size(), 1u) << "the other group has nothing that waits";
+  EXPECT_THAT(at(now), IsEmpty());
+  EXPECT_THAT(at(now + 100 * kSecond - 1), IsEmpty());
+  EXPECT_THAT(at(now + 1), ElementsAre(Parks(kFirst)));
+  EXPECT_THAT(at(now + rules.park_after_ns - 110 * kSecond - 1), IsEmpty());
+  EXPECT_THAT(at(now + 1), ElementsAre(Parks(kSecond_)))
+      << "it had waited for 10 s, longer than it was there it cannot";
+}
+
+TEST_F(TransactionMachineTest, TheTimeWithNobodyToAskBeginsAnewBehindSomebody) {
+  machine.half(kPlace, half(kFirst, 64), false, now);
+  machine.half(kPlace, half(kSecond_, 128), false, now);
+  machine.restore_silences({{"shop", rules.park_after_ns - kSecond}}, 2 * rules.park_after_ns);
+  at(now);
+  live(kBob);  // is asked about the one, and dies before it can be asked about the other
+  machine.detach(kBob, now);
+  EXPECT_EQ(machine.take_actions().size(), 1u);
+  EXPECT_THAT(at(now), IsEmpty());
+  EXPECT_THAT(at(now + rules.park_after_ns - 1), IsEmpty());
+  EXPECT_THAT(at(now + 1), testing::UnorderedElementsAre(Parks(kFirst), Parks(kSecond_)));
+}
+
 TEST_F(TransactionMachineTest, AParkedOneIsParkedAfterARestart) {
   machine.half(kPlace, half(kFirst, 64), true, now);
   machine.restore({kFirst, 15, true});

@@ -105,8 +105,8 @@ class FailingStore final : public Store {
   Result<std::vector<DecidedHalf>> decided_halves(TopicId topic, PartitionNumber partition) override {
     return store_->decided_halves(topic, partition);
   }
-  Result<std::vector<TransactionNote>> transaction_notes() override { return store_->transaction_notes(); }
-  Status save_transaction_notes(const std::vector<TransactionNote>& notes) override {
+  Result<TransactionNotes> transaction_notes() override { return store_->transaction_notes(); }
+  Status save_transaction_notes(const TransactionNotes& notes) override {
     return store_->save_transaction_notes(notes);
   }
   Result<std::uint64_t> forget_decisions(std::uint64_t before_ns, std::uint64_t keep, std::uint32_t count) override {

@@ -158,7 +158,8 @@ TEST_F(SqliteSchemaTest, a_file_of_version_2_is_brought_up_and_topics_may_have_m
   ASSERT_TRUE((*store)->create_topic(config, 1));
   ASSERT_TRUE((*store)->close());
   sql("DROP TABLE halves; DROP TABLE half_states; DROP TABLE decision_halves; DROP TABLE decisions;"
-      "DROP TABLE transaction_notes; DROP TABLE topic_mirrors; DROP TABLE group_marks; DROP INDEX dead_letters_parked;"
+      "DROP TABLE transaction_notes; DROP TABLE topic_mirrors; DROP TABLE group_marks; DROP TABLE silent_groups; DROP "
+      "INDEX dead_letters_parked;"
       "ALTER TABLE topics DROP COLUMN message_ttl_ns; PRAGMA user_version=2;"
       "PRAGMA wal_checkpoint(TRUNCATE)");
   store = open_sqlite_store(path_);
@@ -185,7 +186,8 @@ TEST_F(SqliteSchemaTest, a_file_of_version_3_is_brought_up_and_its_groups_have_m
   save.cursors = {{{topic, 0}, Position(640), {}}};
   ASSERT_TRUE((*store)->save_groups({save}));
   ASSERT_TRUE((*store)->close());
-  sql("DROP TABLE group_marks; DROP INDEX dead_letters_parked; ALTER TABLE topics DROP COLUMN message_ttl_ns;"
+  sql("DROP TABLE group_marks; DROP TABLE silent_groups; DROP INDEX dead_letters_parked; ALTER TABLE topics DROP "
+      "COLUMN message_ttl_ns;"
       "PRAGMA user_version=3; PRAGMA wal_checkpoint(TRUNCATE)");
   store = open_sqlite_store(path_);
   ASSERT_TRUE(store) << store.error().message();
@@ -202,7 +204,8 @@ TEST_F(SqliteSchemaTest, a_file_of_version_3_is_brought_up_and_its_topics_have_n
   config.name = "orders";
   const TopicId id = (*store)->create_topic(config, 1).value();
   ASSERT_TRUE((*store)->close());
-  sql("DROP TABLE group_marks; DROP INDEX dead_letters_parked; ALTER TABLE topics DROP COLUMN message_ttl_ns; PRAGMA "
+  sql("DROP TABLE group_marks; DROP TABLE silent_groups; DROP INDEX dead_letters_parked; ALTER TABLE topics DROP "
+      "COLUMN message_ttl_ns; PRAGMA "
       "user_version=3; PRAGMA wal_checkpoint(TRUNCATE)");
   store = open_sqlite_store(path_);
   ASSERT_TRUE(store) << store.error().message();
@@ -226,7 +229,7 @@ TEST_F(SqliteSchemaTest, the_new_version_stands_in_the_files_own_header_at_once)
   sql(kVersion1);
   const auto store = open_sqlite_store(path_);
   ASSERT_TRUE(store) << store.error().message();
-  EXPECT_EQ(read(path_).substr(60, 4), std::string("\0\0\0\4", 4));
+  EXPECT_EQ(read(path_).substr(60, 4), std::string("\0\0\0\5", 4));
 }
 
 TEST_F(SqliteSchemaTest, a_file_that_cannot_be_brought_up_stays_as_it_was) {

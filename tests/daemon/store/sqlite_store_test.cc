@@ -122,7 +122,8 @@ TEST_F(SqliteStoreTest, a_store_of_the_version_before_delays_is_taken_over) {
   sql("DROP TABLE halves; DROP TABLE half_states; DROP TABLE decision_halves; DROP TABLE decisions;"
       "DROP TABLE transaction_notes; DROP TABLE topic_mirrors; DROP TABLE delays; DROP TABLE delay_states; DROP TABLE "
       "dead_letters;"
-      "DROP TABLE group_marks; DROP TABLE group_pending; DROP TABLE group_cursors; DROP TABLE group_subscriptions;"
+      "DROP TABLE group_marks; DROP TABLE silent_groups; DROP TABLE group_pending; DROP TABLE group_cursors; DROP "
+      "TABLE group_subscriptions;"
       "DROP TABLE consumer_groups; DELETE FROM counters WHERE name = 'group';"
       "ALTER TABLE topics DROP COLUMN message_ttl_ns; PRAGMA user_version=1");
   auto store = open_sqlite_store(path_);

@@ -126,16 +126,25 @@ TEST_P(TransactionConformance, of_very_many_decisions_the_newest_are_kept_and_a_
 }
 
 TEST_P(TransactionConformance, notes_are_replaced_and_go_with_the_decision) {
-  ASSERT_TRUE(store_->save_transaction_notes({{kFirst, 1, 0}, {kSecond, 15, 99}}));
-  ASSERT_TRUE(store_->save_transaction_notes({{kFirst, 2, 0}}));
+  ASSERT_TRUE(store_->save_transaction_notes({{{kFirst, 1, 0}, {kSecond, 15, 99}}, {}}));
+  ASSERT_TRUE(store_->save_transaction_notes({{{kFirst, 2, 0}}, {}}));
   crash();
-  EXPECT_THAT(store_->transaction_notes().value(),
+  EXPECT_THAT(store_->transaction_notes()->transactions,
               ElementsAre(TransactionNote{kFirst, 2, 0}, TransactionNote{kSecond, 15, 99}));
   std::vector<Decision> decided{decision(kSecond, true, {})};
   ASSERT_TRUE(store_->save_decisions(decided, {}));
-  EXPECT_THAT(store_->transaction_notes().value(), ElementsAre(TransactionNote{kFirst, 2, 0}));
-  ASSERT_TRUE(store_->save_transaction_notes({{kFirst, 0, 0}}));
-  EXPECT_THAT(store_->transaction_notes().value(), IsEmpty()) << "there is nothing to remember";
+  EXPECT_THAT(store_->transaction_notes()->transactions, ElementsAre(TransactionNote{kFirst, 2, 0}));
+  ASSERT_TRUE(store_->save_transaction_notes({{{kFirst, 0, 0}}, {}}));
+  EXPECT_THAT(store_->transaction_notes()->transactions, IsEmpty()) << "there is nothing to remember";
+}
+
+TEST_P(TransactionConformance, silent_groups_are_kept_until_there_is_somebody) {
+  ASSERT_TRUE(store_->save_transaction_notes({{}, {{"b", 7}, {"a", 5}}}));
+  ASSERT_TRUE(store_->save_transaction_notes({{{kFirst, 1, 0}}, {{"b", 9}}}));
+  crash();
+  EXPECT_THAT(store_->transaction_notes()->groups, ElementsAre(SilentGroup{"a", 5}, SilentGroup{"b", 9}));
+  ASSERT_TRUE(store_->save_transaction_notes({{}, {{"a", 0}, {"never", 0}}}));
+  EXPECT_THAT(store_->transaction_notes()->groups, ElementsAre(SilentGroup{"b", 9}));
 }
 
 TEST_P(TransactionConformance, a_deleted_topic_takes_its_halves_along_and_its_decisions_stay) {

@@ -56,7 +56,8 @@ TEST_F(DecisionTest, ThoseOfOneTurnShareACommitWithTheirAcks) {
   EXPECT_THAT(store.decided, SizeIs(3));
   EXPECT_EQ(store.saved_acks, 1u);
   EXPECT_THAT(host.in_hand, IsEmpty());
-  EXPECT_THAT(host.decided, ElementsAre(Pair(Position(64), true), Pair(Position(128), true), Pair(Position(192), true)));
+  EXPECT_THAT(host.decided,
+              ElementsAre(Pair(Position(64), true), Pair(Position(128), true), Pair(Position(192), true)));
   for (const auto& [number, answer] : answers) EXPECT_TRUE(answer && *answer && (*answer)->commit) << number;
 }
 
@@ -104,6 +105,28 @@ TEST_F(DecisionTest, WhatIsKnownOfATransactionOutlivesTheReopeningOfItsPartition
   transactions.partition_gone({kTopic, 0});
   work();
   EXPECT_THAT(store.noted, ElementsAre(store::TransactionNote{id, 0, 0}));
+}
+
+TEST_F(DecisionTest, ThatNobodyCanBeAskedIsStored) {
+  const TransactionId orphan = TransactionId::make(ProducerId(77), 1);
+  transactions.half_met({kTopic, 0}, {Position(64), orphan, ProducerId(9), true, 5, "shop"}, now);
+  work();
+  ASSERT_THAT(store.silent, SizeIs(1));
+  EXPECT_EQ(store.silent[0].group, "shop");
+  EXPECT_NE(store.silent[0].since_ns, 0u);
+  transactions.take_check(session, transactor, [](Result<session::CheckRequest>) {});
+  work();
+  ASSERT_THAT(store.silent, SizeIs(2));
+  EXPECT_EQ(store.silent[1], (store::SilentGroup{"shop", 0}));
+}
+
+TEST_F(DecisionTest, AfterARestartItWaitsNoLongerThanItWouldHave) {
+  const TransactionId orphan = TransactionId::make(ProducerId(77), 1);
+  store.silent = {{"shop", 1}};  // since long ago
+  transactions.half_met({kTopic, 0}, {Position(64), orphan, ProducerId(9), true, 5, "shop"}, now);
+  ASSERT_TRUE(transactions.load());
+  work();
+  EXPECT_EQ(transactions.parked(), 1u);
 }
 
 }  // namespace

@@ -83,15 +83,17 @@ class FakeStore final : public store::TransactionStore {
   Result<std::vector<store::DecidedHalf>> decided_halves(TopicId, PartitionNumber) override {
     return std::vector<store::DecidedHalf>();
   }
-  Result<std::vector<store::TransactionNote>> transaction_notes() override { return noted; }
-  Status save_transaction_notes(const std::vector<store::TransactionNote>& notes) override {
-    noted.insert(noted.end(), notes.begin(), notes.end());
+  Result<store::TransactionNotes> transaction_notes() override { return store::TransactionNotes{noted, silent}; }
+  Status save_transaction_notes(const store::TransactionNotes& notes) override {
+    noted.insert(noted.end(), notes.transactions.begin(), notes.transactions.end());
+    silent.insert(silent.end(), notes.groups.begin(), notes.groups.end());
     return {};
   }
   Result<std::uint64_t> forget_decisions(std::uint64_t, std::uint64_t, std::uint32_t) override { return 0; }
 
   std::vector<store::Decision> decided;
   std::vector<store::TransactionNote> noted;
+  std::vector<store::SilentGroup> silent;
   std::size_t commits = 0;
   std::size_t saved_acks = 0;
 };
