@@ -147,7 +147,7 @@ class Bus final : public session::BusInterface,
   Status may_publish(const session::Peer& peer, TopicId topic) const override;
   Result<ProducerId> new_id() override { return next_producer_id(); }
   bool is_former(ProducerId id) const override { return id < first_given_; }
-  bool may_return(ProducerId id) const override { return id < first_producer_; }
+  bool may_return(ProducerId id) const override { return id < (transactors_kept_ ? first_producer_ : first_given_); }
   Status keep_transactor(SessionId session, ProducerId id, const std::string& group) override;
   void drop_transactor(SessionId session, ProducerId id) override;
   std::optional<std::string> topic_name(TopicId topic) const override;
@@ -245,6 +245,7 @@ class Bus final : public session::BusInterface,
   std::uint32_t next_handle_ = 1;
   ProducerId first_producer_;  // of this life of the memory
   ProducerId first_given_;     // by this daemon
+  bool transactors_kept_ = true;
   ProducerId next_producer_;
   std::uint32_t producer_ids_left_ = 0;
   std::uint64_t retention_at_ns_ = 0;

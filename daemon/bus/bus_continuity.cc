@@ -82,6 +82,7 @@ Status Bus::adopt(keep::KeptTable table, keep::Inheritance& inherited) {
   ++state.daemons;
   incarnation_ = state.incarnation;
   first_producer_ = state.first_producer;
+  transactors_kept_ = state.has_transactors;
   SLUICE_TRY(note_bus(*table_, state));
   SLUICE_TRY(lease_producer_ids());
   const std::uint64_t first_id = ((state.daemons - 1) << kIdsPerDaemonBits) + 1;

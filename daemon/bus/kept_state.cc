@@ -80,7 +80,7 @@ session::SessionRecord decode_session(SessionId id, const json& in) {
           {cursor.at(0).get<PartitionNumber>(), cursor.at(1).get<std::uint32_t>(), cursor.at(2).get<std::uint32_t>()});
     record.readers.push_back(std::move(entry));
   }
-  for (const json& transactor : in.at("transactors"))
+  for (const json& transactor : in.value("transactors", json::array()))
     record.transactors[ProducerId(transactor.at("id").get<std::uint32_t>())] = string_of(transactor.at("group"));
   return record;
 }
@@ -100,7 +100,10 @@ void take_entry(const keep::TableKey& key, const std::string& text, KeptState& s
                                   static_cast<std::uint32_t>(key.id),
                                   {}});
       break;
-    case kSessionEntry: state.sessions.push_back(decode_session(SessionId(key.id), value)); break;
+    case kSessionEntry:
+      state.sessions.push_back(decode_session(SessionId(key.id), value));
+      state.has_transactors &= value.contains("transactors");
+      break;
     default: break;  // of a newer daemon
   }
 }

@@ -33,6 +33,7 @@ struct KeptState {
   ProducerId first_producer;  // of this incarnation
   std::vector<session::SessionRecord> sessions;
   std::vector<KeptPartition> partitions;
+  bool has_transactors = true;  // what is noted of the sessions; a daemon before they were has left none
 
   const KeptPartition* find(TopicId topic, PartitionNumber number) const;
 };

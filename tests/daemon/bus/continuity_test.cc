@@ -1,11 +1,15 @@
 // A bus that dies and is started again over the memory that it left.
 #include <algorithm>
+#include <map>
 #include <random>
+#include <string>
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
+#include <nlohmann/json.hpp>
 
 #include "daemon/bus/kept_audit.h"
+#include "daemon/bus/kept_state.h"
 #include "shm/base/limits.h"
 #include "shm/layout/regions.h"
 #include "tests/daemon/bus/bus_rig.h"
@@ -367,6 +371,32 @@ TEST(Continuity, ABusWithMorePartitionsThanCanBeKeptGoesOnWithoutAndSaysSo) {
     return check.detail.find("memory will not outlive this daemon") != std::string::npos;
   }));
   EXPECT_EQ(rig.keeper().held(), 0u);
+}
+
+// As daemons wrote them before transactors were noted.
+TEST(KeptState, ASessionWithoutTransactorsIsReadAndSaysSo) {
+  keep::KeptTable table = keep::KeptTable::create(Incarnation(7)).value();
+  KeptState state;
+  state.incarnation = Incarnation(7);
+  ASSERT_TRUE(note_bus(table, state));
+  EXPECT_TRUE(read_state(table)->has_transactors);
+  session::SessionTable sessions{Incarnation(7)};
+  session::Session* const session = sessions.create({}, "shop", true).value();
+  session->add_transactor(ProducerId(5), "orders");
+  ASSERT_TRUE(note_session(table, *session));
+  const auto read = read_state(table);
+  EXPECT_TRUE(read->has_transactors);
+  EXPECT_EQ(read->sessions.at(0).transactors, (std::map<ProducerId, std::string>{{ProducerId(5), "orders"}}));
+  const auto entry = std::find_if(table.entries().begin(), table.entries().end(),
+                                  [&](const auto& one) { return one.second.find("\"token\"") != std::string::npos; });
+  ASSERT_NE(entry, table.entries().end());
+  auto json = nlohmann::json::parse(entry->second);
+  json.erase("transactors");
+  ASSERT_TRUE(table.put(entry->first, json.dump()));
+  const auto older = read_state(table);
+  ASSERT_TRUE(older) << older.error().message();
+  EXPECT_FALSE(older->has_transactors);
+  EXPECT_EQ(older->sessions.size(), 1u);
 }
 
 TEST(KeptAudit, ACheckpointComesBackAndACutOneIsTold) {
