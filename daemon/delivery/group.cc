@@ -188,6 +188,8 @@ void Group::leave(core::MemberId id, core::Ending ending, const Now& now) {
     if (member->region->has_begun(slot, machine_.stamp_of(id, slot))) begun.insert(slot);
   machine_.leave(id, ending, begun, now.ns);
   carry_out(now);
+  member = find(id);
+  if (member == nullptr) return;  // hung: the rules have ended it
   member->region->end();
   members_.erase(id);
 }
@@ -234,10 +236,7 @@ bool Group::do_work(const Now& now) {
   const std::uint64_t deadline = machine_.deadline_ns();
   if (deadline != 0 && now.ns >= deadline) {
     // With what it has begun: the rest of what it holds is not suspected.
-    for (const core::MemberId id : machine_.hung(now.ns)) {
-      leave(id, core::Ending::hung, now);
-      ended_.push_back(id);
-    }
+    for (const core::MemberId id : machine_.hung(now.ns)) leave(id, core::Ending::hung, now);
     machine_.tick(now.ns);
   }
   if (record_.config.mode == core::GroupMode::shared && !members_.empty()) dispatch(now, worked);
@@ -287,7 +286,6 @@ bool Group::listen(const Now& now) {
   for (const core::MemberId id : silent) {
     spdlog::warn("member ended: it does not read what it is told group={} member={}", name(), id);
     leave(id, core::Ending::hung, now);
-    ended_.push_back(id);
   }
   return heard;
 }
