@@ -284,6 +284,12 @@ void GroupPartition::extend(std::uint64_t index, std::uint64_t time_ns) {
 bool GroupPartition::withdraw(Position position) {
   const std::uint64_t index = in_hand_.index_of(position);
   if (in_hand_.find(index) == nullptr) return false;
+  // It has failed, as the daemon knows. One that is new may not, and is told.
+  forget_stored();
+  Unstored failed;
+  failed.entry = outcome(layout::OutcomeVerb::nack, position, layout::kDelayByPolicy);
+  failed.number = member_->outcomes_written();
+  unstored_.push(std::move(failed));
   hold_back(in_hand_.at(index).key_hash);
   settle(index, InHand::State::withdrawn);
   return true;
