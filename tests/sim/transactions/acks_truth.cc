@@ -54,21 +54,19 @@ void AcksTruth::on_handed_out(const Address& address) {
 
 void AcksTruth::check_unsettled(TrueInput& input) {
   look_at_decisions(input);
-  check(!input.committed_by,
-        "handed out again, and " + to_text(input.committed_by.value_or(TransactionId())) + " has acked it: " +
-            to_text(input.address));
-  check(!is_settled(group_(), input.address), "handed out again, and the store has it as settled: " +
-                                                  to_text(input.address));
+  check(!input.committed_by, "handed out again, and " + to_text(input.committed_by.value_or(TransactionId())) +
+                                 " has acked it: " + to_text(input.address));
+  check(!is_settled(group_(), input.address),
+        "handed out again, and the store has it as settled: " + to_text(input.address));
 }
 
-void AcksTruth::on_asked(TransactionId id, const std::vector<Address>& inputs) {
-  if (inputs.empty()) return;
+void AcksTruth::on_asked(TransactionId id, const std::vector<Delivery>& inputs) {
   const store::GroupState group = group_();
   const bool is_decided = decision_(id).has_value();
-  for (const Address& address : inputs) {
-    TrueInput& one = input(address);
+  for (const Delivery& delivery : inputs) {
+    TrueInput& one = input(delivery.address);
     if (std::find(one.asked.begin(), one.asked.end(), id) == one.asked.end()) one.asked.push_back(id);
-    if (!is_decided && is_settled(group, address)) late_.insert(id);
+    if (!is_decided && is_settled(group, delivery.address)) late_.insert(id);
   }
 }
 

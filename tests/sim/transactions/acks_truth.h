@@ -44,6 +44,12 @@ struct Address {
 };
 std::string to_text(const Address& address);
 
+// A message in a member's hands. The serial is used once by its member: what came again is another delivery.
+struct Delivery {
+  Address address;
+  std::uint64_t serial = 0;
+};
+
 struct TrueInput {
   Address address;
   Position end;
@@ -70,7 +76,7 @@ class AcksTruth {
   void on_offered(const Address& address) { check_unsettled(input(address)); }
   void on_plain_ack(const Address& address) { input(address).acked = true; }
   // Somebody asks to commit it with these acks.
-  void on_asked(TransactionId id, const std::vector<Address>& inputs);
+  void on_asked(TransactionId id, const std::vector<Delivery>& inputs);
   void on_refused(TransactionId id);
   bool is_committed_with_acks(TransactionId id) const;
   // The files behind a start that has lost memory: all there is.

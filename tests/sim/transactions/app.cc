@@ -190,18 +190,13 @@ void App::decide(Own& own) {
 void App::resolve(Own& own) {
   if (!connected_ || !world_.host().runs()) return;
   if (world_.truth().of(own.id).halves.empty()) return end(own.id, false);  // nobody but it knows of it
-  if (!own.commit || own.inputs.empty()) return ask(own, {});
+  if (own.inputs.empty()) return ask(own, {});
   // Most wait until they are a member again; who does not names what the daemon does not know.
-  if (!transformer_->is_joined() && !world_.one_in(8)) return;
+  if (own.commit && !transformer_->is_joined() && !world_.one_in(8)) return;
   auto acks = transformer_->describe(own.inputs);
-  if (!acks) {
-    own.commit = false;
-    return ask(own, {});
-  }
-  std::vector<Address> addresses;
-  for (const Delivery& input : own.inputs) addresses.push_back(input.address);
-  world_.acks().on_asked(own.id, addresses);
-  ask(own, std::move(*acks));
+  own.commit &= acks.has_value();
+  if (own.commit) world_.acks().on_asked(own.id, own.inputs);
+  ask(own, acks ? std::move(*acks) : std::vector<session::TransactionAck>());  // with a rollback they mean nothing
 }
 
 void App::ask(Own& own, std::vector<session::TransactionAck> acks) {

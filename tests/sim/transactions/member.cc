@@ -195,7 +195,8 @@ Delivery Member::hand_out(const Address& address, bool alone) {
 // ---- settling
 
 Owned* Member::owned_at(const core::Place& place) {
-  const auto one = std::find_if(owned_.begin(), owned_.end(), [&](const Owned& owned) { return owned.place() == place; });
+  const auto one =
+      std::find_if(owned_.begin(), owned_.end(), [&](const Owned& owned) { return owned.place() == place; });
   return one == owned_.end() ? nullptr : &*one;
 }
 
@@ -237,7 +238,7 @@ void Member::nack(const Delivery& delivery, std::uint64_t delay_ns) {
 bool Member::settled_by_transaction(const Delivery& delivery) {
   if (Reference* const one = reference(delivery)) {
     references_.settled_elsewhere(*one);
-    return false;
+    return one->slot == Reference::kNoSlot;
   }
   if (owned(delivery) == nullptr) return false;
   ack(delivery);

@@ -19,12 +19,6 @@ namespace sluice::transactions::sim {
 
 class World;
 
-// A message in a member's hands. The serial is used once: what came again is another one.
-struct Delivery {
-  Address address;
-  std::uint64_t serial = 0;
-};
-
 class Member {
  public:
   explicit Member(World& world) : world_(world) {}
@@ -48,7 +42,7 @@ class Member {
   // ---- in hand
   void ack(const Delivery& delivery);
   void nack(const Delivery& delivery, std::uint64_t delay_ns);
-  // A transaction has. True: it was acked plainly, too.
+  // A transaction has. True: it is acked plainly, too: now, or once a daemon that is new hands it out again.
   bool settled_by_transaction(const Delivery& delivery);
 
  private:

@@ -4,7 +4,8 @@
 // Invariants
 //  1. `newest` is in the cell before the message is handed out; an outcome is in the ring before `acked` passes its
 //     record.
-//  2. What was nacked or withdrawn is kept until the daemon must have stored it: a daemon that is new is told again, and until then
+//  2. What was nacked or withdrawn is kept until the daemon must have stored it: a daemon that is new is told again,
+//  and until then
 //     that `acked` lies below.
 #pragma once
 

@@ -28,7 +28,9 @@ bool References::accept(Words& words, const layout::DeliverySlot& slot, std::uin
 
 // One that was in hand goes on under this slot, and one that was answered answers again.
 bool References::attach(Words& words, const Reference& fresh) {
-  const auto is_same = [&](const Reference& one) { return one.slot == Reference::kNoSlot && one.address == fresh.address; };
+  const auto is_same = [&](const Reference& one) {
+    return one.slot == Reference::kNoSlot && one.address == fresh.address;
+  };
   // The daemon knows that it has failed: this is a later delivery.
   std::erase_if(list_, [&](const Reference& one) {
     return is_same(one) && one.state == State::answered && one.verb == layout::OutcomeVerb::nack &&

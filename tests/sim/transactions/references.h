@@ -29,9 +29,9 @@ struct Reference {
   std::uint32_t failed = 0;
   bool alone = false;
   std::uint64_t serial = 0;
-  layout::OutcomeVerb verb{};    // of its answer
+  layout::OutcomeVerb verb{};  // of its answer
   std::uint64_t argument = 0;
-  std::uint64_t number = 0;      // of outcomes written with it; 0: a transaction has settled it
+  std::uint64_t number = 0;  // of outcomes written with it; 0: a transaction has settled it
 };
 
 class References {

@@ -60,6 +60,7 @@ void Transformer::on_committed(TransactionId id, const std::vector<Delivery>& de
   const bool with_acks = world_.acks().is_committed_with_acks(id);
   for (const Delivery& delivery : deliveries)
     if (member_.settled_by_transaction(delivery) && !with_acks) world_.acks().on_plain_ack(delivery.address);
+  world_.acks().check_stored();
 }
 
 // They are in hand as before.

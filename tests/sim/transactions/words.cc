@@ -18,9 +18,8 @@ Words::Taken Words::take(layout::DeliverySlot& slot, std::uint32_t& index) {
   index = region_->ring[taken_ % kDeliverySlotsMax];
   check(index < kDeliverySlotsMax + kNoteSlotsMax, "a delivery in no slot");
   slot = region_->slots[index];
-  const bool is_offered =
-      index >= kDeliverySlotsMax ||
-      region_->started[index].load(std::memory_order_acquire) == (slot.stamp | layout::kOffered);
+  const bool is_offered = index >= kDeliverySlotsMax ||
+                          region_->started[index].load(std::memory_order_acquire) == (slot.stamp | layout::kOffered);
   region_->taken.store(++taken_, std::memory_order_release);
   return is_offered ? Taken::slot : Taken::recalled;
 }

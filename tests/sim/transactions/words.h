@@ -26,9 +26,7 @@ class Words {
   bool take_assignments_changed();
   enum class Taken : std::uint8_t { none, slot, recalled };
   Taken take(layout::DeliverySlot& slot, std::uint32_t& index);
-  bool was_read(std::uint64_t number) const {
-    return region_->outcomes_read.load(std::memory_order_acquire) >= number;
-  }
+  bool was_read(std::uint64_t number) const { return region_->outcomes_read.load(std::memory_order_acquire) >= number; }
 
   // ---- what the member says
   void bump_progress() { region_->progress.fetch_add(1, std::memory_order_relaxed); }

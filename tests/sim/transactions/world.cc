@@ -258,9 +258,18 @@ void World::settle() {
       if (info.state == "parked")
         order(info.transaction, one_in(3) ? session::TransactionOrder::rollback : session::TransactionOrder::recheck);
     const bool done = std::all_of(apps_.begin(), apps_.end(), [](const auto& app) { return app->is_done(); });
-    if (open->empty() && done && round > 2 && acks_.all_settled()) break;
+    if (open->empty() && done && round > 2 && acks_.all_settled() && is_group_quiet()) break;
   }
   work_out();
+}
+
+// Nothing is in anybody's hands, or to come again: what was lost with memory neither.
+bool World::is_group_quiet() {
+  if (!feeder_) return true;
+  const auto info = host_.bus().groups().describe_groups(operator_, kConsumerGroup);
+  check(info.has_value() && info->size() == 1, "the group is not described");
+  return std::all_of(info->front().partitions.begin(), info->front().partitions.end(),
+                     [](const session::GroupPartitionInfo& one) { return one.in_flight + one.retrying == 0; });
 }
 
 void World::work_out() {

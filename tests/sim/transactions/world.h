@@ -84,6 +84,7 @@ class World {
   void on_started();
   void finish();
   void settle();
+  bool is_group_quiet();
   void work_out();
   void check_audit();
 
