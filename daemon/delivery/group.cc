@@ -194,7 +194,33 @@ void Group::leave(core::MemberId id, core::Ending ending, const Now& now) {
   members_.erase(id);
 }
 
-std::vector<session::Assignment> Group::assignments(core::MemberId id) const {
+bool Group::must_wait(const Attached& member, std::uint32_t cell, std::uint64_t generation,
+                      const core::Place& place) const {
+  const auto told = member.told.find(cell);
+  if (told != member.told.end() && told->second == generation) return false;
+  return !machine_.acks(place).changed().empty();
+}
+
+bool Group::awaits_save(core::MemberId id) const {
+  const auto member = members_.find(id);
+  if (member == members_.end()) return false;
+  for (const auto& [cell, generation] : machine_.cells(id))
+    if (must_wait(member->second, cell, generation, *machine_.place_of_cell(id, cell))) return true;
+  return false;
+}
+
+void Group::call_those_who_wait() {
+  std::erase_if(waiting_, [this](core::MemberId id) {
+    if (awaits_save(id)) return false;
+    if (Member* region = region_of(id)) {
+      region->bump_assignments();
+      region->wake();
+    }
+    return true;
+  });
+}
+
+std::vector<session::Assignment> Group::assignments(core::MemberId id) {
   std::vector<session::Assignment> list;
   const auto member = members_.find(id);
   if (member == members_.end()) return list;
@@ -214,6 +240,11 @@ std::vector<session::Assignment> Group::assignments(core::MemberId id) const {
       continue;
     }
     if (!view || view->member != id) continue;
+    if (must_wait(member->second, view->cell, view->generation, place)) {
+      waiting_.insert(id);
+      continue;
+    }
+    member->second.told[view->cell] = view->generation;
     assignment.cell = view->cell;
     assignment.generation = view->generation;
     assignment.start = view->start;
@@ -243,6 +274,7 @@ bool Group::do_work(const Now& now) {
   if (now.ns >= recall_at_ns_) recall_stuck(now);
   worked |= carry_out(now);
   call_those_who_poll();
+  if (!waiting_.empty()) call_those_who_wait();
   return worked;
 }
 
