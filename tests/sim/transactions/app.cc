@@ -113,7 +113,10 @@ void App::answer_check() {
 void App::begin(bool for_no_input) {
   if (transactor_ == ProducerId()) return;
   Own own;
-  if (transformer_) own.inputs = transformer_->choose();
+  if (transformer_) {
+    own.inputs = transformer_->choose();
+    own.named = transformer_->describe(own.inputs).value_or(own.named);
+  }
   if (own.inputs.empty() && (!for_no_input || (transformer_ && !world_.one_in(8)))) return;
   own.id = TransactionId::make(transactor_, ++last_number_);
   own.wanted = 1 + static_cast<std::uint32_t>(world_.below(4));
@@ -194,6 +197,8 @@ void App::resolve(Own& own) {
   // Most wait until they are a member again; who does not names what the daemon does not know.
   if (own.commit && !transformer_->is_joined() && !world_.one_in(8)) return;
   auto acks = transformer_->describe(own.inputs);
+  if (!acks && !own.named.empty() && world_.one_in(2))
+    acks = own.named;  // as they were called once: it is the daemon that must refuse
   own.commit &= acks.has_value();
   if (own.commit) world_.acks().on_asked(own.id, own.inputs);
   ask(own, acks ? std::move(*acks) : std::vector<session::TransactionAck>());  // with a rollback they mean nothing

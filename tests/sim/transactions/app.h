@@ -60,10 +60,11 @@ class App {
   // A transaction that it has begun, and is not through with.
   struct Own {
     TransactionId id;
-    std::uint32_t wanted = 1;      // halves
-    std::vector<Delivery> inputs;  // that it is to ack
-    bool broken = false;           // a send has failed: never committed
-    bool resolving = false;        // the verdict stands, the daemon is asked for it
+    std::uint32_t wanted = 1;                    // halves
+    std::vector<Delivery> inputs;                // that it is to ack
+    std::vector<session::TransactionAck> named;  // as they were to be named when it began
+    bool broken = false;                         // a send has failed: never committed
+    bool resolving = false;                      // the verdict stands, the daemon is asked for it
     bool commit = false;
     bool waits = false;  // for the daemon's answer
   };

@@ -68,6 +68,8 @@ void World::choose_consumers(io::SimRandom& random, Scenario& scenario) {
   group.member_timeout_ns = kSecondNs * (2 + below(40));
   group.max_attempts = kNeverParked;
   group.backoff = {{kMsNs * (1 + below(500))}, 0, 0};
+  // An input may be acked long before it is durable.
+  if (below(3) == 0) scenario.host.flush_interval_ns = kMsNs * (1 + below(2'000));
 }
 
 World::World(std::uint64_t seed, bool verbose)
@@ -136,6 +138,16 @@ void World::plan_misfortune(std::uint32_t steps) {
     case 1: return host_.kill_at_point(1 + below(steps));
     case 2: return host_.cut_power_at_operation(1 + below(std::uint64_t{steps} * 2));
     case 3: return host_.fail_store_at_commit(1 + below(1 + steps / 3));
+    default: return;
+  }
+}
+
+// A commit with acks is about to be decided.
+void World::tempt_fate() {
+  if (all_is_well_) return;
+  switch (below(16)) {
+    case 0: ++reached.refused_commits; return host_.refuse_next_commit();
+    case 1: return host_.kill_at_point(1 + below(6));
     default: return;
   }
 }
@@ -224,6 +236,7 @@ void World::on_started() {
 
 void World::finish() {
   tell("from here on everybody answers");
+  all_is_well_ = true;
   for (const auto& app : apps_) app->hang(0);
   for (std::uint32_t group = 0; group < scenario_.groups; ++group)
     new_app("group" + std::to_string(group), App::Kind::checks);

@@ -78,6 +78,7 @@ class World {
   void make_topics();
   void live(std::uint32_t steps);
   void plan_misfortune(std::uint32_t steps);
+  void tempt_fate();
   void end_life();
   void on_daemon_gone(bool memory_kept, bool power);
   void start();
@@ -121,6 +122,7 @@ class World {
   std::vector<std::unique_ptr<App>> apps_;
   std::unique_ptr<Feeder> feeder_;  // none: there is no input topic
   std::uint64_t last_app_ = 0;
+  bool all_is_well_ = false;  // nothing more happens to anybody
   std::vector<std::unique_ptr<Watch>> watches_;
   SessionId operator_;
   region::Mapping operator_region_;

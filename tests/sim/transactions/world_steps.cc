@@ -132,6 +132,7 @@ void World::resolve(App& app, session::Resolve request) {
     for (const auto& one : apps_)
       if (one->number() == number) return one->on_resolved(id, answer);
   };
+  if (!request.acks.empty() && request.commit) tempt_fate();
   host_.bus().transactions().resolve(*app.session(), std::move(request), std::move(heard));
 }
 
