@@ -36,6 +36,8 @@ void GroupPartition::take(const Assignment& assignment) {
   phase_ = Phase::reading;
   careful_until_ = assignment.careful_until;
   settled_ranges_ = assignment.settled;
+  // While this member was away, and others had it.
+  if (assignment.start > stream_.position()) settled_ranges_.push_back({Position(0), assignment.start});
   repeats_ = assignment.repeats;
   std::sort(settled_ranges_.begin(), settled_ranges_.end(),
             [](const PositionRange& a, const PositionRange& b) { return a.begin < b.begin; });

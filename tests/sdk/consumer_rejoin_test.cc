@@ -106,6 +106,20 @@ TEST(ConsumerRejoin, WhatMayNotBeStoredIsToldAgainAndAckedLiesBelowItUntilThen) 
   EXPECT_EQ(rig.group.cell(0).acked.load(), receipts[1].end.value);
 }
 
+TEST(ConsumerRejoin, WhatOthersHaveSettledMeanwhileIsPassedOver) {
+  GroupRig rig;
+  const std::vector<Receipt> receipts = rig.send_numbers(0, 4);
+  internal::Assignment& assignment = rig.group.assign(0);
+  auto consumer = rig.consumer();
+  ASSERT_TRUE(consumer->ack(consumer->next(0ms).value()));
+  rig.bus->hang_up();
+  rig.group.forget_member();
+  assignment.start = receipts[3].position;
+  rig.bus->resume();
+  EXPECT_EQ(text_of(consumer->next(50ms)), "3");
+  EXPECT_EQ(rig.rebalances, Texts{"assigned 0"});
+}
+
 TEST(ConsumerRejoin, WhatWasWithdrawnMayNotBeStoredEither) {
   GroupRig rig;
   const std::vector<Receipt> receipts = rig.send_numbers(0, 2);
