@@ -150,7 +150,7 @@ void Member::take_assignments(const std::vector<session::Assignment>& list) {
 
 void Member::release_wanted() {
   const std::size_t had = owned_.size();
-  std::erase_if(owned_, [&](Owned& one) { return one.release(words_); });
+  std::erase_if(owned_, [&](Owned& one) { return one.release(words_, world_.one_in(8)); });
   world_.reached.rebalances += had - owned_.size();
 }
 

@@ -20,11 +20,13 @@ void Owned::take(const session::Assignment& assignment) {
   seeks_ = assignment.seeks;
   careful_until_ = assignment.careful_until;
   settled_ = assignment.settled;
+  // While this member was away, and others had it.
+  if (assignment.start > read_) settled_.push_back({Position(0), assignment.start});
 }
 
 void Owned::begin(Words& words, const session::Assignment& assignment) {
-  take(assignment);
   read_ = acked_ = assignment.start;
+  take(assignment);
   layout::AssignmentCell& cell = words.cell(cell_);
   cell.newest.store(0, std::memory_order_release);
   cell.acked.store(acked_.value, std::memory_order_release);
@@ -67,9 +69,12 @@ bool Owned::is_lost(const Words& words) const {
   return (words.cell(cell_).generation.load(std::memory_order_acquire) & ~layout::kWantedBack) != generation_;
 }
 
-bool Owned::release(Words& words) {
+bool Owned::release(Words& words, bool abandons) {
   layout::AssignmentCell& cell = words.cell(cell_);
-  if ((cell.generation.load(std::memory_order_acquire) & layout::kWantedBack) == 0 || !entries_.empty()) return false;
+  if ((cell.generation.load(std::memory_order_acquire) & layout::kWantedBack) == 0) return false;
+  if (!entries_.empty() && !abandons) return false;
+  if (!entries_.empty()) read_ = entries_.front().position;  // `acked` has not passed it
+  entries_.clear();
   publish(words);
   cell.released.store(generation_, std::memory_order_release);
   words.notify();

@@ -42,8 +42,8 @@ class Owned {
   void rebind(Words& words, const session::Assignment& assignment);
   session::HeldPartition held() const;
   bool is_lost(const Words& words) const;
-  // Wanted back with nothing in hand: gives it back, and is over.
-  bool release(Words& words);
+  // Wanted back with nothing in hand, or with what it `abandons`: gives it back, and is over.
+  bool release(Words& words, bool abandons);
 
   // ---- reading
   // What is next to be handed out; null: nothing.
