@@ -83,6 +83,8 @@ class World {
   void on_daemon_gone(bool memory_kept, bool power);
   void start();
   void on_started();
+
+  // ---- the end (world_end.cc)
   void finish();
   void settle();
   bool is_group_quiet();
