@@ -7,6 +7,7 @@
 
 #include "daemon/delivery/places.h"
 #include "shm/base/limits.h"
+#include "shm/layout/claim_word.h"
 #include "shm/ring/membarrier.h"
 
 namespace sluice::delivery {
@@ -39,7 +40,7 @@ void Group::restore(const store::GroupState& state, const Now& now) {
     if (is_own_letters(cursor.place.topic)) continue;
     std::vector<core::PositionSpan> settled;
     for (const auto& [begin, end] : cursor.settled) settled.push_back({begin, end});
-    machine_.restore(to_core(cursor.place), cursor.cursor).restore(settled);
+    machine_.restore(to_core(cursor.place), record_from(cursor)).restore(settled);
   }
   for (const store::GroupMark& mark : state.marks) marks_[to_core(mark.place)] = mark.mark;
   for (const store::GroupPending& pending : state.pending) {
@@ -59,6 +60,12 @@ void Group::restore(const store::GroupState& state, const Now& now) {
     acks.restore(pending.position, std::move(entry));
   }
   machine_.restored(record_.members, now.ns);
+}
+
+// Where the log is read on from. A cursor lies within a record where that was settled without its end: a reference was.
+Position Group::record_from(const store::GroupCursor& cursor) const {
+  if (cursor.cursor.value % layout::kRecordAlignment == 0) return cursor.cursor;
+  return logs_.snap(cursor.place.topic, cursor.place.partition, cursor.cursor).value_or(cursor.cursor);
 }
 
 void Group::set_record(store::GroupRecord record) {

@@ -150,6 +150,7 @@ class Group {
   void take_marks(store::GroupSave& save);
   static void add_settled(store::GroupCursor& cursor, core::PositionSpan span);
   bool is_own_letters(TopicId topic) const;
+  Position record_from(const store::GroupCursor& cursor) const;
   store::GroupPending stored(const core::Place& place, Position position, const core::Pending& pending,
                              const Now& now) const;
 
