@@ -36,6 +36,8 @@ void GroupPartition::take(const Assignment& assignment) {
   phase_ = Phase::reading;
   careful_until_ = assignment.careful_until;
   settled_ranges_ = assignment.settled;
+  // While this member was away, and others had it.
+  if (assignment.start > stream_.position()) settled_ranges_.push_back({Position(0), assignment.start});
   repeats_ = assignment.repeats;
   std::sort(settled_ranges_.begin(), settled_ranges_.end(),
             [](const PositionRange& a, const PositionRange& b) { return a.begin < b.begin; });
@@ -284,6 +286,12 @@ void GroupPartition::extend(std::uint64_t index, std::uint64_t time_ns) {
 bool GroupPartition::withdraw(Position position) {
   const std::uint64_t index = in_hand_.index_of(position);
   if (in_hand_.find(index) == nullptr) return false;
+  // It has failed, as the daemon knows. One that is new may not, and is told.
+  forget_stored();
+  Unstored failed;
+  failed.entry = outcome(layout::OutcomeVerb::nack, position, layout::kDelayByPolicy);
+  failed.number = member_->outcomes_written();
+  unstored_.push(std::move(failed));
   hold_back(in_hand_.at(index).key_hash);
   settle(index, InHand::State::withdrawn);
   return true;

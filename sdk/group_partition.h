@@ -9,9 +9,8 @@
 //  1. `newest` is in the cell before the message is handed out; an outcome is in the ring before `acked` passes its
 //  record.
 //  2. `acked` only grows. With nothing in hand it follows the stream, over what was not for this group too.
-//  3. What was answered with anything but an ack is kept until the daemon must have stored it: a daemon that is new is
-//  told
-//     again, and until then that `acked` lies below (held(), rebind()).
+//  3. What was answered with anything but an ack, or was withdrawn, is kept until the daemon must have stored it: a
+//     daemon that is new is told again, and until then that `acked` lies below (held(), rebind()).
 //  4. At most one message below careful_until is in the application's hands, and nothing else with it (with the owner).
 #pragma once
 

@@ -223,6 +223,11 @@ Status Delivery::leave_group(SessionId session, std::uint64_t member) {
 Result<std::vector<session::Assignment>> Delivery::assignments(SessionId session, std::uint64_t member) {
   SLUICE_TRY(sessions_.live(session));
   SLUICE_ASSIGN(Group * group, group_of(session, member));
+  if (group->awaits_save(member)) {
+    if (Status saved = save(now_()); !saved)
+      spdlog::error("a member is told later of its partitions: ack state is not saved group={} member={} reason={}",
+                    group->name(), member, saved.error().message());
+  }
   return group->assignments(member);
 }
 

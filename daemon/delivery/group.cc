@@ -7,6 +7,7 @@
 
 #include "daemon/delivery/places.h"
 #include "shm/base/limits.h"
+#include "shm/layout/claim_word.h"
 #include "shm/ring/membarrier.h"
 
 namespace sluice::delivery {
@@ -39,7 +40,7 @@ void Group::restore(const store::GroupState& state, const Now& now) {
     if (is_own_letters(cursor.place.topic)) continue;
     std::vector<core::PositionSpan> settled;
     for (const auto& [begin, end] : cursor.settled) settled.push_back({begin, end});
-    machine_.restore(to_core(cursor.place), cursor.cursor).restore(settled);
+    machine_.restore(to_core(cursor.place), record_from(cursor)).restore(settled);
   }
   for (const store::GroupMark& mark : state.marks) marks_[to_core(mark.place)] = mark.mark;
   for (const store::GroupPending& pending : state.pending) {
@@ -59,6 +60,12 @@ void Group::restore(const store::GroupState& state, const Now& now) {
     acks.restore(pending.position, std::move(entry));
   }
   machine_.restored(record_.members, now.ns);
+}
+
+// Where the log is read on from. A cursor lies within a record where that was settled without its end: a reference was.
+Position Group::record_from(const store::GroupCursor& cursor) const {
+  if (cursor.cursor.value % layout::kRecordAlignment == 0) return cursor.cursor;
+  return logs_.snap(cursor.place.topic, cursor.place.partition, cursor.cursor).value_or(cursor.cursor);
 }
 
 void Group::set_record(store::GroupRecord record) {
@@ -188,11 +195,39 @@ void Group::leave(core::MemberId id, core::Ending ending, const Now& now) {
     if (member->region->has_begun(slot, machine_.stamp_of(id, slot))) begun.insert(slot);
   machine_.leave(id, ending, begun, now.ns);
   carry_out(now);
+  member = find(id);
+  if (member == nullptr) return;  // hung: the rules have ended it
   member->region->end();
   members_.erase(id);
 }
 
-std::vector<session::Assignment> Group::assignments(core::MemberId id) const {
+bool Group::must_wait(const Attached& member, std::uint32_t cell, std::uint64_t generation,
+                      const core::Place& place) const {
+  const auto told = member.told.find(cell);
+  if (told != member.told.end() && told->second == generation) return false;
+  return !machine_.acks(place).changed().empty();
+}
+
+bool Group::awaits_save(core::MemberId id) const {
+  const auto member = members_.find(id);
+  if (member == members_.end()) return false;
+  for (const auto& [cell, generation] : machine_.cells(id))
+    if (must_wait(member->second, cell, generation, *machine_.place_of_cell(id, cell))) return true;
+  return false;
+}
+
+void Group::call_those_who_wait() {
+  std::erase_if(waiting_, [this](core::MemberId id) {
+    if (awaits_save(id)) return false;
+    if (Member* region = region_of(id)) {
+      region->bump_assignments();
+      region->wake();
+    }
+    return true;
+  });
+}
+
+std::vector<session::Assignment> Group::assignments(core::MemberId id) {
   std::vector<session::Assignment> list;
   const auto member = members_.find(id);
   if (member == members_.end()) return list;
@@ -212,6 +247,11 @@ std::vector<session::Assignment> Group::assignments(core::MemberId id) const {
       continue;
     }
     if (!view || view->member != id) continue;
+    if (must_wait(member->second, view->cell, view->generation, place)) {
+      waiting_.insert(id);
+      continue;
+    }
+    member->second.told[view->cell] = view->generation;
     assignment.cell = view->cell;
     assignment.generation = view->generation;
     assignment.start = view->start;
@@ -234,16 +274,14 @@ bool Group::do_work(const Now& now) {
   const std::uint64_t deadline = machine_.deadline_ns();
   if (deadline != 0 && now.ns >= deadline) {
     // With what it has begun: the rest of what it holds is not suspected.
-    for (const core::MemberId id : machine_.hung(now.ns)) {
-      leave(id, core::Ending::hung, now);
-      ended_.push_back(id);
-    }
+    for (const core::MemberId id : machine_.hung(now.ns)) leave(id, core::Ending::hung, now);
     machine_.tick(now.ns);
   }
   if (record_.config.mode == core::GroupMode::shared && !members_.empty()) dispatch(now, worked);
   if (now.ns >= recall_at_ns_) recall_stuck(now);
   worked |= carry_out(now);
   call_those_who_poll();
+  if (!waiting_.empty()) call_those_who_wait();
   return worked;
 }
 
@@ -287,7 +325,6 @@ bool Group::listen(const Now& now) {
   for (const core::MemberId id : silent) {
     spdlog::warn("member ended: it does not read what it is told group={} member={}", name(), id);
     leave(id, core::Ending::hung, now);
-    ended_.push_back(id);
   }
   return heard;
 }

@@ -7,6 +7,8 @@
 //  2. Of a member's region the words are copied first, then its outcomes are read and told, then the words
 //     (core::DeliveryMachine): a message that `acked` has passed is settled, or known to be otherwise.
 //  3. What is saved lies below the durable positions; what lies above stays to be saved.
+//  4. What waits in a partition is in the store before a new owner is told of the partition: it reads on behind it, and
+//     the next daemon takes its word that all below is settled or stored.
 #pragma once
 
 #include <cstdint>
@@ -68,6 +70,7 @@ class Group {
     std::uint64_t quiet_since_ns = 0;  // nothing of its words has changed since
     bool active = true;                // it is looked at every kSampleNs, not only when it says that it has news
     std::map<std::uint32_t, core::CellWords> said;  // its last words, by cell
+    std::map<std::uint32_t, std::uint64_t> told;    // by cell: the generation that it was told of
   };
   void join(std::unique_ptr<Member> region, std::vector<std::string> patterns, std::string client_name,
             std::int32_t pid, core::MemberJoin join, const Now& now);
@@ -75,7 +78,10 @@ class Group {
   void leave(core::MemberId id, core::Ending ending, const Now& now);
   Attached* find(core::MemberId id);
   const std::map<core::MemberId, Attached>& members() const { return members_; }
-  std::vector<session::Assignment> assignments(core::MemberId id) const;
+  // One of its partitions that it was not told of waits for a save.
+  bool awaits_save(core::MemberId id) const;
+  // Without those that wait for a save: it is told to ask again then.
+  std::vector<session::Assignment> assignments(core::MemberId id);
   std::set<TopicId> topics_of(const std::vector<std::string>& patterns) const;
 
   // ---- the turn
@@ -124,6 +130,9 @@ class Group {
   void recall_stuck(const Now& now);
   bool others_are_free(core::MemberId id) const;
   void call_those_who_poll();
+  void call_those_who_wait();
+  // What waits in the partition is not stored, and the member was not told that it has it.
+  bool must_wait(const Attached& member, std::uint32_t cell, std::uint64_t generation, const core::Place& place) const;
   bool carry_out(const Now& now);
   void act(const core::Assign& action);
   void act(const core::WantBack& action);
@@ -141,6 +150,7 @@ class Group {
   void take_marks(store::GroupSave& save);
   static void add_settled(store::GroupCursor& cursor, core::PositionSpan span);
   bool is_own_letters(TopicId topic) const;
+  Position record_from(const store::GroupCursor& cursor) const;
   store::GroupPending stored(const core::Place& place, Position position, const core::Pending& pending,
                              const Now& now) const;
 
@@ -150,6 +160,7 @@ class Group {
   std::map<core::MemberId, Attached> members_;
   std::vector<Parking> parkings_;
   std::vector<core::MemberId> ended_;
+  std::set<core::MemberId> waiting_;  // for a save, to be told of their partitions
   bool members_uncounted_ = false;
   std::uint64_t sample_at_ns_ = 0;
   std::uint64_t recall_at_ns_ = 0;

@@ -204,6 +204,7 @@ class GroupInterface {
   virtual Result<MemberGrant> join_group(SessionId session, JoinGroup request) = 0;
   // What it holds is others' from now on; its last words in the region are read first.
   virtual Status leave_group(SessionId session, std::uint64_t member) = 0;
+  // Without partitions of which something is to be stored first: the region says when to ask again.
   virtual Result<std::vector<Assignment>> assignments(SessionId session, std::uint64_t member) = 0;
   // Everything that the member has settled by now is in the store when this is answered.
   virtual Status save_acks(SessionId session, std::uint64_t member) = 0;

@@ -106,6 +106,46 @@ TEST(ConsumerRejoin, WhatMayNotBeStoredIsToldAgainAndAckedLiesBelowItUntilThen) 
   EXPECT_EQ(rig.group.cell(0).acked.load(), receipts[1].end.value);
 }
 
+TEST(ConsumerRejoin, WhatOthersHaveSettledMeanwhileIsPassedOver) {
+  GroupRig rig;
+  const std::vector<Receipt> receipts = rig.send_numbers(0, 4);
+  internal::Assignment& assignment = rig.group.assign(0);
+  auto consumer = rig.consumer();
+  ASSERT_TRUE(consumer->ack(consumer->next(0ms).value()));
+  rig.bus->hang_up();
+  rig.group.forget_member();
+  assignment.start = receipts[3].position;
+  rig.bus->resume();
+  EXPECT_EQ(text_of(consumer->next(50ms)), "3");
+  EXPECT_EQ(rig.rebalances, Texts{"assigned 0"});
+}
+
+TEST(ConsumerRejoin, WhatWasWithdrawnMayNotBeStoredEither) {
+  GroupRig rig;
+  const std::vector<Receipt> receipts = rig.send_numbers(0, 2);
+  rig.group.assign(0);
+  auto consumer = rig.consumer();
+  const std::vector<Delivery> taken = take_all(*consumer);
+  layout::DeliverySlot slot{};
+  slot.kind = static_cast<std::uint32_t>(layout::DeliveryKind::withdrawn);
+  slot.topic_id = LocalBus::kTopicId.value;
+  slot.position = receipts[0].position.value;
+  rig.group.refer(slot);
+  rig.group.publish();
+  ASSERT_TRUE(consumer->ack(taken[1]));
+  EXPECT_EQ(consumer->ack(taken[0]).error().code(), ErrorCode::conflict);
+  EXPECT_TRUE(rig.group.read_outcomes().empty()) << "the daemon knows";
+  EXPECT_EQ(rig.group.cell(0).acked.load(), receipts[1].end.value);
+  restart(rig);
+  EXPECT_EQ(text_of(consumer->next(5ms)), "timed_out");
+  EXPECT_EQ(rig.group.joined().held_partitions.at(0).acked, receipts[0].position);
+  const auto outcomes = rig.group.read_outcomes();
+  ASSERT_EQ(outcomes.size(), 1u);
+  EXPECT_EQ(outcomes[0].verb, OutcomeVerb::nack);
+  EXPECT_EQ(outcomes[0].target, receipts[0].position.value);
+  EXPECT_EQ(outcomes[0].argument, layout::kDelayByPolicy);
+}
+
 TEST(ConsumerRejoin, WhatIsNotAssignedAgainIsLost) {
   GroupRig rig({.partitions = 2});
   MessageOptions to;

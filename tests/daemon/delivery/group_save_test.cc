@@ -65,5 +65,19 @@ TEST(GroupSave, ADaemonThatIsNewGoesOnWhereTheStoreSaysAndBringsARetryInItsTime)
   EXPECT_EQ(rig.group().machine().acks(rig.place()).pending().at(failed).due_ns, 5u + 600'000u);
 }
 
+// What came by reference is settled without its record's end.
+TEST(GroupSave, ACursorWithinARecordGoesOnWithTheNextOne) {
+  DeliveryRig rig(1, core::GroupMode::shared);
+  const Position first = rig.logs.produce(rig.topic, 0, "1");
+  const Position second = rig.logs.produce(rig.topic, 0, "2");
+  store::GroupSave save;
+  save.group = rig.group().record().id;
+  save.cursors.push_back({{rig.topic, 0}, first + 1, {}});
+  ASSERT_TRUE(rig.store().save_groups({save}));
+  rig.start();
+  EXPECT_EQ(rig.group().machine().acks(rig.place()).cursor(), second);
+  EXPECT_EQ(rig.group().machine().next(rig.place()), second);
+}
+
 }  // namespace
 }  // namespace sluice::delivery

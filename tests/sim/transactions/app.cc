@@ -1,7 +1,5 @@
 #include "tests/sim/transactions/app.h"
 
-#include <unistd.h>
-
 #include <algorithm>
 #include <utility>
 
@@ -14,13 +12,15 @@ namespace {
 
 constexpr std::size_t kOwnMax = 4;  // transactions under way
 
-// What a client asks again for; anything else would be a defect.
-bool is_passing(const Error& error) {
-  return error.code() == ErrorCode::io || error.code() == ErrorCode::would_block ||
-         error.code() == ErrorCode::no_daemon || error.code() == ErrorCode::revoked;
-}
-
 }  // namespace
+
+App::App(World& world, std::uint64_t number, std::string group, Kind kind)
+    : world_(world),
+      number_(number),
+      group_(std::move(group)),
+      has_check_(kind == Kind::checks),
+      connection_(world, "app" + std::to_string(number), world.topics()),
+      transformer_(kind == Kind::transforms ? std::make_unique<Transformer>(world) : nullptr) {}
 
 void App::act(bool begins) {
   if (monotonic_ns() < hangs_until_ns_) return;
@@ -30,33 +30,18 @@ void App::act(bool begins) {
   }
   if (has_check_ && connected_ && !listens_) return listen();
   if (check_ && world_.below(2) == 0) return answer_check();
-  if (lanes_.empty()) return;
-  if (begins && own_.size() < kOwnMax && (own_.empty() || world_.below(4) == 0)) return begin();
+  if (transformer_ && connected_ && world_.host().runs() && world_.below(2) == 0)
+    return transformer_->act(*connection_.session());
+  if (!connection_.has_lanes()) return;
+  if ((begins || transformer_) && own_.size() < kOwnMax && (own_.empty() || world_.below(4) == 0)) return begin(begins);
   if (!own_.empty()) go_on(own_[world_.below(own_.size())]);
 }
 
 // ---- the connection
 
 bool App::connect() {
-  bus::Bus& bus = world_.host().bus();
-  session::HelloRequest hello;
-  hello.peer = {::geteuid(), ::getegid(), ::getpid(), {}};
-  hello.client_name = "app" + std::to_string(number_);
-  hello.resume_token = token_;
-  auto welcome = bus.attach(std::move(hello));
-  if (!welcome) {
-    check(is_passing(welcome.error()), "attaching fails: " + welcome.error().message());
-    return false;
-  }
-  check(welcome->resumed == session_.has_value(), "a session of memory that was kept is not resumed");
-  if (!welcome->resumed) {
-    session_ = welcome->session;
-    token_ = welcome->token;
-    region_ =
-        region::Mapping::map(welcome->session_region.get(), region::Access::read_write, "an app's session").value();
-    open_producers();
-  }
-  const auto opened = bus.transactions().open_transactor(*session_, group_, transactor_);
+  if (!connection_.attach()) return false;
+  const auto opened = world_.host().bus().transactions().open_transactor(*connection_.session(), group_, transactor_);
   check(opened.has_value(), opened ? "" : "opening a transactor fails: " + opened.error().message());
   check(transactor_ == ProducerId() || *opened == transactor_, "a transactor goes on under another id");
   transactor_ = *opened;
@@ -64,25 +49,11 @@ bool App::connect() {
   return true;
 }
 
-void App::open_producers() {
-  std::uint32_t pin = 0;
-  for (const std::string& topic : world_.topics()) {
-    auto grant = world_.host().bus().open_producer(*session_, {topic, {}, pin});
-    check(grant.has_value(), grant ? "" : "opening a producer fails: " + grant.error().message());
-    for (const session::PartitionGrant& granted : grant->partitions) {
-      const core::Place place{grant->topic, granted.partition};
-      const ring::PartitionMemory memory = world_.memory_of(place);
-      lanes_.push_back(std::make_unique<Lane>(Lane{
-          place, memory.control,
-          ring::Appender(memory, grant->id, region_.at<layout::SessionRegion>()->pins[pin].pin, true, Sequence(1))}));
-    }
-    ++pin;
-  }
-}
-
 void App::on_daemon_gone(bool memory_kept) {
   connected_ = listens_ = false;
   check_.reset();
+  if (transformer_) transformer_->on_daemon_gone();
+  connection_.on_daemon_gone(memory_kept);
   for (Own& own : own_) own.waits = false;
   if (memory_kept) return;
   // What was not known to be durable may be gone.
@@ -91,19 +62,13 @@ void App::on_daemon_gone(bool memory_kept) {
     own.broken |= std::any_of(transaction.halves.begin(), transaction.halves.end(),
                               [](const TrueHalf& half) { return !half.durable; });
   }
-  drop_memory();
-}
-
-void App::drop_memory() {
-  lanes_.clear();
-  region_ = {};
-  session_.reset();
-  token_.clear();
 }
 
 void App::leave() {
   if (!connected_ || !world_.host().runs()) return;
-  check(world_.host().bus().transactions().close_transactor(*session_, transactor_).has_value(),
+  if (transformer_) transformer_->leave(*connection_.session());
+  if (!world_.host().runs()) return;
+  check(world_.host().bus().transactions().close_transactor(*connection_.session(), transactor_).has_value(),
         "closing a transactor fails");
   if (std::exchange(listens_, false)) world_.truth().on_listener(group_, false, monotonic_ns());
   connected_ = false;
@@ -136,8 +101,8 @@ void App::answer_check() {
       world_.truth().on_asked(request.transaction, verdict == Verdict::commit, true);
     world_.tell("app " + std::to_string(number_) + " answers the check of " + to_text(request.transaction) + ": " +
                 std::to_string(static_cast<int>(verdict)));
-    const Status answered = world_.host().bus().transactions().answer_check(*session_, transactor_, request.transaction,
-                                                                            request.serial, verdict);
+    const Status answered = world_.host().bus().transactions().answer_check(
+        *connection_.session(), transactor_, request.transaction, request.serial, verdict);
     check(answered.has_value(), answered ? "" : "answering a check fails: " + answered.error().message());
   }
   world_.take_check(*this);
@@ -145,13 +110,23 @@ void App::answer_check() {
 
 // ---- transactions
 
-void App::begin() {
+void App::begin(bool for_no_input) {
   if (transactor_ == ProducerId()) return;
   Own own;
+  if (transformer_) {
+    own.inputs = transformer_->choose();
+    own.named = transformer_->describe(own.inputs).value_or(own.named);
+  }
+  if (own.inputs.empty() && (!for_no_input || (transformer_ && !world_.one_in(8)))) return;
   own.id = TransactionId::make(transactor_, ++last_number_);
   own.wanted = 1 + static_cast<std::uint32_t>(world_.below(4));
   world_.truth().begin(own.id, group_, has_check_);
-  own_.push_back(own);
+  world_.reached.with_inputs += !own.inputs.empty();
+  std::string inputs;
+  for (const Delivery& input : own.inputs) inputs += " " + to_text(input.address);
+  world_.tell("app " + std::to_string(number_) + " begins " + to_text(own.id) +
+              (inputs.empty() ? "" : " for" + inputs));
+  own_.push_back(std::move(own));
 }
 
 void App::go_on(Own& own) {
@@ -165,7 +140,7 @@ void App::go_on(Own& own) {
 }
 
 bool App::send(Own& own) {
-  Lane& lane = *lanes_[world_.below(lanes_.size())];
+  Connection::Lane& lane = connection_.some_lane();
   const std::string payload(world_.below(4) == 0 ? world_.below(9'000) : world_.below(300), 'h');
   layout::TrailerBuilder trailer;
   check(trailer.half({own.id, has_check_, group_}).has_value(), "a half's trailer does not fit");
@@ -186,22 +161,20 @@ bool App::send(Own& own) {
 }
 
 void App::begin_claim() {
-  if (lanes_.empty()) return;
+  if (!connection_.has_lanes()) return;
   layout::TrailerBuilder trailer;
   const TransactionId id = TransactionId::make(transactor_, UINT32_MAX);
   check(trailer.half({id, has_check_, group_}).has_value(), "a half's trailer does not fit");
   ring::OpenClaim claim;
-  static_cast<void>(lanes_[world_.below(lanes_.size())]->appender.claim(100, trailer.finish().size(),
-                                                                        layout::RecordKind::half, claim));
+  static_cast<void>(
+      connection_.some_lane().appender.claim(100, trailer.finish().size(), layout::RecordKind::half, claim));
 }
 
 bool App::all_durable(const Own& own) {
   bool all = true;
   for (TrueHalf& half : world_.truth().of(own.id).halves) {
     if (half.durable) continue;
-    const auto lane =
-        std::find_if(lanes_.begin(), lanes_.end(), [&](const auto& one) { return one->place == half.place; });
-    half.durable = (*lane)->control->durable.load(std::memory_order_acquire) >= half.end.value;
+    half.durable = connection_.lane_to(half.place).is_durable(half.end);
     all &= half.durable;
   }
   return all;
@@ -219,30 +192,50 @@ void App::decide(Own& own) {
 
 void App::resolve(Own& own) {
   if (!connected_ || !world_.host().runs()) return;
-  const TrueTransaction& transaction = world_.truth().of(own.id);
-  if (transaction.halves.empty()) {  // nobody but it knows of it
-    std::erase_if(own_, [id = own.id](const Own& one) { return one.id == id; });
-    return;
-  }
-  session::Resolve request{transactor_, own.id, own.commit, {}, {}};
-  for (const TrueHalf& half : transaction.halves)
+  if (world_.truth().of(own.id).halves.empty()) return end(own.id, false);  // nobody but it knows of it
+  if (own.inputs.empty()) return ask(own, {});
+  // Most wait until they are a member again; who does not names what the daemon does not know.
+  if (own.commit && !transformer_->is_joined() && !world_.one_in(8)) return;
+  auto acks = transformer_->describe(own.inputs);
+  if (!acks && !own.named.empty() && world_.one_in(2))
+    acks = own.named;  // as they were called once: it is the daemon that must refuse
+  own.commit &= acks.has_value();
+  if (own.commit) world_.acks().on_asked(own.id, own.inputs);
+  ask(own, acks ? std::move(*acks) : std::vector<session::TransactionAck>());  // with a rollback they mean nothing
+}
+
+void App::ask(Own& own, std::vector<session::TransactionAck> acks) {
+  session::Resolve request{transactor_, own.id, own.commit, {}, std::move(acks)};
+  for (const TrueHalf& half : world_.truth().of(own.id).halves)
     request.halves.push_back({{}, half.place.topic, half.place.partition, half.position});
   own.waits = true;
   world_.truth().on_asked(own.id, own.commit, true);
   world_.resolve(*this, std::move(request));
 }
 
+void App::end(TransactionId id, bool committed) {
+  const auto own = std::find_if(own_.begin(), own_.end(), [&](const Own& one) { return one.id == id; });
+  const std::vector<Delivery> inputs = std::move(own->inputs);
+  own_.erase(own);
+  if (inputs.empty()) return;
+  if (committed)
+    transformer_->on_committed(id, inputs);
+  else
+    transformer_->on_rolled_back(inputs);
+}
+
 void App::on_resolved(TransactionId id, const Result<session::Resolution>& answer) {
   const auto own = std::find_if(own_.begin(), own_.end(), [&](const Own& one) { return one.id == id; });
   if (own == own_.end()) return;
   own->waits = false;
-  if (answer) {
-    own_.erase(own);
-    return;
-  }
+  if (answer) return end(id, answer->commit);
   const TrueTransaction& transaction = world_.truth().of(id);
   const ErrorCode code = answer.error().code();
-  if (code == ErrorCode::conflict) {
+  if (code == ErrorCode::conflict && !own->inputs.empty()) {
+    ++world_.reached.acks_refused;
+    world_.acks().on_refused(id);
+    own->commit = false;
+  } else if (code == ErrorCode::conflict) {
     check(transaction.interfered || !transaction.check_back,
           "the daemon knows other halves than were sent: " + answer.error().message());
     own->commit = false;
@@ -251,7 +244,7 @@ void App::on_resolved(TransactionId id, const Result<session::Resolution>& answe
     check(std::none_of(transaction.halves.begin(), transaction.halves.end(),
                        [](const TrueHalf& half) { return half.durable; }),
           "a transaction of which halves are durable is not found: " + to_text(id));
-    if (own->broken) own_.erase(own);
+    if (own->broken) end(id, false);
   } else {
     check(is_passing(answer.error()), "resolving fails: " + answer.error().message());
   }

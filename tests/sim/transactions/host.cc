@@ -213,8 +213,13 @@ std::optional<store::Decision> Host::stored_decision(TransactionId id) {
   return ask_store<std::optional<store::Decision>>([&](store::Store& store) { return store.decision(id); });
 }
 
-store::GroupState Host::stored_group(std::uint64_t group) {
-  return ask_store<store::GroupState>([&](store::Store& store) { return store.group_state(group); });
+store::GroupState Host::stored_group(const std::string& name) {
+  return ask_store<store::GroupState>([&](store::Store& store) -> Result<store::GroupState> {
+    SLUICE_ASSIGN(const std::vector<store::GroupRecord> groups, store.groups());
+    for (const store::GroupRecord& group : groups)
+      if (group.config.name == name) return store.group_state(group.id);
+    return store::GroupState();
+  });
 }
 
 }  // namespace sluice::transactions::sim

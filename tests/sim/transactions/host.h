@@ -78,7 +78,7 @@ class Host {
   // ---- what is there
   // What the store would say to a daemon that starts now.
   std::optional<store::Decision> stored_decision(TransactionId id);
-  store::GroupState stored_group(std::uint64_t group);
+  store::GroupState stored_group(const std::string& name);
   io::SimMedia& media() { return *media_; }
   std::string partition_path(const std::string& topic, PartitionNumber partition) const;
   int wake_fd() const { return wake_.get(); }

@@ -64,7 +64,17 @@ constexpr Named kReached[] = {
     {"parked", &Reached::parked},
     {"decided by hand", &Reached::by_hand},
     {"told what stood", &Reached::told_later},
-    {"refused for their halves", &Reached::conflicts},
+    {"refused for their halves or acks", &Reached::conflicts},
+    {"inputs", &Reached::inputs},
+    {"lost with memory", &Reached::inputs_lost},
+    {"transactions with inputs", &Reached::with_inputs},
+    {"inputs acked by a commit", &Reached::acked_by_commit},
+    {"acked plainly", &Reached::acked_plainly},
+    {"nacked", &Reached::nacks},
+    {"handed out again", &Reached::redelivered},
+    {"refused for their acks", &Reached::acks_refused},
+    {"partitions that moved", &Reached::rebalances},
+    {"members that joined again", &Reached::rejoins},
 };
 
 TEST(TransactionSimulation, IsAllOrNothingByTheFirstAnswerWhoeverDiesAndWhen) {

@@ -84,7 +84,9 @@ void World::look_at_files() {
   for (const auto& [id, config] : configs_) {
     for (PartitionNumber number = 0; number < config.partitions; ++number) {
       const core::Place place{id, number};
-      truth_.on_recovered(place, files_of(place, config));
+      const std::vector<Met> all = files_of(place, config);
+      truth_.on_recovered(place, all);
+      if (config.name == kInputTopic) acks_.on_recovered(place, all);
     }
   }
 }
@@ -122,6 +124,7 @@ std::vector<Met> World::files_of(const core::Place& place, const core::TopicConf
 
 void World::look() {
   if (!host_.runs()) return;
+  acks_.check_stored();
   session::TransactionInterface& transactions = host_.bus().transactions();
   truth_.check_listed([&](TransactionId id) -> std::optional<session::TransactionInfo> {
     auto info = transactions.describe_transaction(operator_, id);

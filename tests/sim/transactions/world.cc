@@ -16,9 +16,8 @@ constexpr std::uint64_t kMsNs = 1'000'000;
 constexpr std::uint64_t kStartNs = 1'000 * kSecondNs;
 constexpr std::uint32_t kStepsMax = 70;  // of one life
 constexpr std::uint32_t kAwayStepsMax = 12;
-constexpr std::uint32_t kStartsMax = 4;  // in which something may happen
-constexpr std::uint32_t kFinishRoundsMax = 3'000;
-constexpr std::uint32_t kWorkTurnsMax = 5'000;
+constexpr std::uint32_t kStartsMax = 4;            // in which something may happen
+constexpr std::uint32_t kNeverParked = 1'000'000;  // attempts: there are no dead letters
 
 }  // namespace
 
@@ -48,7 +47,27 @@ World::Scenario World::choose(io::SimRandom& random) {
   scenario.groups = 1 + static_cast<std::uint32_t>(below(2));
   scenario.apps = 2 + static_cast<std::uint32_t>(below(2));
   scenario.lives = 1 + static_cast<std::uint32_t>(below(3));
+  if (below(5) < 2) choose_consumers(random, scenario);
   return scenario;
+}
+
+void World::choose_consumers(io::SimRandom& random, Scenario& scenario) {
+  const auto below = [&](std::uint64_t limit) { return random.below(limit); };
+  core::TopicConfig& input = scenario.input.emplace();
+  input.name = kInputTopic;
+  input.partitions = 1 + static_cast<std::uint32_t>(below(3));
+  input.durability = below(2) == 0 ? core::Durability::sync : core::Durability::async;
+  input.segment_size = kSegmentSizeMin;
+  input.slots = kSlotsMin;
+  core::GroupConfig& group = scenario.consumers;
+  group.name = kConsumerGroup;
+  group.mode = below(2) == 0 ? core::GroupMode::ordered : core::GroupMode::shared;
+  group.ack_timeout_ns = kSecondNs * (1 + below(20));
+  group.member_timeout_ns = kSecondNs * (2 + below(40));
+  group.max_attempts = kNeverParked;
+  group.backoff = {{kMsNs * (1 + below(500))}, 0, 0};
+  // An input may be acked long before it is durable.
+  if (below(3) == 0) scenario.host.flush_interval_ns = kMsNs * (1 + below(2'000));
 }
 
 World::World(std::uint64_t seed, bool verbose)
@@ -56,7 +75,9 @@ World::World(std::uint64_t seed, bool verbose)
       verbose_(verbose),
       scenario_(choose(random_)),
       host_((set_clock(kStartNs), random_), scenario_.host),
-      truth_(scenario_.host.rules, [this](TransactionId id) { return host_.stored_decision(id); }) {}
+      truth_(scenario_.host.rules, [this](TransactionId id) { return host_.stored_decision(id); }),
+      acks_([this](TransactionId id) { return host_.stored_decision(id); },
+            [this] { return host_.stored_group(kConsumerGroup); }) {}
 
 void World::tell(const std::string& what) const {
   if (verbose_)
@@ -70,13 +91,12 @@ void World::run() {
   check(host_.start(), "the first daemon does not start");
   make_topics();
   on_started();
-  for (std::uint32_t i = 0; i < scenario_.apps; ++i)
-    new_app("group" + std::to_string(below(scenario_.groups)), below(3) != 0);
+  for (std::uint32_t i = 0; i < scenario_.apps; ++i) new_app();
   for (std::uint32_t life = 0; life < scenario_.lives; ++life) {
     ++reached.lives;
     live(10 + static_cast<std::uint32_t>(below(kStepsMax)));
     end_life();
-    for (std::uint64_t steps = below(kAwayStepsMax); steps > 0; --steps) some_app_acts(true);
+    for (std::uint64_t steps = below(kAwayStepsMax); steps > 0; --steps) somebody_acts(true);
     start();
   }
   finish();
@@ -84,13 +104,20 @@ void World::run() {
 
 void World::make_topics() {
   attach_operator();
-  for (const core::TopicConfig& config : scenario_.topics) {
+  const auto make = [this](const core::TopicConfig& config) {
     core::TopicRequest request;
     request.config = config;
     check(host_.bus().create_topic(operator_, std::move(request)).has_value(), "a topic cannot be made");
-    topics_.push_back(config.name);
     configs_[host_.bus().describe_topic(operator_, config.name)->record.id] = config;
+  };
+  for (const core::TopicConfig& config : scenario_.topics) {
+    make(config);
+    topics_.push_back(config.name);
   }
+  if (!scenario_.input) return;
+  make(*scenario_.input);
+  check(host_.bus().groups().create_group(operator_, scenario_.consumers).has_value(), "a group cannot be made");
+  feeder_ = std::make_unique<Feeder>(*this);
 }
 
 void World::live(std::uint32_t steps) {
@@ -109,6 +136,16 @@ void World::plan_misfortune(std::uint32_t steps) {
     case 1: return host_.kill_at_point(1 + below(steps));
     case 2: return host_.cut_power_at_operation(1 + below(std::uint64_t{steps} * 2));
     case 3: return host_.fail_store_at_commit(1 + below(1 + steps / 3));
+    default: return;
+  }
+}
+
+// A commit with acks is about to be decided.
+void World::tempt_fate() {
+  if (all_is_well_) return;
+  switch (below(16)) {
+    case 0: ++reached.refused_commits; return host_.refuse_next_commit();
+    case 1: return host_.kill_at_point(1 + below(6));
     default: return;
   }
 }
@@ -140,8 +177,12 @@ void World::end_life() {
 void World::on_daemon_gone(bool memory_kept, bool power) {
   truth_.on_no_listeners(monotonic_ns());
   hung_up_.clear();
-  if (power) apps_.clear();
+  if (power) {
+    apps_.clear();
+    if (feeder_) feeder_ = std::make_unique<Feeder>(*this);
+  }
   for (const auto& app : apps_) app->on_daemon_gone(memory_kept);
+  if (feeder_) feeder_->on_daemon_gone(memory_kept);
   if (memory_kept) return;
   for (const auto& app : apps_) check(!app->session(), "memory is gone, and somebody goes on in it");
   watches_.clear();
@@ -173,7 +214,7 @@ void World::start() {
   }
   host_.plan_nothing();
   on_started();
-  while (apps_.size() < scenario_.apps) new_app("group" + std::to_string(below(scenario_.groups)), below(3) != 0);
+  while (apps_.size() < scenario_.apps) new_app();
 }
 
 void World::on_started() {
@@ -187,83 +228,6 @@ void World::on_started() {
   }
   watch();
   look();
-}
-
-// ---- the end
-
-void World::finish() {
-  tell("from here on everybody answers");
-  for (const auto& app : apps_) app->hang(0);
-  for (std::uint32_t group = 0; group < scenario_.groups; ++group) new_app("group" + std::to_string(group), true);
-  settle();
-  check_audit();
-  tell("everything is decided");
-  check(host_.stop(), "a stop fails, and nothing has happened");
-  apps_.clear();
-  host_.end(false, false);
-  on_daemon_gone(false, false);
-  check(host_.start(), "the last daemon does not start");
-  on_started();
-  truth_.check_end();
-  check_audit();
-}
-
-void World::settle() {
-  for (std::uint32_t round = 0;; ++round) {
-    check(round < kFinishRoundsMax, "everybody answers, and something stays open");
-    for (std::size_t i = 0; i < apps_.size(); ++i)
-      for (int n = 0; n < 3; ++n) apps_[i]->act(false);
-    notice_deaths();
-    turns(3);
-    look();
-    advance_clock(kMsNs * (1 + below(2'000)));
-    const auto open = host_.bus().transactions().list_transactions(operator_, {}, kTransactionsPerCallMax, false);
-    check(open.has_value(), "open transactions cannot be listed");
-    for (const session::TransactionInfo& info : *open)
-      if (info.state == "parked")
-        order(info.transaction, one_in(3) ? session::TransactionOrder::rollback : session::TransactionOrder::recheck);
-    const bool done = std::all_of(apps_.begin(), apps_.end(), [](const auto& app) { return app->is_done(); });
-    if (open->empty() && done && round > 2) break;
-  }
-  work_out();
-}
-
-void World::work_out() {
-  for (std::uint32_t turn = 0, idle = 0; idle < 3; ++turn) {
-    check(turn < kWorkTurnsMax, "the daemon never comes to rest");
-    advance_clock(scenario_.host.flush_interval_ns);
-    idle = host_.bus().do_work(monotonic_ns()).progressed ? 0 : idle + 1;
-    watch();
-  }
-}
-
-// What the audit says is what is there.
-void World::check_audit() {
-  reached.transactions = truth_.all().size();
-  reached.committed = reached.rolled_back = reached.lost = 0;
-  for (const auto& [id, config] : configs_) {
-    const auto report = host_.bus().audit(operator_, config.name);
-    check(report.has_value() && report->holds, "the audit does not hold");
-    core::AuditCounts sum;
-    for (const session::AuditRow& row : report->rows) {
-      sum.open += row.row.counts.open;
-      sum.committed_halves += row.row.counts.committed_halves;
-      sum.rolled_back += row.row.counts.rolled_back;
-      tell("  audit of " + config.name + "/" + std::to_string(row.partition) + " producer " +
-           std::to_string(row.row.producer.value) + ": committed " + std::to_string(row.row.counts.committed_halves) +
-           ", rolled back " + std::to_string(row.row.counts.rolled_back) + ", open " +
-           std::to_string(row.row.counts.open));
-    }
-    const Truth::Counts counts = truth_.counts(id);
-    check(sum.open == 0, "the audit counts open halves where none is");
-    check(sum.committed_halves == counts.committed && sum.rolled_back == counts.rolled_back,
-          "the audit counts " + std::to_string(sum.committed_halves) + " committed halves and " +
-              std::to_string(sum.rolled_back) + " rolled back, there are " + std::to_string(counts.committed) +
-              " and " + std::to_string(counts.rolled_back));
-    reached.committed += counts.committed;
-    reached.rolled_back += counts.rolled_back;
-    reached.lost += counts.halves_lost;
-  }
 }
 
 }  // namespace sluice::transactions::sim

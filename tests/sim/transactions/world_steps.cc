@@ -20,7 +20,7 @@ constexpr std::size_t kAppsMax = 6;
 void World::step() {
   advance_clock(below(2 * kMsNs));
   const std::uint64_t who = below(100);
-  if (who < 50) return some_app_acts(true);
+  if (who < 50) return somebody_acts(true);
   if (who < 80) return turns(1 + below(4));
   if (who < 87) return time_passes();
   if (who < 91) return notice_deaths();
@@ -51,17 +51,27 @@ void World::time_passes() {
 
 // ---- applications
 
-void World::new_app(const std::string& group, bool has_check) {
-  apps_.push_back(std::make_unique<App>(*this, ++last_app_, group, has_check));
-  tell("app " + std::to_string(last_app_) + " of " + group + (has_check ? " begins, with a check" : " begins"));
+void World::new_app() {
+  const std::string group = "group" + std::to_string(below(scenario_.groups));
+  if (feeder_ && !one_in(3)) return new_app(group, App::Kind::transforms);
+  new_app(group, one_in(3) ? App::Kind::plain : App::Kind::checks);
 }
 
-void World::some_app_acts(bool begins) {
+void World::new_app(const std::string& group, App::Kind kind) {
+  apps_.push_back(std::make_unique<App>(*this, ++last_app_, group, kind));
+  const char* const what = kind == App::Kind::plain    ? ""
+                           : kind == App::Kind::checks ? ", with a check"
+                                                       : ", and consumes";
+  tell("app " + std::to_string(last_app_) + " of " + group + " begins" + what);
+}
+
+void World::somebody_acts(bool begins) {
+  if (feeder_ && one_in(6)) return feeder_->act(true);
   if (!apps_.empty()) apps_[below(apps_.size())]->act(begins);
 }
 
 void World::app_misfortune() {
-  if (apps_.empty()) return new_app("group0", true);
+  if (apps_.empty()) return new_app("group0", App::Kind::checks);
   const std::size_t index = below(apps_.size());
   switch (below(6)) {
     case 0: return bury(index, true);
@@ -78,7 +88,7 @@ void World::app_misfortune() {
       return;
     }
     default:
-      if (apps_.size() < kAppsMax) new_app("group" + std::to_string(below(scenario_.groups)), below(3) != 0);
+      if (apps_.size() < kAppsMax) new_app();
   }
 }
 
@@ -122,6 +132,7 @@ void World::resolve(App& app, session::Resolve request) {
     for (const auto& one : apps_)
       if (one->number() == number) return one->on_resolved(id, answer);
   };
+  if (!request.acks.empty() && request.commit) tempt_fate();
   host_.bus().transactions().resolve(*app.session(), std::move(request), std::move(heard));
 }
 
