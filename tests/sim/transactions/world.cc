@@ -66,8 +66,11 @@ void World::choose_consumers(io::SimRandom& random, Scenario& scenario) {
   group.member_timeout_ns = kSecondNs * (2 + below(40));
   group.max_attempts = kNeverParked;
   group.backoff = {{kMsNs * (1 + below(500))}, 0, 0};
-  // An input may be acked long before it is durable.
-  if (below(3) == 0) scenario.host.flush_interval_ns = kMsNs * (1 + below(2'000));
+  if (below(3) != 0) return;
+  // What is made of an input may be durable long before it is.
+  scenario.host.flush_interval_ns = kMsNs * (1 + below(60'000));
+  input.durability = core::Durability::async;
+  for (core::TopicConfig& topic : scenario.topics) topic.durability = core::Durability::sync;
 }
 
 World::World(std::uint64_t seed, bool verbose)
