@@ -282,8 +282,10 @@ Status Bus::finish_stop() {
       const bool complete = partition.everything_durable() && !partition.has_open_claims();
       if (partition.gate() != layout::Gate::poisoned && complete)
         keep(topic->save_checkpoint(store_, unit, partition.checkpoint_now()));
-      // With a keeper the next daemon may go on in these files.
-      if (keeper_ == nullptr) keep(partition.log()->close());
+      // With a keeper the next daemon may go on in these files. And where something is not durable yet (the disk took
+      // too long, or the members' last words were about records that nobody had looked at) they stay as a kill leaves
+      // them: what is in flight may come to lie where a file would be cut.
+      if (keeper_ == nullptr && partition.is_idle() && partition.everything_durable()) keep(partition.log()->close());
     }
   }
   return first;
