@@ -19,8 +19,6 @@ namespace {
 constexpr const char* kDirectory = "/nonexistent/sluice-simulation";
 constexpr std::uint32_t kQueueDepth = 64;
 constexpr std::uint64_t kMemoryBudget = std::uint64_t{64} << 20;
-constexpr int kStopTurnsMax = 2'000;
-constexpr std::uint64_t kHastyTurnsMax = 4;
 constexpr int kLastTurnsMax = 20;
 constexpr std::size_t kPageSize = 4096;
 
@@ -87,11 +85,9 @@ void Host::turn() {
   works_ = false;
 }
 
-bool Host::stop() {
+bool Host::stop(std::uint64_t turns) {
   bus_->begin_stop();
-  // Sometimes the disk is slower than a stop waits.
-  const int turns = random_.below(4) == 0 ? static_cast<int>(random_.below(kHastyTurnsMax)) : kStopTurnsMax;
-  for (int i = 0; i < turns && !bus_->drained(); ++i) {
+  for (std::uint64_t i = 0; i < turns && !bus_->drained(); ++i) {
     advance_clock(1'000'000);
     turn();
     if (ended() != End::none) return false;

@@ -60,8 +60,8 @@ class Host {
   std::uint64_t number() const { return number_; }
   bool has_adopted() const { return adopted_; }
   void turn();
-  // As SIGTERM. False: it ended meanwhile.
-  bool stop();
+  // As SIGTERM. It waits for so many turns of the disk. False: it ended meanwhile.
+  bool stop(std::uint64_t turns = 2'000);
   End ended() const;
   // Ends what is there of it; its memory stays for the next one, or is lost.
   void end(bool keeps_memory, bool loses_power);
