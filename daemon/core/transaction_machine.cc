@@ -168,7 +168,7 @@ void TransactionMachine::serve(Group& group, std::uint64_t now_ns) {
 
 void TransactionMachine::ask(TransactionId id, Transaction& transaction, ProducerId transactor, std::uint64_t now_ns) {
   transactors_.at(transactor).asking = id;
-  somebody(transaction);
+  transaction.park_at_ns = 0;
   transaction.state = State::asked;
   transaction.asked = transactor;
   transaction.serial = ++last_serial_;
@@ -217,7 +217,7 @@ bool TransactionMachine::answered(TransactionId id, std::uint64_t serial, Verdic
 void TransactionMachine::take_verdict(TransactionId id, Transaction& transaction, Verdict verdict, bool by_resolver,
                                       std::uint64_t now_ns) {
   transaction.failures = 0;
-  somebody(transaction);
+  transaction.park_at_ns = 0;
   if (by_resolver && transaction.group->second.silent) say_silent(*transaction.group, true);
   if (verdict != Verdict::unknown) {
     transaction.next_ns = 0;
@@ -259,11 +259,11 @@ bool TransactionMachine::resolver_ended(std::uint64_t serial, std::optional<Verd
 }
 
 void TransactionMachine::unresolved(TransactionId id, Transaction& transaction, std::uint64_t now_ns) {
-  transaction.failures = std::min(transaction.failures + 1, kDoublingsMax);
+  if (transaction.failures < kDoublingsMax) ++transaction.failures;
   // Else it is asked or parked, or waits for a transactor that lives.
   if (!transaction.waiting || !transaction.group->second.answerers.empty()) return;
-  if (transaction.nobody_since_ns == 0) transaction.nobody_since_ns = now_ns;
-  schedule(id, transaction, std::min(now_ns + interval_ns(transaction), park_at_ns(transaction)));
+  if (transaction.park_at_ns == 0) transaction.park_at_ns = now_ns + rules_.park_after_ns;
+  schedule(id, transaction, std::min(now_ns + interval_ns(transaction), transaction.park_at_ns));
 }
 
 void TransactionMachine::unanswered(TransactionId id, std::uint64_t serial, std::uint64_t now_ns) {
@@ -283,7 +283,7 @@ bool TransactionMachine::recheck(TransactionId id, std::uint64_t now_ns) {
   transaction.state = State::open;
   transaction.unknowns = 0;
   transaction.failures = 0;
-  somebody(transaction);
+  transaction.park_at_ns = 0;
   act(TransactionAction::Kind::note, id);
   schedule(id, transaction, now_ns);
   return true;
@@ -365,7 +365,7 @@ void TransactionMachine::due(TransactionId id, Transaction& transaction, std::ui
   if (group.answerers.empty())
     count_nobody(id, transaction, now_ns);
   else
-    somebody(transaction);
+    transaction.park_at_ns = 0;
 }
 
 std::optional<std::uint64_t> TransactionMachine::deadline_ns() const {

@@ -111,7 +111,8 @@ class TransactionMachine {
   void restore(const Known& known);
   // Groups that have had nobody to ask, for so long up to now, which is `wall_ns` (since the epoch): the time to
   // parking of their transactions goes on.
-  void restore_silences(const std::map<std::string, std::uint64_t>& silent_for_ns, std::uint64_t wall_ns);
+  void restore_silences(const std::map<std::string, std::uint64_t>& silent_for_ns, std::uint64_t wall_ns,
+                        std::uint64_t now_ns);
 
   // ---- transactors
   // One that lives. `group`: of producers; those of the same group answer for one another.
@@ -171,19 +172,19 @@ class TransactionMachine {
     std::vector<TransactionId> own;  // that it began; may hold ones that are decided
     std::size_t prune_at = 64;       // size of `own` at which those go
   };
+  // There may be a hundred thousand: no gaps.
   struct Transaction {
     NamedGroup* group = nullptr;
     HalfAt first;
     std::unique_ptr<std::vector<HalfAt>> others;
     std::uint64_t created_ns = 0;
     std::uint64_t next_ns = 0;
-    std::uint64_t nobody_since_ns = 0;   // 0: there is somebody, or nothing was due, or a resolver has answered since
-    std::uint64_t nobody_before_ns = 0;  // and so long before that, under daemons before
-    std::uint64_t serial = 0;            // of the question that is out
+    std::uint64_t park_at_ns = 0;  // if there is nobody to ask until then; 0: nobody was needed, or there was somebody
+    std::uint64_t serial = 0;      // of the question that is out
+    std::uint64_t run = 0;         // serial of the resolver's run that is out
     ProducerId asked;
-    std::uint64_t run = 0;  // serial of the resolver's run that is out
     std::uint32_t unknowns = 0;
-    std::uint32_t failures = 0;  // runs without an answer since the last one that had one
+    std::uint8_t failures = 0;  // runs without an answer since the last one that had one; kDoublingsMax at most
     State state = State::open;
     bool check_back = false;
     bool waiting = false;  // in its group's list
@@ -203,10 +204,8 @@ class TransactionMachine {
   void serve(Group& group, std::uint64_t now_ns);
   void ask(TransactionId id, Transaction& transaction, ProducerId transactor, std::uint64_t now_ns);
   void count_nobody(TransactionId id, Transaction& transaction, std::uint64_t now_ns);
-  void somebody(Transaction& transaction);
   void end_silence(NamedGroup& group);
   void say_silent(NamedGroup& group, bool silent);
-  std::uint64_t park_at_ns(const Transaction& transaction) const;
   void run_resolvers();
   void unresolved(TransactionId id, Transaction& transaction, std::uint64_t now_ns);
   void take_verdict(TransactionId id, Transaction& transaction, Verdict verdict, bool by_resolver,

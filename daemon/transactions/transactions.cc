@@ -49,7 +49,7 @@ Status Transactions::load() {
   std::map<std::string, std::uint64_t> silent_for;
   for (const store::SilentGroup& silent : notes.groups)
     silent_for[silent.group] = wall - std::min(wall, silent.since_ns);
-  machine_.restore_silences(silent_for, wall);
+  machine_.restore_silences(silent_for, wall, monotonic_ns());
   if (machine_.size() != 0)
     spdlog::info("transactions are open open={} parked={}", machine_.size() - machine_.parked(), machine_.parked());
   return {};

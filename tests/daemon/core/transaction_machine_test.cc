@@ -282,7 +282,7 @@ TEST_F(TransactionMachineTest, TheTimeWithNobodyToAskGoesOnOverARestart) {
   const std::uint64_t wall = 2 * rules.park_after_ns;
   machine.half(kPlace, half(kFirst, 64), false, now);
   machine.half(kPlace, {Position(128), kSecond_, ProducerId(99), true, wall - 10 * kSecond, "shop"}, false, now);
-  machine.restore_silences({{"shop", waited}, {"gone", waited}}, wall);
+  machine.restore_silences({{"shop", waited}, {"gone", waited}}, wall, now);
   EXPECT_EQ(machine.take_silences().size(), 1u) << "the other group has nothing that waits";
   EXPECT_THAT(at(now), IsEmpty());
   EXPECT_THAT(at(now + 100 * kSecond - 1), IsEmpty());
@@ -295,7 +295,7 @@ TEST_F(TransactionMachineTest, TheTimeWithNobodyToAskGoesOnOverARestart) {
 TEST_F(TransactionMachineTest, TheTimeWithNobodyToAskBeginsAnewBehindSomebody) {
   machine.half(kPlace, half(kFirst, 64), false, now);
   machine.half(kPlace, half(kSecond_, 128), false, now);
-  machine.restore_silences({{"shop", rules.park_after_ns - kSecond}}, 2 * rules.park_after_ns);
+  machine.restore_silences({{"shop", rules.park_after_ns - kSecond}}, 2 * rules.park_after_ns, now);
   at(now);
   live(kBob);  // is asked about the one, and dies before it can be asked about the other
   machine.detach(kBob, now);

@@ -7,6 +7,7 @@
 #include <gtest/gtest.h>
 
 #include "daemon/transactions/transactions.h"
+#include "shm/base/clock.h"
 #include "tests/daemon/transactions/fakes.h"
 
 namespace sluice::transactions {
@@ -125,6 +126,7 @@ TEST_F(DecisionTest, AfterARestartItWaitsNoLongerThanItWouldHave) {
   store.silent = {{"shop", 1}};  // since long ago
   transactions.half_met({kTopic, 0}, {Position(64), orphan, ProducerId(9), true, 5, "shop"}, now);
   ASSERT_TRUE(transactions.load());
+  now = monotonic_ns();
   work();
   EXPECT_EQ(transactions.parked(), 1u);
 }
