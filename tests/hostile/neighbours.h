@@ -27,6 +27,7 @@ class Neighbours {
   void finish() {
     stop_ = true;
     if (producing_.joinable()) producing_.join();
+    all_sent_ = true;
     if (consuming_.joinable()) consuming_.join();
   }
 
@@ -62,7 +63,7 @@ class Neighbours {
       place = event.address.to_string() + ": " + event.reason;
     };
     auto reader = client.reader({topic_}, options);
-    while (!stop_ || (reader && failures == 0 && corrupt == 0 && read < sent)) {
+    while (!all_sent_ || (reader && failures == 0 && corrupt == 0 && read < sent)) {
       if (!reader) {
         reader = client.reader({topic_}, options);
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
@@ -78,13 +79,14 @@ class Neighbours {
         failure = handled.error().message();
         ++failures;
         std::this_thread::sleep_for(std::chrono::milliseconds(1));
-        if (stop_) return;
+        if (all_sent_) return;
       }
     }
   }
 
   const std::string topic_;
   std::atomic<bool> stop_ = false;
+  std::atomic<bool> all_sent_ = false;  // it reads until then, and what is left
   std::atomic<std::uint64_t> touched_ = 0;
   std::thread producing_, consuming_;
 };
