@@ -100,7 +100,7 @@ void TransactionMachine::own(Transactor& transactor, TransactionId id) {
 void TransactionMachine::attach(ProducerId id, const std::string& group, std::uint64_t now_ns) {
   Transactor& transactor = transactors_[id];
   transactor.group = &use_group(group);
-  // One that comes back after a restart of the daemon: what it has begun is its own again.
+  // One that comes back after a restart of the daemon: what it has begun is its own again. A new one has begun nothing.
   if (id > last_owner_) return;
   for (auto& [transaction_id, transaction] : transactions_) {
     if (transaction_id.transactor() != id) continue;
@@ -245,7 +245,6 @@ std::uint64_t TransactionMachine::interval_ns(const Transaction& transaction) co
 bool TransactionMachine::resolver_ended(std::uint64_t serial, std::optional<Verdict> verdict, std::uint64_t now_ns) {
   const auto id = resolvers_.ended(serial);
   if (!id) return false;
-  resolver_runs_.count(verdict);
   const auto entry = transactions_.find(*id);
   const bool needed =
       entry != transactions_.end() && entry->second.run == serial && entry->second.state != State::deciding;

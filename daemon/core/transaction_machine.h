@@ -153,7 +153,6 @@ class TransactionMachine {
   std::size_t parked() const { return parked_; }
   std::size_t groups() const { return groups_.size(); }
   const AnswerCounts& checks() const { return checks_; }
-  const AnswerCounts& resolver_runs() const { return resolver_runs_; }
 
  private:
   struct Group {
@@ -227,7 +226,6 @@ class TransactionMachine {
   std::uint64_t last_serial_ = 0;
   std::size_t parked_ = 0;
   AnswerCounts checks_;  // of transactors
-  AnswerCounts resolver_runs_;
 };
 
 }  // namespace sluice::core

@@ -48,6 +48,7 @@ bool Transactions::take_resolver_answers(std::uint64_t now_ns) {
   const std::vector<resolve::Answer> answers = resolvers_->take_answers();
   for (const resolve::Answer& answer : answers) {
     --resolver_runs_;
+    resolver_answers_.count(answer.verdict);
     const bool needed = machine_.resolver_ended(answer.serial, answer.verdict, now_ns);
     if (needed && !answer.verdict) log_no_answer(answer, now_ns);
   }

@@ -64,7 +64,7 @@ class Transactions final : public session::TransactionInterface {
   std::uint64_t committed() const { return committed_; }
   std::uint64_t rolled_back() const { return rolled_back_; }
   const core::AnswerCounts& checks() const { return machine_.checks(); }
-  const core::AnswerCounts& resolver_runs() const { return machine_.resolver_runs(); }
+  const core::AnswerCounts& resolver_runs() const { return resolver_answers_; }
 
   // ---- session::TransactionInterface
   Result<ProducerId> open_transactor(SessionId session, const std::string& group, ProducerId former) override;
@@ -134,7 +134,8 @@ class Transactions final : public session::TransactionInterface {
   store::TransactionStore& store_;
   core::TransactionMachine machine_;
   resolve::Resolvers* const resolvers_;
-  std::size_t resolver_runs_ = 0;                // that are out
+  std::size_t resolver_runs_ = 0;  // that are out
+  core::AnswerCounts resolver_answers_;
   std::map<std::string, NoAnswers> no_answers_;  // by group that has a resolver
   std::map<ProducerId, Transactor> transactors_;
   std::map<TransactionId, Pending> pending_;  // decisions that are not in the store

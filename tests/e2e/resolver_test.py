@@ -207,6 +207,8 @@ exit {COMMIT}
         self.assertEqual(shown["group"], GROUP)
         self.assertEqual([message["key"] for message in shown["messages"]], ["placed"])
         self.assertTrue(shown["messages"][0]["payload"].startswith("placed "))
+        text = self.bus.sluice("txn", "show", shown["id"], "--messages").stdout.decode()
+        self.assertRegex(text, r"message +orders/0@\d+ key=placed \d+ bytes: placed ")
         self.assertEqual(self.delivered(), ["placed"])
 
     def test_a_configuration_that_cannot_be_is_refused_with_its_line(self):

@@ -75,6 +75,7 @@ TEST_F(ResolvedTransactionTest, ItIsToldWhereTheMessagesStandAndItsAnswerIsStore
   EXPECT_EQ(store.decided[0].by, "resolver");
   EXPECT_THAT(store.decided[0].halves, SizeIs(2));
   EXPECT_EQ(transactions.open(), 0u);
+  EXPECT_EQ(transactions.resolver_runs().commit, 1u);
 }
 
 TEST_F(ResolvedTransactionTest, OneOfVeryManyMessagesIsToldAsManyAsFitAndHowManyDoNot) {
@@ -111,6 +112,7 @@ TEST_F(ResolvedTransactionTest, OneThatIsGoneBeforeItWasAskedAboutKeepsNoPlaceOf
   resolvers.on_ask = [&](TransactionId asked) { transactions.partition_gone({kTopic, 3 - asked.number()}); };
   work();
   ASSERT_THAT(resolvers.asked, SizeIs(1));
+  EXPECT_EQ(transactions.resolver_runs().none, 0u) << "the other was never run";
   resolvers.on_ask = {};
   half(id(3), 64, 3);
   work();
